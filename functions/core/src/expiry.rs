@@ -1,0 +1,113 @@
+//! When a link dies, as far as the link itself says.
+
+use url::Url;
+
+use crate::Timestamp;
+use crate::redacted::SignedUrl;
+
+/// The end of a presigned link, from its own parameters: `X-Amz-Date` with `X-Amz-Expires` (S3), `X-Tos-…` (Volcengine),
+/// `X-Goog-…` (Google), or `Expires` as Unix seconds (S3 version 2, `CloudFront`, Alibaba OSS). None when it says nothing,
+/// or nothing that can be believed.
+///
+/// Parameter names are compared without case: providers and their caches rewrite them.
+pub fn of_presigned_link(link: &SignedUrl) -> Option<Timestamp> {
+    let url = Url::parse(link.expose()).ok()?;
+    let parameter = |name: &str| {
+        url.query_pairs().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.into_owned())
+    };
+    for vendor in ["X-Amz", "X-Tos", "X-Goog"] {
+        if let (Some(date), Some(life)) =
+            (parameter(&format!("{vendor}-Date")), parameter(&format!("{vendor}-Expires")))
+        {
+            let life: u32 = life.parse().ok()?;
+            return Some(signing_date(&date)?.plus(i64::from(life)));
+        }
+    }
+    let seconds: i64 = parameter("Expires")?.parse().ok()?;
+    plausible(seconds)
+}
+
+/// The end of a link: what the body says, else what the link says, else the provider's usual life counted from `made_at`.
+pub fn of_link(
+    stated: Option<i64>,
+    link: &SignedUrl,
+    made_at: Option<Timestamp>,
+    usual_life: Option<i64>,
+) -> Option<Timestamp> {
+    stated
+        .and_then(plausible)
+        .or_else(|| of_presigned_link(link))
+        .or_else(|| usual_life.and_then(|life| made_at.map(|made_at| made_at.plus(life))))
+}
+
+/// Unix seconds between 2001 and 5138: shorter numbers are durations, longer ones milliseconds.
+fn plausible(seconds: i64) -> Option<Timestamp> {
+    (1_000_000_000..100_000_000_000).contains(&seconds).then(|| Timestamp::from_seconds(seconds))
+}
+
+/// Reads `20260514T103704Z`.
+fn signing_date(text: &str) -> Option<Timestamp> {
+    let [date, time] = text.strip_suffix('Z')?.split('T').collect::<Vec<_>>().try_into().ok()?;
+    let digits = |text: &str, length: usize| text.len() == length && text.bytes().all(|byte| byte.is_ascii_digit());
+    if !digits(date, 8) || !digits(time, 6) {
+        return None;
+    }
+    Timestamp::from_rfc3339(&format!(
+        "{}-{}-{}T{}:{}:{}Z",
+        &date[..4],
+        &date[4..6],
+        &date[6..],
+        &time[..2],
+        &time[2..4],
+        &time[4..]
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn end(link: &str) -> Option<i64> {
+        of_presigned_link(&SignedUrl::new(link)).map(Timestamp::seconds)
+    }
+
+    #[test]
+    fn presigned_links_say_when_they_die() {
+        assert_eq!(
+            end("https://a/v?X-Tos-Date=20260514T103704Z&X-Tos-Expires=86400&X-Tos-Signature=s"),
+            Some(1_778_841_424)
+        );
+        assert_eq!(end("https://a/v?x-amz-expires=3600&x-amz-date=20250623T081805Z"), Some(1_750_670_285));
+        assert_eq!(end("https://a/v?Expires=1763510682&OSSAccessKeyId=k&Signature=s"), Some(1_763_510_682));
+    }
+
+    #[test]
+    fn what_says_nothing_sensible_says_nothing() {
+        for link in [
+            "https://a/v.mp4",
+            "not a link?Expires=1763510682",
+            "https://a/v?X-Amz-Expires=86400",
+            "https://a/v?X-Amz-Date=2026&X-Amz-Expires=86400",
+            "https://a/v?X-Amz-Date=ääääT103704Z&X-Amz-Expires=86400",
+            "https://a/v?Expires=3600",
+            "https://a/v?Expires=1763510682000",
+            "https://a/v?Expires=-1",
+        ] {
+            assert_eq!(end(link), None, "{link}");
+        }
+    }
+
+    #[test]
+    fn the_body_wins_then_the_link_then_the_usual_life() {
+        let link = SignedUrl::new("https://a/v?Expires=1763510682");
+        let bare = SignedUrl::new("https://a/v");
+        let now = Timestamp::from_seconds(2_000_000_000);
+        assert_eq!(
+            of_link(Some(1_763_000_000), &link, Some(now), Some(60)).map(Timestamp::seconds),
+            Some(1_763_000_000)
+        );
+        assert_eq!(of_link(None, &link, Some(now), Some(60)).map(Timestamp::seconds), Some(1_763_510_682));
+        assert_eq!(of_link(Some(0), &bare, Some(now), Some(60)).map(Timestamp::seconds), Some(2_000_000_060));
+        assert_eq!(of_link(None, &bare, None, Some(60)), None);
+    }
+}

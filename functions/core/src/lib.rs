@@ -1,0 +1,47 @@
+//! The rules of reelhook, without input or output: no AWS, no sockets, no clock of its own. Time comes in as a
+//! [`Timestamp`], bytes come in as bytes, and what is to be done goes out as values, so every rule here can be tested from
+//! a file.
+//!
+//! # Layout
+//!
+//! | module | answers |
+//! |---|---|
+//! | [`task`] | how a task is called: provider, id, key, S3 prefix |
+//! | [`token`] | which callback URL a task has, and whether a token is right |
+//! | [`callback`] | whether a request is authentic, and what it says |
+//! | [`report`] | what a provider says about a task, normalised |
+//! | [`providers`] | the nine adapters, one file each |
+//! | [`record`] | the item of a task, its states and transitions |
+//! | [`message`] | what travels through the queue |
+//! | [`result`] | `result.json`, and which one may replace which |
+//! | [`schedule`] | when to look at a task again |
+//! | [`expiry`] | when a link dies |
+//! | [`copy_plan`] | in which pieces a file is copied, what an origin's answer means, what of an unfinished copy is kept |
+//! | [`media`] | whether bytes are media or an error page |
+//! | [`address`] | which addresses the copier may connect to |
+//! | [`settings`] | the one JSON document of provider settings |
+//! | [`explain`] | what a body means, for an operator |
+//! | [`redacted`] | secrets and signed URLs that cannot be printed |
+
+pub mod address;
+pub mod callback;
+pub mod copy_plan;
+pub mod expiry;
+pub mod explain;
+pub mod media;
+pub mod message;
+pub mod providers;
+pub mod record;
+pub mod redacted;
+pub mod report;
+pub mod result;
+pub mod schedule;
+pub mod settings;
+pub mod signature;
+pub mod task;
+pub mod time;
+pub mod token;
+
+pub use providers::Provider;
+pub use task::{TaskId, TaskKey};
+pub use time::Timestamp;

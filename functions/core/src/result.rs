@@ -1,0 +1,204 @@
+//! `result.json`: what consumers see. It is written once per outcome, after every artifact is in the bucket, for every final
+//! state, so one S3 event rule on `result.json` tells a consumer everything. Its JSON Schema is
+//! `events/result.schema.json`.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::callback::{Raw, Reporter};
+use crate::report::{Failure, Kind, Outcome, Report};
+use crate::time::Timestamp;
+use crate::{Provider, TaskKey};
+
+/// Version of the document. Fields may be added under the same number; anything else raises it.
+pub const VERSION: u32 = 1;
+
+/// An artifact in the bucket.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredArtifact {
+    /// What it is.
+    pub kind: Kind,
+    /// Its S3 key.
+    pub key: String,
+    /// Its length.
+    pub bytes: u64,
+    /// Its checksum over the whole object.
+    pub checksum: Checksum,
+    /// Its content type, as recognised from its bytes.
+    pub content_type: String,
+}
+
+/// An artifact that the provider named and that could not be had.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MissingArtifact {
+    /// What it is.
+    pub kind: Kind,
+    /// Why, in words.
+    pub reason: String,
+}
+
+/// A checksum over a whole object.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Checksum {
+    /// `CRC64NVME`, as S3 calls it.
+    pub algorithm: String,
+    /// Base64, as S3 gives it.
+    pub value: String,
+}
+
+/// The document.
+#[derive(Clone, Debug, Serialize)]
+pub struct ResultDocument {
+    version: u32,
+    task: String,
+    provider: &'static str,
+    id: String,
+    provider_task_id: Option<String>,
+    outcome: Outcome,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    failure: Option<Failure>,
+    artifacts: Vec<StoredArtifact>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    missing: Vec<MissingArtifact>,
+    times: Times,
+    reported_by: &'static str,
+    raw: Value,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    raw_cut_from_bytes: Option<usize>,
+}
+
+/// When what happened; RFC 3339 in UTC, absent where it did not happen.
+#[derive(Clone, Debug, Serialize)]
+#[expect(clippy::struct_field_names, reason = "the names in the document")]
+struct Times {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    submitted_at: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reported_at: Option<String>,
+    finished_at: String,
+}
+
+/// What a document is made of.
+#[derive(Clone, Debug)]
+pub struct Parts<'a> {
+    /// The task.
+    pub task: &'a TaskKey,
+    /// The provider's own id.
+    pub provider_task_id: Option<&'a str>,
+    /// How it ended.
+    pub report: &'a Report,
+    /// What is in the bucket.
+    pub artifacts: Vec<StoredArtifact>,
+    /// What could not be had.
+    pub missing: Vec<MissingArtifact>,
+    /// Who reported it.
+    pub reported_by: Reporter,
+    /// The body of the report.
+    pub raw: &'a Raw,
+    /// When the provider took the submission.
+    pub submitted_at: Option<Timestamp>,
+    /// When the report came.
+    pub reported_at: Option<Timestamp>,
+    /// Now.
+    pub finished_at: Timestamp,
+}
+
+impl ResultDocument {
+    /// Puts a document together.
+    pub fn new(parts: Parts<'_>) -> Self {
+        let failure = match parts.report {
+            Report::Succeeded { .. } => None,
+            Report::Failed(failure) | Report::Lost(failure) => Some(failure.clone()),
+        };
+        let text = |time: Option<Timestamp>| time.map(|time| time.to_string());
+        Self {
+            version: VERSION,
+            task: parts.task.to_string(),
+            provider: Provider::name(parts.task.provider()),
+            id: parts.task.id().to_owned(),
+            provider_task_id: parts.provider_task_id.map(str::to_owned),
+            outcome: parts.report.outcome(),
+            failure,
+            artifacts: parts.artifacts,
+            missing: parts.missing,
+            times: Times {
+                submitted_at: text(parts.submitted_at),
+                reported_at: text(parts.reported_at),
+                finished_at: parts.finished_at.to_string(),
+            },
+            reported_by: parts.reported_by.name(),
+            raw: raw_value(parts.raw),
+            raw_cut_from_bytes: (parts.raw.received_bytes() > parts.raw.expose().len())
+                .then(|| parts.raw.received_bytes()),
+        }
+    }
+
+    /// The document as it stands in the bucket.
+    #[expect(clippy::missing_panics_doc, reason = "it cannot: see the words of the expectation")]
+    pub fn to_json(&self) -> String {
+        let mut json = serde_json::to_string_pretty(self).expect("a result has nothing that JSON cannot say");
+        json.push('\n');
+        json
+    }
+}
+
+/// The body as JSON where it is JSON, as text where it is not, null where there was none.
+fn raw_value(raw: &Raw) -> Value {
+    if raw.is_empty() {
+        return Value::Null;
+    }
+    serde_json::from_str(raw.expose()).unwrap_or_else(|_| Value::String(raw.expose().to_owned()))
+}
+
+/// The outcome of a `result.json` that stands in the bucket, in any version that has one.
+pub fn outcome_of(json: &[u8]) -> Option<Outcome> {
+    #[derive(Deserialize)]
+    struct OutcomeOnly {
+        outcome: Outcome,
+    }
+    serde_json::from_slice::<OutcomeOnly>(json).ok().map(|document| document.outcome)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::Reason;
+
+    #[test]
+    fn a_document_says_what_happened() {
+        let task: TaskKey = "kling/job-1".parse().expect("a key");
+        let report = Report::Failed(Failure::new(Reason::ContentModeration, false).message("risk control"));
+        let document = ResultDocument::new(Parts {
+            task: &task,
+            provider_task_id: Some("8"),
+            report: &report,
+            artifacts: vec![],
+            missing: vec![],
+            reported_by: Reporter::Callback,
+            raw: &Raw::new(br#"{"id":"8"}"#),
+            submitted_at: None,
+            reported_at: Some(Timestamp::from_seconds(1_772_091_763)),
+            finished_at: Timestamp::from_seconds(1_772_091_765),
+        });
+        let json = document.to_json();
+        assert_eq!(outcome_of(json.as_bytes()), Some(Outcome::Failed));
+        let value: Value = serde_json::from_str(&json).expect("JSON");
+        assert_eq!(
+            value,
+            serde_json::json!({
+                "version": 1, "task": "kling/job-1", "provider": "kling", "id": "job-1", "provider_task_id": "8",
+                "outcome": "failed",
+                "failure": {"reason": "content_moderation", "retryable": false, "message": "risk control"},
+                "artifacts": [],
+                "times": {"reported_at": "2026-02-26T07:42:43Z", "finished_at": "2026-02-26T07:42:45Z"},
+                "reported_by": "callback", "raw": {"id": "8"}
+            })
+        );
+    }
+
+    #[test]
+    fn a_body_that_is_no_json_is_kept_as_text() {
+        assert_eq!(raw_value(&Raw::new(b"hello")), Value::String("hello".into()));
+        assert_eq!(raw_value(&Raw::default()), Value::Null);
+    }
+}

@@ -1,0 +1,183 @@
+//! How a task is called. Everything hangs on the task key `{provider}/{id}`: table, S3 prefix, messages, logs.
+
+use std::fmt;
+use std::str::FromStr;
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use sha2::{Digest, Sha256};
+
+use crate::Provider;
+
+/// All that is percent-encoded in a key: everything but `[A-Za-z0-9._-]`.
+const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'.').remove(b'_').remove(b'-');
+
+/// Longest encoded id in bytes. S3 keys end at 1024 bytes; `tasks/`, the provider and the file name need some of them. The
+/// longest provider ids seen in the wild have about 300 characters.
+const LONGEST_ENCODED_ID: usize = 768;
+
+/// Characters of an over-long id that are kept before its hash; chosen freely, enough to recognise it.
+const KEPT_OF_LONG_ID: usize = 512;
+
+/// The caller's own name for a task: `[A-Za-z0-9._-]{1,128}`, and not `-`, `.` or `..`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct TaskId(String);
+
+/// Why a text is no [`TaskId`].
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error(
+    "a task id is 1 to 128 characters of A-Z, a-z, 0-9, dot, underscore and hyphen, and not \"-\", \".\" or \"..\""
+)]
+pub struct InvalidTaskId;
+
+impl TaskId {
+    /// The id itself.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for TaskId {
+    type Err = InvalidTaskId;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+        // "-" is the id of the static callback URL; the dots would be folded away by HTTP clients.
+        let reserved = matches!(text, "-" | "." | "..");
+        if (1..=128).contains(&text.len()) && text.bytes().all(allowed) && !reserved {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(InvalidTaskId)
+        }
+    }
+}
+
+/// The key of a task, `{provider}/{id}`, with the id percent-encoded.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct TaskKey {
+    provider: Provider,
+    /// Encoded: only `[A-Za-z0-9._~%-]`.
+    id: String,
+}
+
+/// Why a text is no [`TaskKey`].
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("not a task key: {0:?} (expected \"provider/id\" with an encoded id)")]
+pub struct InvalidTaskKey(String);
+
+impl TaskKey {
+    /// The key of a task that somebody registered under a name of their own.
+    pub fn registered(provider: Provider, id: &TaskId) -> Self {
+        Self { provider, id: id.0.clone() }
+    }
+
+    /// The key of a task that nobody registered: the provider's own id, whatever characters it has. It is never parsed. An
+    /// id whose encoding would not fit into an S3 key is cut and carries its SHA-256 instead, after a `~` that no encoded
+    /// id contains.
+    pub fn unregistered(provider: Provider, provider_task_id: &str) -> Self {
+        let mut id = utf8_percent_encode(provider_task_id, ENCODED).to_string();
+        if matches!(id.as_str(), "-" | "." | "..") {
+            // The three names a registered task cannot have either; `-` is the static URL, dots vanish from paths.
+            id = id.bytes().fold(String::new(), |encoded, byte| format!("{encoded}%{byte:02X}"));
+        }
+        if id.len() > LONGEST_ENCODED_ID {
+            let hash = Sha256::digest(provider_task_id.as_bytes());
+            id.truncate(KEPT_OF_LONG_ID);
+            id.push('~');
+            id.push_str(&hexadecimal(&hash));
+        }
+        Self { provider, id }
+    }
+
+    /// The key under which an authentic body is kept that names no task and could not be read, for an operator. The same
+    /// body always has the same key.
+    pub fn unreadable(provider: Provider, body: &[u8]) -> Self {
+        let hash = hexadecimal(&Sha256::digest(body));
+        Self { provider, id: format!("unreadable~{}", &hash[..32]) }
+    }
+
+    /// The provider.
+    pub fn provider(&self) -> Provider {
+        self.provider
+    }
+
+    /// The encoded id, as it stands in the key.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// The S3 prefix of everything that belongs to the task, with a slash at the end.
+    pub fn prefix(&self) -> String {
+        format!("tasks/{self}/")
+    }
+}
+
+impl fmt::Display for TaskKey {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}/{}", self.provider, self.id)
+    }
+}
+
+impl fmt::Debug for TaskKey {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, formatter)
+    }
+}
+
+impl FromStr for TaskKey {
+    type Err = InvalidTaskKey;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let invalid = || InvalidTaskKey(text.chars().take(200).collect());
+        let (provider, id) = text.split_once('/').ok_or_else(invalid)?;
+        let provider = Provider::from_name(provider).ok_or_else(invalid)?;
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-' | b'~' | b'%');
+        if id.is_empty() || id.len() > LONGEST_ENCODED_ID || !id.bytes().all(allowed) {
+            return Err(invalid());
+        }
+        Ok(Self { provider, id: id.to_owned() })
+    }
+}
+
+/// Lower-case hexadecimal text of some bytes.
+pub fn hexadecimal(bytes: &[u8]) -> String {
+    use fmt::Write as _;
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        // Writing to a String cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn caller_ids_are_narrow() {
+        for good in ["a", "job-1", "A.b_c-9", &"x".repeat(128)] {
+            assert!(good.parse::<TaskId>().is_ok(), "{good}");
+        }
+        for bad in ["", "-", ".", "..", "a/b", "a b", "ä", "a%2F", &"x".repeat(129)] {
+            assert_eq!(bad.parse::<TaskId>(), Err(InvalidTaskId), "{bad}");
+        }
+    }
+
+    #[test]
+    fn provider_ids_are_encoded_and_never_collide_with_the_static_url() {
+        let key = TaskKey::unregistered(Provider::Kling, "CjikY2gHPbcAAAAAB+Pl/A==");
+        assert_eq!(key.to_string(), "kling/CjikY2gHPbcAAAAAB%2BPl%2FA%3D%3D");
+        assert_eq!(key.prefix(), "tasks/kling/CjikY2gHPbcAAAAAB%2BPl%2FA%3D%3D/");
+        assert_eq!(key.to_string().parse(), Ok(key));
+        assert_eq!(TaskKey::unregistered(Provider::Kling, "-").to_string(), "kling/%2D");
+        assert_eq!(TaskKey::unregistered(Provider::Kling, "..").to_string(), "kling/%2E%2E");
+    }
+
+    #[test]
+    fn very_long_ids_stay_apart_and_fit_into_an_s3_key() {
+        let one = TaskKey::unregistered(Provider::Kling, &"ü".repeat(300));
+        let two = TaskKey::unregistered(Provider::Kling, &("ü".repeat(299) + "u"));
+        assert_ne!(one, two);
+        assert!(one.prefix().len() < 900);
+        assert_eq!(one.to_string().parse(), Ok(one));
+    }
+}

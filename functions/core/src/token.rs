@@ -1,0 +1,112 @@
+//! Callback URLs and their tokens.
+//!
+//! A token is the base64url text of the first 128 bits of HMAC-SHA256 over `{provider}/{id}`, 22 characters. It says which
+//! task a callback is for even where the body carries a foreign id, and keeps everybody out who was not given the URL. The
+//! static URL of a provider, for tasks nobody registered, has the id `-`.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use hmac::{Hmac, Mac};
+use sha2::Sha256;
+use subtle::{Choice, ConstantTimeEq as _};
+
+use crate::redacted::Secret;
+use crate::{Provider, TaskId};
+
+/// Bytes of the HMAC that are kept: 128 bits.
+const TOKEN_BYTES: usize = 16;
+
+/// Id of the static callback URL.
+pub const STATIC_ID: &str = "-";
+
+/// The keys that sign callback URLs. The first signs new ones, all of them are accepted, so a key is replaced by putting the
+/// new one first and removing the old one when the last task with an old URL is final.
+#[derive(Clone, Debug)]
+pub struct CallbackKeys(Vec<Secret>);
+
+/// Why keys are refused.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("callback.keys must hold one or two keys of at least 16 characters each")]
+pub struct InvalidCallbackKeys;
+
+impl CallbackKeys {
+    /// One or two keys, each of at least 16 characters: half of that would be guessed before 128 bits of token are.
+    pub fn new(keys: Vec<Secret>) -> Result<Self, InvalidCallbackKeys> {
+        let long_enough = keys.iter().all(|key| key.expose().len() >= 16);
+        if (1..=2).contains(&keys.len()) && long_enough { Ok(Self(keys)) } else { Err(InvalidCallbackKeys) }
+    }
+
+    /// The path of a task's callback URL, or of the provider's static one, with a leading slash.
+    pub fn path(&self, provider: Provider, id: Option<&TaskId>) -> String {
+        let id = id.map_or(STATIC_ID, TaskId::as_str);
+        // `new` leaves no empty list.
+        let token = URL_SAFE_NO_PAD.encode(tag(&self.0[0], provider, id));
+        format!("/callback/{provider}/{id}/{token}")
+    }
+
+    /// Whether the token belongs to this provider and id, under any of the keys. Takes the same time whichever byte differs
+    /// and whichever key matches.
+    pub fn accept(&self, provider: Provider, id: Option<&TaskId>, token: &str) -> bool {
+        let id = id.map_or(STATIC_ID, TaskId::as_str);
+        let Ok(given) = URL_SAFE_NO_PAD.decode(token) else { return false };
+        let matches = self.0.iter().fold(Choice::from(0), |any, key| any | tag(key, provider, id).ct_eq(&given));
+        matches.into()
+    }
+}
+
+fn tag(key: &Secret, provider: Provider, id: &str) -> Vec<u8> {
+    let mut mac = Hmac::<Sha256>::new_from_slice(key.expose().as_bytes()).expect("HMAC takes keys of any length");
+    mac.update(provider.name().as_bytes());
+    mac.update(b"/");
+    mac.update(id.as_bytes());
+    mac.finalize().into_bytes()[..TOKEN_BYTES].to_vec()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn keys(texts: &[&str]) -> CallbackKeys {
+        CallbackKeys::new(texts.iter().map(|text| Secret::new(*text)).collect()).expect("valid keys")
+    }
+
+    fn token_of(path: &str) -> &str {
+        path.rsplit('/').next().expect("a path has a last part")
+    }
+
+    #[test]
+    fn a_token_is_good_for_one_task_of_one_provider() {
+        let keys = keys(&["first-key-of-the-test"]);
+        let id: TaskId = "job-1".parse().expect("a valid id");
+        let other: TaskId = "job-2".parse().expect("a valid id");
+        let path = keys.path(Provider::Kling, Some(&id));
+        let token = token_of(&path);
+        assert_eq!(token.len(), 22);
+        assert!(keys.accept(Provider::Kling, Some(&id), token));
+        assert!(!keys.accept(Provider::Kling, Some(&other), token));
+        assert!(!keys.accept(Provider::MaxApi, Some(&id), token));
+        assert!(!keys.accept(Provider::Kling, None, token));
+        for wrong in ["", "A", &token[..21], &format!("{token}A"), &token.to_lowercase()] {
+            assert!(!keys.accept(Provider::Kling, Some(&id), wrong), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn both_keys_are_valid_during_a_rotation() {
+        let id: TaskId = "job-1".parse().expect("a valid id");
+        let old = keys(&["old-key-of-the-test"]);
+        let both = keys(&["new-key-of-the-test", "old-key-of-the-test"]);
+        let old_path = old.path(Provider::Kling, Some(&id));
+        let new_path = both.path(Provider::Kling, Some(&id));
+        assert_ne!(old_path, new_path);
+        assert!(both.accept(Provider::Kling, Some(&id), token_of(&old_path)));
+        assert!(both.accept(Provider::Kling, Some(&id), token_of(&new_path)));
+        assert!(!old.accept(Provider::Kling, Some(&id), token_of(&new_path)));
+    }
+
+    #[test]
+    fn weak_or_missing_keys_are_refused() {
+        assert!(CallbackKeys::new(vec![]).is_err());
+        assert!(CallbackKeys::new(vec![Secret::new("short")]).is_err());
+    }
+}
