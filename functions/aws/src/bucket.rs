@@ -1,0 +1,125 @@
+//! The bucket, as far as it holds `result.json`. Files of results are written by the copier.
+
+use aws_sdk_s3::error::{DisplayErrorContext, SdkError};
+use aws_sdk_s3::primitives::ByteStream;
+use reelhook_core::TaskKey;
+use reelhook_core::report::Outcome;
+use reelhook_core::result::{ResultDocument, outcome_of};
+
+/// How often a race for one `result.json` is run again. Each round somebody else wrote, and only a success replaces, so two
+/// rounds decide it; the third is for S3's own 409 about two writers at the same moment.
+const ROUNDS: usize = 3;
+
+/// The bucket.
+#[derive(Clone, Debug)]
+pub struct Bucket {
+    client: aws_sdk_s3::Client,
+    name: String,
+}
+
+/// What became of an announcement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Announced {
+    /// It was written; consumers hear of it.
+    Written,
+    /// One with the same outcome, or a success, stands there already; consumers have heard of it.
+    Standing,
+}
+
+/// Why `result.json` was not written.
+#[derive(Debug, thiserror::Error)]
+pub enum BucketError {
+    /// The bucket did not answer, or refused.
+    #[error("{action} {key} failed: {reason}")]
+    Call {
+        /// What was tried.
+        action: &'static str,
+        /// The object.
+        key: String,
+        /// What the SDK says.
+        reason: String,
+    },
+    /// Something else stands in its place.
+    #[error(
+        "{key} is in the bucket and is no result of reelhook; remove it, and the task is settled at the next visit"
+    )]
+    Foreign {
+        /// The object.
+        key: String,
+    },
+}
+
+impl Bucket {
+    /// A bucket by name.
+    pub fn new(client: aws_sdk_s3::Client, name: String) -> Self {
+        Self { client, name }
+    }
+
+    /// Writes `result.json`, once per outcome: never over one with the same outcome, and over a failure only a success.
+    /// Of two workers at the same moment one writes, and the other finds it standing.
+    pub async fn announce(
+        &self,
+        task: &TaskKey,
+        outcome: Outcome,
+        document: &ResultDocument,
+    ) -> Result<Announced, BucketError> {
+        let key = format!("{}result.json", task.prefix());
+        let body = document.to_json();
+        let mut replaced: Option<String> = None;
+        for _ in 0..ROUNDS {
+            let put = self
+                .client
+                .put_object()
+                .bucket(&self.name)
+                .key(&key)
+                .content_type("application/json")
+                .body(ByteStream::from(body.clone().into_bytes()));
+            let put = match &replaced {
+                None => put.if_none_match("*"),
+                Some(etag) => put.if_match(etag),
+            };
+            match put.send().await {
+                Ok(_) => return Ok(Announced::Written),
+                // 412: it stands there, or changed under us. 409: S3 saw two writers at the same moment.
+                Err(SdkError::ServiceError(error)) if matches!(error.raw().status().as_u16(), 409 | 412) => {}
+                Err(error) => return Err(failed("writing", &key, error)),
+            }
+            let Some((standing, etag)) = self.standing(&key).await? else {
+                replaced = None;
+                continue;
+            };
+            if !outcome.replaces(standing) {
+                return Ok(Announced::Standing);
+            }
+            replaced = Some(etag);
+        }
+        let reason = format!("{ROUNDS} times in a row somebody else wrote it at the same moment");
+        Err(BucketError::Call { action: "writing", key, reason })
+    }
+
+    /// The outcome and `ETag` of the document that stands there.
+    async fn standing(&self, key: &str) -> Result<Option<(Outcome, String)>, BucketError> {
+        let object = match self.client.get_object().bucket(&self.name).key(key).send().await {
+            Ok(object) => object,
+            Err(SdkError::ServiceError(error)) if error.raw().status().as_u16() == 404 => return Ok(None),
+            Err(error) => return Err(failed("reading", key, error)),
+        };
+        let etag = object.e_tag().unwrap_or_default().to_owned();
+        let body = object.body.collect().await.map_err(|error| BucketError::Call {
+            action: "reading",
+            key: key.to_owned(),
+            reason: error.to_string(),
+        })?;
+        match outcome_of(&body.into_bytes()) {
+            Some(outcome) => Ok(Some((outcome, etag))),
+            None => Err(BucketError::Foreign { key: key.to_owned() }),
+        }
+    }
+}
+
+fn failed<E>(action: &'static str, key: &str, error: E) -> BucketError
+where
+    E: std::error::Error,
+{
+    BucketError::Call { action, key: key.to_owned(), reason: DisplayErrorContext(error).to_string() }
+}

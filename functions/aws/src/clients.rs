@@ -1,0 +1,112 @@
+//! SDK clients, built for a fast start: credentials, region and endpoint come from the environment, where Lambda puts them,
+//! so none of the SDK's provider chain (profiles, SSO, metadata service) is linked or asked.
+
+use std::time::Duration;
+
+use aws_credential_types::Credentials;
+use aws_credential_types::provider::SharedCredentialsProvider;
+use aws_sdk_dynamodb::config::{BehaviorVersion, Region, retry::RetryConfig, timeout::TimeoutConfig};
+use aws_smithy_async::rt::sleep::{SharedAsyncSleep, TokioSleep};
+use aws_smithy_http_client::tls;
+use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
+use aws_types::SdkConfig;
+
+use crate::environment;
+
+/// What every client is built from.
+#[derive(Clone, Debug)]
+pub struct Clients {
+    config: SdkConfig,
+}
+
+/// How patient the clients are. A function with a tight budget must hear of a failure while it can still answer.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// One attempt, in full.
+    pub attempt: Duration,
+    /// All attempts together.
+    pub operation: Duration,
+    /// How often an operation is tried.
+    pub attempts: u32,
+}
+
+impl Patience {
+    /// For `callback`: three tries within 2 s. `MaxAPI` and Ark hang up after 5 s, and a second call may follow the first.
+    pub const CALLBACK: Self = Self { attempt: Duration::from_secs(1), operation: Duration::from_secs(2), attempts: 3 };
+
+    /// For functions nobody waits for. Not for uploads, whose time depends on their size.
+    pub const BACKGROUND: Self =
+        Self { attempt: Duration::from_secs(5), operation: Duration::from_secs(20), attempts: 5 };
+}
+
+impl Clients {
+    /// Reads the environment. Does not connect anywhere.
+    pub fn from_environment(patience: Patience) -> Self {
+        let credentials = Credentials::new(
+            environment::optional("AWS_ACCESS_KEY_ID").unwrap_or_default(),
+            environment::optional("AWS_SECRET_ACCESS_KEY").unwrap_or_default(),
+            environment::optional("AWS_SESSION_TOKEN"),
+            None,
+            "environment",
+        );
+        let region = environment::optional("AWS_REGION").unwrap_or_else(|| "us-east-1".to_owned());
+        let http_client =
+            aws_smithy_http_client::Builder::new().tls_provider(tls::Provider::Rustls(CryptoMode::Ring)).build_https();
+        let mut config = SdkConfig::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .region(Region::new(region))
+            .credentials_provider(SharedCredentialsProvider::new(credentials))
+            .http_client(http_client)
+            .sleep_impl(SharedAsyncSleep::new(TokioSleep::new()))
+            .timeout_config(
+                TimeoutConfig::builder()
+                    .connect_timeout(patience.attempt)
+                    .operation_attempt_timeout(patience.attempt)
+                    .operation_timeout(patience.operation)
+                    .build(),
+            )
+            .retry_config(
+                RetryConfig::standard()
+                    .with_max_attempts(patience.attempts)
+                    // The default of 1 s would use up half of a callback's budget before the second try.
+                    .with_initial_backoff(Duration::from_millis(50)),
+            );
+        if let Some(endpoint) = environment::optional("AWS_ENDPOINT_URL") {
+            config = config.endpoint_url(endpoint);
+        }
+        Self { config: config.build() }
+    }
+}
+
+impl Clients {
+    /// The table's client.
+    pub fn dynamodb(&self) -> aws_sdk_dynamodb::Client {
+        aws_sdk_dynamodb::Client::new(&self.config)
+    }
+
+    /// The queue's client.
+    pub fn sqs(&self) -> aws_sdk_sqs::Client {
+        aws_sdk_sqs::Client::new(&self.config)
+    }
+
+    /// The settings' client.
+    pub fn ssm(&self) -> aws_sdk_ssm::Client {
+        aws_sdk_ssm::Client::new(&self.config)
+    }
+
+    /// The bucket's client. Its requests carry the bytes of videos, so an attempt has no time-out of its own: stalls are
+    /// found by the SDK's stalled-stream protection, and the whole copy by the deadline of the invocation. Checksums are set
+    /// by the copier, over the whole object; the SDK adds none of its own.
+    pub fn s3(&self) -> aws_sdk_s3::Client {
+        use aws_sdk_s3::config::{Builder, RequestChecksumCalculation, ResponseChecksumValidation};
+        let timeouts = TimeoutConfig::builder().connect_timeout(Duration::from_secs(5)).build();
+        let config = Builder::from(&self.config)
+            .timeout_config(timeouts)
+            .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
+            .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
+            // A stand-in has one address for all buckets; AWS gets the usual virtual-hosted form.
+            .force_path_style(self.config.endpoint_url().is_some())
+            .build();
+        aws_sdk_s3::Client::from_conf(config)
+    }
+}

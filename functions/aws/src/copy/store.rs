@@ -1,0 +1,349 @@
+//! The bucket, as far as files of results are written to it. Every final write carries `If-None-Match: *`, so that of two
+//! copies one writes and the other finds it standing.
+
+use std::time::Duration;
+
+use aws_sdk_s3::Client;
+use aws_sdk_s3::config::retry::RetryConfig;
+use aws_sdk_s3::config::timeout::TimeoutConfig;
+use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_s3::operation::upload_part::{UploadPartError, UploadPartOutput};
+use aws_sdk_s3::types::{ChecksumAlgorithm, ChecksumMode, ChecksumType, CompletedMultipartUpload, CompletedPart};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use crc_fast::{CrcAlgorithm, Digest};
+use reelhook_core::copy_plan::LARGEST_HELD_PIECE;
+use reelhook_core::result::Checksum;
+
+use super::budget::{Content, Passing};
+use super::error::CopyError;
+
+/// One attempt at sending at most 16 MiB: slower than 280 KB a second is no connection within one region.
+const SEND_WITHIN: Duration = Duration::from_mins(1);
+
+/// One attempt at anything small.
+const ASK_WITHIN: Duration = Duration::from_secs(10);
+
+/// One attempt at putting parts together: S3 answers at once and then sends blanks, for minutes if there are many parts
+/// (API reference of `CompleteMultipartUpload`).
+const COMPLETE_WITHIN: Duration = Duration::from_mins(3);
+
+/// Attempts at each call, starting at [`FIRST_PAUSE`] between them: S3 asks for patience with 503 `SlowDown`, and 0.2, 0.4, 0.8, 1.6,
+/// 3.2 seconds (each times a random number below 1) are the pattern of its own advice.
+const ATTEMPTS: u32 = 6;
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
+
+/// The bucket.
+#[derive(Clone, Debug)]
+pub(super) struct Store {
+    client: Client,
+    bucket: String,
+}
+
+/// What became of a final write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Written {
+    /// It was written.
+    Now,
+    /// Something stands there, or another writer is at it at this very moment.
+    Standing,
+}
+
+/// An object that stands in the bucket.
+#[derive(Clone, Debug)]
+pub(super) struct Standing {
+    pub(super) bytes: u64,
+    pub(super) checksum: Checksum,
+    pub(super) content_type: String,
+}
+
+/// Trouble with an upload.
+#[derive(Debug)]
+pub(super) enum PartError {
+    /// The upload does not exist: it was aborted by somebody, or by the lifecycle rule.
+    UploadGone,
+    /// Anything else.
+    Storage(CopyError),
+}
+
+impl Store {
+    pub(super) fn new(client: Client, bucket: String) -> Self {
+        Self { client, bucket }
+    }
+
+    /// Writes a small file in one go.
+    pub(super) async fn put(&self, key: &str, content_type: &str, content: &Content) -> Result<Written, CopyError> {
+        let request = self
+            .client
+            .put_object()
+            .bucket(&self.bucket)
+            .key(key)
+            .content_type(content_type)
+            .if_none_match("*")
+            .checksum_crc64_nvme(checksum_text(content.checksum()))
+            .body(content.body())
+            .customize()
+            // The checksum vouches for the bytes and TLS for the request; hashing them once more costs as much as all the rest.
+            .disable_payload_signing()
+            .config_override(patience(SEND_WITHIN));
+        let sent = Box::pin(request.send()).await;
+        match sent {
+            Ok(_) => Ok(Written::Now),
+            Err(error) if matches!(status(&error), Some(409 | 412)) => Ok(Written::Standing),
+            Err(error) => Err(failed("PutObject", &error)),
+        }
+    }
+
+    /// Begins a multipart upload; gives back its id.
+    pub(super) async fn create(&self, key: &str, content_type: &str) -> Result<String, CopyError> {
+        let request = self
+            .client
+            .create_multipart_upload()
+            .bucket(&self.bucket)
+            .key(key)
+            .content_type(content_type)
+            .checksum_algorithm(ChecksumAlgorithm::Crc64Nvme)
+            .checksum_type(ChecksumType::FullObject)
+            .customize()
+            .config_override(patience(ASK_WITHIN));
+        let created = Box::pin(request.send()).await.map_err(|error| failed("CreateMultipartUpload", &error))?;
+        created.upload_id.ok_or_else(|| CopyError::Storage {
+            operation: "CreateMultipartUpload",
+            reason: "the answer has no upload id".to_owned(),
+        })
+    }
+
+    /// Writes a part; gives back its `ETag`. `number` from 1.
+    pub(super) async fn upload_part(
+        &self,
+        key: &str,
+        id: &str,
+        number: u64,
+        content: &Content,
+    ) -> Result<String, PartError> {
+        let request = self
+            .client
+            .upload_part()
+            .bucket(&self.bucket)
+            .key(key)
+            .upload_id(id)
+            .part_number(part_number(number))
+            .checksum_crc64_nvme(checksum_text(content.checksum()))
+            .body(content.body())
+            .customize()
+            .disable_payload_signing()
+            .config_override(patience(SEND_WITHIN));
+        let sent = Box::pin(request.send()).await;
+        part_sent(sent)
+    }
+
+    /// Writes a part that comes while it is sent. Its checksum is not known beforehand; that of the whole object is checked
+    /// in the end.
+    pub(super) async fn upload_passing_part(
+        &self,
+        key: &str,
+        id: &str,
+        number: u64,
+        length: u64,
+        body: Passing,
+    ) -> Result<String, PartError> {
+        let steps = u32::try_from(length.div_ceil(LARGEST_HELD_PIECE)).unwrap_or(u32::MAX);
+        let request = self
+            .client
+            .upload_part()
+            .bucket(&self.bucket)
+            .key(key)
+            .upload_id(id)
+            .part_number(part_number(number))
+            .content_length(i64::try_from(length).unwrap_or(i64::MAX))
+            .body(body.body())
+            .customize()
+            .disable_payload_signing()
+            .config_override(patience(SEND_WITHIN * steps).retry_config(RetryConfig::disabled()));
+        part_sent(Box::pin(request.send()).await)
+    }
+
+    /// Puts the parts together. `parts` are `ETag` and checksum of each, in order.
+    pub(super) async fn complete(
+        &self,
+        key: &str,
+        id: &str,
+        parts: &[(String, u64)],
+        length: u64,
+        checksum: u64,
+    ) -> Result<Written, CopyError> {
+        let parts = (1..).zip(parts).map(|(number, (etag, checksum))| {
+            CompletedPart::builder()
+                .part_number(number)
+                .e_tag(etag)
+                .checksum_crc64_nvme(checksum_text(*checksum))
+                .build()
+        });
+        let request = self
+            .client
+            .complete_multipart_upload()
+            .bucket(&self.bucket)
+            .key(key)
+            .upload_id(id)
+            .multipart_upload(CompletedMultipartUpload::builder().set_parts(Some(parts.collect())).build())
+            .if_none_match("*")
+            .checksum_crc64_nvme(checksum_text(checksum))
+            .checksum_type(ChecksumType::FullObject)
+            .mpu_object_size(i64::try_from(length).unwrap_or(i64::MAX))
+            .customize()
+            .config_override(patience(COMPLETE_WITHIN));
+        let completed = Box::pin(request.send()).await;
+        match completed {
+            Ok(_) => Ok(Written::Now),
+            // 404: an earlier attempt of the SDK went through and its answer was lost; what stands there tells.
+            Err(error) if matches!(status(&error), Some(404 | 409 | 412)) => Ok(Written::Standing),
+            Err(error) => Err(failed("CompleteMultipartUpload", &error)),
+        }
+    }
+
+    /// Gives up an upload. What cannot be removed now is removed by the bucket's lifecycle rule.
+    pub(super) async fn abort(&self, key: &str, id: &str) {
+        let request = self
+            .client
+            .abort_multipart_upload()
+            .bucket(&self.bucket)
+            .key(key)
+            .upload_id(id)
+            .customize()
+            .config_override(patience(ASK_WITHIN));
+        let aborted = Box::pin(request.send()).await;
+        if let Err(error) = aborted
+            && status(&error) != Some(404)
+        {
+            tracing::warn!(key, error = %failed("AbortMultipartUpload", &error), "an upload was left to the lifecycle rule");
+        }
+    }
+
+    /// Unfinished uploads whose keys begin like this: key and id of each. At most 1,000; an artifact has one or two.
+    pub(super) async fn uploads(&self, prefix: &str) -> Result<Vec<(String, String)>, CopyError> {
+        let request = self
+            .client
+            .list_multipart_uploads()
+            .bucket(&self.bucket)
+            .prefix(prefix)
+            .customize()
+            .config_override(patience(ASK_WITHIN));
+        let listed = Box::pin(request.send()).await.map_err(|error| failed("ListMultipartUploads", &error))?;
+        Ok(listed
+            .uploads
+            .unwrap_or_default()
+            .into_iter()
+            .filter_map(|upload| Some((upload.key?, upload.upload_id?)))
+            .collect())
+    }
+
+    /// Keys that begin like this, at most a few.
+    pub(super) async fn keys(&self, prefix: &str) -> Result<Vec<String>, CopyError> {
+        let request = self
+            .client
+            .list_objects_v2()
+            .bucket(&self.bucket)
+            .prefix(prefix)
+            .max_keys(10)
+            .customize()
+            .config_override(patience(ASK_WITHIN));
+        let listed = Box::pin(request.send()).await.map_err(|error| failed("ListObjectsV2", &error))?;
+        Ok(listed.contents.unwrap_or_default().into_iter().filter_map(|object| object.key).collect())
+    }
+
+    /// What stands under a key, if anything. The checksum is S3's own; where it has none over the whole object, the object is
+    /// read.
+    pub(super) async fn standing(&self, key: &str) -> Result<Option<Standing>, CopyError> {
+        let request = self
+            .client
+            .head_object()
+            .bucket(&self.bucket)
+            .key(key)
+            .checksum_mode(ChecksumMode::Enabled)
+            .customize()
+            .config_override(patience(ASK_WITHIN));
+        let head = Box::pin(request.send()).await;
+        let head = match head {
+            Ok(head) => head,
+            Err(error) if status(&error) == Some(404) => return Ok(None),
+            Err(error) => return Err(failed("HeadObject", &error)),
+        };
+        let whole = !matches!(head.checksum_type, Some(ChecksumType::Composite));
+        let checksum = match head.checksum_crc64_nvme.filter(|_| whole) {
+            Some(value) => named(value),
+            None => self.read_back(key).await?,
+        };
+        Ok(Some(Standing {
+            bytes: u64::try_from(head.content_length.unwrap_or_default()).unwrap_or_default(),
+            checksum,
+            content_type: head.content_type.unwrap_or_default(),
+        }))
+    }
+
+    async fn read_back(&self, key: &str) -> Result<Checksum, CopyError> {
+        let object = Box::pin(self.client.get_object().bucket(&self.bucket).key(key).send()).await;
+        let mut body = object.map_err(|error| failed("GetObject", &error))?.body;
+        let mut digest = Digest::new(CrcAlgorithm::Crc64Nvme);
+        while let Some(bytes) = body.next().await {
+            let bytes = bytes.map_err(|_| CopyError::Storage {
+                operation: "GetObject",
+                reason: "the connection broke off".to_owned(),
+            })?;
+            digest.update(&bytes);
+        }
+        Ok(checksum_of(digest.finalize()))
+    }
+}
+
+fn part_sent(sent: Result<UploadPartOutput, SdkError<UploadPartError>>) -> Result<String, PartError> {
+    match sent {
+        Ok(sent) => sent.e_tag.ok_or_else(|| {
+            let reason = "the answer has no ETag".to_owned();
+            PartError::Storage(CopyError::Storage { operation: "UploadPart", reason })
+        }),
+        Err(error) if status(&error) == Some(404) && error.code() != Some("NoSuchBucket") => Err(PartError::UploadGone),
+        Err(error) => Err(PartError::Storage(failed("UploadPart", &error))),
+    }
+}
+
+/// A checksum as it stands in `result.json`.
+pub(super) fn checksum_of(value: u64) -> Checksum {
+    named(checksum_text(value))
+}
+
+fn named(value: String) -> Checksum {
+    Checksum { algorithm: "CRC64NVME".to_owned(), value }
+}
+
+fn checksum_text(value: u64) -> String {
+    BASE64.encode(value.to_be_bytes())
+}
+
+fn part_number(number: u64) -> i32 {
+    i32::try_from(number).unwrap_or(i32::MAX)
+}
+
+fn patience(attempt: Duration) -> aws_sdk_s3::config::Builder {
+    aws_sdk_s3::Config::builder()
+        .timeout_config(TimeoutConfig::builder().operation_attempt_timeout(attempt).build())
+        .retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS).with_initial_backoff(FIRST_PAUSE))
+}
+
+fn status<E>(error: &SdkError<E>) -> Option<u16> {
+    error.raw_response().map(|response| response.status().as_u16())
+}
+
+fn failed<E: ProvideErrorMetadata>(operation: &'static str, error: &SdkError<E>) -> CopyError {
+    let reason = match error {
+        SdkError::ConstructionFailure(_) => "the request could not be made".to_owned(),
+        SdkError::TimeoutError(_) => "no answer in time".to_owned(),
+        SdkError::DispatchFailure(_) => "no connection".to_owned(),
+        SdkError::ResponseError(_) => "the answer could not be read".to_owned(),
+        error => match (error.code(), status(error)) {
+            (Some(code), _) => code.to_owned(),
+            (None, Some(status)) => format!("status {status}"),
+            (None, None) => "an unknown error".to_owned(),
+        },
+    };
+    CopyError::Storage { operation, reason }
+}
