@@ -1,0 +1,64 @@
+//! What a caller sees of a record.
+
+use reelhook_core::Timestamp;
+use reelhook_core::callback::Reporter;
+use reelhook_core::record::{Record, State};
+use reelhook_core::report::{Outcome, Report};
+use serde_json::{Map, Value, json};
+
+/// The record as JSON. Fields that have no value are absent. Nothing in it gives access to anything but the callback URL.
+pub(crate) fn of(record: &Record, callback_url: &str, now: Timestamp) -> Value {
+    let mut view = Map::new();
+    view.insert("task".into(), json!(record.task.to_string()));
+    view.insert("provider".into(), json!(record.task.provider().name()));
+    view.insert("id".into(), json!(record.task.id()));
+    view.insert("state".into(), json!(record.state.name()));
+    view.insert("callback_url".into(), json!(callback_url));
+    let mut add = |name: &str, value: Option<Value>| {
+        if let Some(value) = value {
+            view.insert(name.to_owned(), value);
+        }
+    };
+    add("provider_task_id", record.provider_task_id.as_deref().map(Value::from));
+    add("endpoint", record.endpoint.as_deref().map(Value::from));
+    add("submission", submission(record, now).map(Value::from));
+    add("outcome", record.outcome().map(Outcome::name).map(Value::from));
+    add("failure", record.report.as_ref().and_then(failure));
+    add("reported_by", record.reported_by.map(Reporter::name).map(Value::from));
+    add("result", record.state.is_final().then(|| json!(format!("{}result.json", record.task.prefix()))));
+    view.insert("artifacts".into(), json!(record.artifacts));
+    view.insert("times".into(), times(record));
+    Value::Object(view)
+}
+
+/// How the submission stands, for a task that was submitted here.
+fn submission(record: &Record, now: Timestamp) -> Option<&'static str> {
+    let mark = record.submission.as_ref()?;
+    Some(if record.provider_task_id.is_some() || record.state != State::Pending {
+        "accepted"
+    } else if mark.under_way_until > now {
+        "under_way"
+    } else {
+        "interrupted"
+    })
+}
+
+fn failure(report: &Report) -> Option<Value> {
+    match report {
+        Report::Succeeded { .. } => None,
+        Report::Failed(failure) | Report::Lost(failure) => Some(json!(failure)),
+    }
+}
+
+fn times(record: &Record) -> Value {
+    let times = [
+        ("created_at", record.created_at),
+        ("submitted_at", record.submitted_at),
+        ("reported_at", record.reported_at),
+        ("finished_at", record.finished_at),
+        ("due_at", record.due_at),
+        ("deadline_at", record.deadline_at),
+    ];
+    let known = times.into_iter().filter_map(|(name, time)| Some((name.to_owned(), json!(time?.to_string()))));
+    Value::Object(known.collect())
+}
