@@ -1,0 +1,472 @@
+//! Serving files: the way an object store does it, and every way in which a store, a network or an attacker does not.
+//!
+//! `GET /origin/{name}?fault=...` serves a generated file of that name (`size` as in a script; `.png` and `.jpg` give
+//! pictures, everything else a video). The same keys in a task's script let the task's own links serve badly.
+//!
+//! | `fault` | what happens | `at` | `times` |
+//! |---|---|---|---|
+//! | `none` | nothing | | |
+//! | `no_range` | `Range` is ignored: always 200 and the whole file, no `Accept-Ranges` | | |
+//! | `wrong_range` | a part is not the one asked for: it starts `at` bytes later, and its header says so | shift, 1 | |
+//! | `lying_range` | the header names the part asked for, the bytes start `at` later | shift, 1 | |
+//! | `wrong_total` | `Content-Range` says the file is `at` bytes longer than it is | 1 | |
+//! | `slow` | `rate` bytes a second (1,000) | | hits |
+//! | `stall` | `at` bytes, then nothing, and the connection stays open | half | hits |
+//! | `drop` | `at` bytes, then the connection is closed | half | hits |
+//! | `truncated` | the file ends after `at` bytes, and all headers say that this is the whole file | half | hits |
+//! | `long_length` | `Content-Length` promises `at` bytes more than come | 1 | hits |
+//! | `no_length` | no `Content-Length`, chunked | | hits |
+//! | `change` | after `times` requests (1) it is another file of the same length with another `ETag` | | before |
+//! | `change_silently` | the same under the same `ETag` | | before |
+//! | `no_etag` | no `ETag` and no `Last-Modified` | | |
+//! | `html` | an error page under 200 and `text/html` | | hits |
+//! | `html_as_video` | an error page under 200 and the file's own media type | | hits |
+//! | `empty` | 200 and no bytes | | hits |
+//! | `gzip` | the file in `Content-Encoding: gzip`, although nobody asked for it | | hits |
+//! | `redirect` | `hops` redirects (1), then the file | | |
+//! | `redirect_loop` | redirects for ever | | |
+//! | `redirect_private` | a redirect to the metadata address of a cloud machine | | |
+//! | `redirect_local` | a redirect to port 1 of this machine, by name | | |
+//! | `redirect_scheme` | a redirect to a `file:` URL | | |
+//! | `too_many` | 429 with `Retry-After: 1` | | hits |
+//! | `unavailable` | 503 with `Retry-After: 1` | | hits |
+//! | `expires` | the first request gets `at` bytes and a closed connection, all others 403 | half | |
+//!
+//! Under `times`, *hits* is the number of requests that it happens to, all without the key; *before* is the number of
+//! requests that see nothing of it.
+
+use std::{io, sync::Arc, time::Duration};
+
+use axum::{body::Body, response::Response};
+use bytes::Bytes;
+use futures_util::stream;
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+
+use crate::media::{self, Content};
+
+/// What goes wrong with a file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum FaultKind {
+    /// `none`
+    #[default]
+    None,
+    /// `no_range`
+    NoRange,
+    /// `wrong_range`
+    WrongRange,
+    /// `lying_range`
+    LyingRange,
+    /// `wrong_total`
+    WrongTotal,
+    /// `slow`
+    Slow,
+    /// `stall`
+    Stall,
+    /// `drop`
+    Drop,
+    /// `truncated`
+    Truncated,
+    /// `long_length`
+    LongLength,
+    /// `no_length`
+    NoLength,
+    /// `change`
+    Change,
+    /// `change_silently`
+    ChangeSilently,
+    /// `no_etag`
+    NoEtag,
+    /// `html`
+    Html,
+    /// `html_as_video`
+    HtmlAsVideo,
+    /// `empty`
+    Empty,
+    /// `gzip`
+    Gzip,
+    /// `redirect`
+    Redirect,
+    /// `redirect_loop`
+    RedirectLoop,
+    /// `redirect_private`
+    RedirectPrivate,
+    /// `redirect_local`
+    RedirectLocal,
+    /// `redirect_scheme`
+    RedirectScheme,
+    /// `too_many`
+    TooMany,
+    /// `unavailable`
+    Unavailable,
+    /// `expires`
+    Expires,
+}
+
+impl FaultKind {
+    const NAMES: [(&'static str, Self); 26] = [
+        ("none", Self::None),
+        ("no_range", Self::NoRange),
+        ("wrong_range", Self::WrongRange),
+        ("lying_range", Self::LyingRange),
+        ("wrong_total", Self::WrongTotal),
+        ("slow", Self::Slow),
+        ("stall", Self::Stall),
+        ("drop", Self::Drop),
+        ("truncated", Self::Truncated),
+        ("long_length", Self::LongLength),
+        ("no_length", Self::NoLength),
+        ("change", Self::Change),
+        ("change_silently", Self::ChangeSilently),
+        ("no_etag", Self::NoEtag),
+        ("html", Self::Html),
+        ("html_as_video", Self::HtmlAsVideo),
+        ("empty", Self::Empty),
+        ("gzip", Self::Gzip),
+        ("redirect", Self::Redirect),
+        ("redirect_loop", Self::RedirectLoop),
+        ("redirect_private", Self::RedirectPrivate),
+        ("redirect_local", Self::RedirectLocal),
+        ("redirect_scheme", Self::RedirectScheme),
+        ("too_many", Self::TooMany),
+        ("unavailable", Self::Unavailable),
+        ("expires", Self::Expires),
+    ];
+}
+
+/// How a file is served badly. The table is in the documentation of this module.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Fault {
+    /// What goes wrong.
+    pub kind: FaultKind,
+    /// At which byte of an answer, or by how much.
+    pub at: Option<u64>,
+    /// Bytes a second.
+    pub rate: Option<u64>,
+    /// How many requests it happens to, or spares.
+    pub times: Option<u32>,
+    /// Redirects in a row.
+    pub hops: Option<u32>,
+}
+
+impl Fault {
+    /// Sets one key of a script or query; `None` when key or value are not known.
+    pub(crate) fn set(&mut self, key: &str, value: &str) -> Option<()> {
+        match key {
+            "fault" => self.kind = FaultKind::NAMES.iter().find(|(name, _)| *name == value)?.1,
+            "at" => self.at = Some(value.parse().ok()?),
+            "rate" => self.rate = Some(value.parse().ok().filter(|rate| *rate > 0)?),
+            "times" => self.times = Some(value.parse().ok()?),
+            "hops" => self.hops = Some(value.parse().ok()?),
+            _ => return None,
+        }
+        Some(())
+    }
+
+    fn hits(&self, earlier: u32) -> bool {
+        self.times.is_none_or(|times| earlier < times)
+    }
+}
+
+/// A request for a file.
+pub(crate) struct Request<'a> {
+    pub(crate) method: &'a Method,
+    pub(crate) headers: &'a HeaderMap,
+    /// Path and query without the `hop` that a redirect adds.
+    pub(crate) target: &'a str,
+    /// Redirects so far.
+    pub(crate) hop: u32,
+    /// How many requests this file has had before.
+    pub(crate) earlier: u32,
+}
+
+/// The name under which a redirect counts itself, in the query.
+const HOP: &str = "hop=";
+
+/// Takes the count of redirects off a target.
+pub(crate) fn without_hop(target: &str) -> (&str, u32) {
+    target
+        .rsplit_once(['?', '&'])
+        .and_then(|(target, last)| Some((target, last.strip_prefix(HOP)?.parse().ok()?)))
+        .unwrap_or((target, 0))
+}
+
+fn with_hop(target: &str, hop: u32) -> String {
+    let mark = if target.contains('?') { '&' } else { '?' };
+    format!("{target}{mark}{HOP}{hop}")
+}
+
+const PAGE: &str = "<!DOCTYPE html>\n<html><head><title>Error</title></head><body><h1>Something went wrong</h1>\
+                    <p>Please try again later.</p></body></html>\n";
+
+/// Serves `content`, of which `seed` says what it would be if it changed.
+pub(crate) fn serve(request: &Request<'_>, content: &Arc<Content>, seed: &str, fault: Fault) -> Response {
+    let hit = fault.hits(request.earlier);
+    let length = content.length();
+    match fault.kind {
+        FaultKind::Redirect if request.hop < fault.hops.unwrap_or(1) => {
+            redirect(&with_hop(request.target, request.hop + 1))
+        }
+        FaultKind::RedirectLoop => redirect(&with_hop(request.target, request.hop + 1)),
+        FaultKind::RedirectPrivate => redirect("http://169.254.169.254/latest/meta-data/iam/security-credentials/"),
+        FaultKind::RedirectLocal => redirect("http://localhost:1/internal"),
+        FaultKind::RedirectScheme => redirect("file:///etc/hostname"),
+        FaultKind::TooMany if hit => try_later(StatusCode::TOO_MANY_REQUESTS),
+        FaultKind::Unavailable if hit => try_later(StatusCode::SERVICE_UNAVAILABLE),
+        FaultKind::Expires if request.earlier > 0 => {
+            xml_error(StatusCode::FORBIDDEN, "AccessDenied", "Request has expired")
+        }
+        FaultKind::Html if hit => plain(StatusCode::OK, "text/html; charset=utf-8", PAGE),
+        FaultKind::HtmlAsVideo if hit => plain(StatusCode::OK, content.content_type(), PAGE),
+        FaultKind::Empty if hit => plain(StatusCode::OK, content.content_type(), ""),
+        FaultKind::Gzip if hit => {
+            let mut response = plain(StatusCode::OK, content.content_type(), media::gzip(&content.to_vec()));
+            response.headers_mut().insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+            response
+        }
+        FaultKind::Truncated if hit => {
+            let end = fault.at.unwrap_or(length / 2).min(length);
+            let mut bytes = vec![0; usize::try_from(end).unwrap_or_default()];
+            content.read_at(0, &mut bytes);
+            plain(StatusCode::OK, content.content_type(), bytes)
+        }
+        FaultKind::Change | FaultKind::ChangeSilently if request.earlier >= fault.times.unwrap_or(1) => {
+            let changed = Arc::new(Content::video(&format!("{seed} changed"), Some(length)));
+            let tag = if fault.kind == FaultKind::Change { format!("{seed} changed") } else { seed.to_owned() };
+            part(request, &changed, &tag, Fault::default(), true)
+        }
+        _ => part(request, content, seed, fault, hit),
+    }
+}
+
+/// A whole file or the part asked for, with the faults that concern its headers and its flow.
+fn part(request: &Request<'_>, content: &Arc<Content>, seed: &str, fault: Fault, hit: bool) -> Response {
+    let length = content.length();
+    let etag = format!("\"{:016x}\"", media::digest(&format!("{seed} {length}")));
+    let modified = "Thu, 01 Jan 2026 00:00:00 GMT";
+    let given = |name| request.headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
+
+    if given(header::IF_MATCH).is_some_and(|wanted| wanted != "*" && !wanted.split(',').any(|tag| tag.trim() == etag)) {
+        return xml_error(StatusCode::PRECONDITION_FAILED, "PreconditionFailed", "The object has changed");
+    }
+    let same = given(header::IF_RANGE).is_none_or(|wanted| wanted == etag || wanted == modified);
+    let asked = given(header::RANGE).filter(|_| same && fault.kind != FaultKind::NoRange);
+    let (status, start, end) = match asked.map(|range| parse_range(range, length)) {
+        None | Some(Range::Ignored) => (StatusCode::OK, 0, length),
+        Some(Range::Part(start, end)) => (StatusCode::PARTIAL_CONTENT, start, end),
+        Some(Range::Unsatisfiable) => {
+            let mut response =
+                xml_error(StatusCode::RANGE_NOT_SATISFIABLE, "InvalidRange", "The range cannot be satisfied");
+            insert(&mut response, header::CONTENT_RANGE, &format!("bytes */{length}"));
+            return response;
+        }
+    };
+
+    let shift = fault.at.unwrap_or(1);
+    let is_part = status == StatusCode::PARTIAL_CONTENT;
+    let shifted =
+        if is_part && matches!(fault.kind, FaultKind::WrongRange | FaultKind::LyingRange) { shift } else { 0 };
+    let flow = match fault.kind {
+        FaultKind::Slow if hit => Flow::Slow(fault.rate.unwrap_or(1000)),
+        FaultKind::Stall if hit => Flow::Stall(fault.at.unwrap_or(length / 2)),
+        FaultKind::Drop if hit => Flow::Drop(fault.at.unwrap_or(length / 2)),
+        // The connection has to end where the promised bytes are missing.
+        FaultKind::LongLength if hit => Flow::Drop(end - start),
+        FaultKind::Expires => Flow::Drop(fault.at.unwrap_or(length / 2)),
+        _ => Flow::Free,
+    };
+    let (from, to) = ((start + shifted).min(length), (end + shifted).min(length));
+    let body = if request.method == Method::HEAD { Body::empty() } else { flowing(content, from, to, flow) };
+
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    insert(&mut response, header::CONTENT_TYPE, content.content_type());
+    if is_part {
+        let named = if fault.kind == FaultKind::WrongRange { (from, to) } else { (start, end) };
+        let total = if fault.kind == FaultKind::WrongTotal { length + shift } else { length };
+        insert(
+            &mut response,
+            header::CONTENT_RANGE,
+            &format!("bytes {}-{}/{total}", named.0, named.1.saturating_sub(1)),
+        );
+    }
+    if fault.kind != FaultKind::NoRange {
+        insert(&mut response, header::ACCEPT_RANGES, "bytes");
+    }
+    if fault.kind != FaultKind::NoEtag {
+        insert(&mut response, header::ETAG, &etag);
+        insert(&mut response, header::LAST_MODIFIED, modified);
+    }
+    if !(fault.kind == FaultKind::NoLength && hit) {
+        let extra = if fault.kind == FaultKind::LongLength && hit { shift } else { 0 };
+        insert(&mut response, header::CONTENT_LENGTH, &(to - from + extra).to_string());
+    }
+    response
+}
+
+/// What a `Range` header asks for: the end is behind the last byte.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Range {
+    /// Not one part in bytes: the whole file is the answer.
+    Ignored,
+    Part(u64, u64),
+    Unsatisfiable,
+}
+
+fn parse_range(text: &str, length: u64) -> Range {
+    let Some((first, last)) = text.strip_prefix("bytes=").and_then(|range| range.trim().split_once('-')) else {
+        return Range::Ignored;
+    };
+    match (first.parse::<u64>(), last.parse::<u64>()) {
+        (Ok(first), Ok(last)) if first > last => Range::Ignored,
+        (Ok(first), _) if first >= length => Range::Unsatisfiable,
+        (Ok(first), Ok(last)) => Range::Part(first, (last + 1).min(length)),
+        (Ok(first), Err(_)) if last.is_empty() => Range::Part(first, length),
+        (Err(_), Ok(0)) if first.is_empty() => Range::Unsatisfiable,
+        (Err(_), Ok(last)) if first.is_empty() => Range::Part(length.saturating_sub(last), length),
+        _ => Range::Ignored,
+    }
+}
+
+/// How the bytes of an answer come.
+#[derive(Clone, Copy, Debug)]
+enum Flow {
+    Free,
+    /// So many bytes a second.
+    Slow(u64),
+    /// So many bytes, then silence.
+    Stall(u64),
+    /// So many bytes, then the end of the connection.
+    Drop(u64),
+}
+
+/// A piece of an answer: large enough to be fast, small enough that thousands of downloads fit in memory.
+const PIECE: u64 = 64 * 1024;
+
+fn flowing(content: &Arc<Content>, from: u64, to: u64, flow: Flow) -> Body {
+    let content = Arc::clone(content);
+    Body::from_stream(stream::unfold(from, move |position| {
+        let content = Arc::clone(&content);
+        async move {
+            let mut piece = PIECE.min(to - position);
+            let sent = position - from;
+            match flow {
+                Flow::Free => {}
+                Flow::Slow(rate) => {
+                    // Ten pieces a second, so that even a few bytes a second flow evenly.
+                    piece = piece.min(rate.div_ceil(10));
+                    if piece > 0 {
+                        let pause = Duration::from_secs(1).mul_f64(f64_of(piece) / f64_of(rate));
+                        tokio::time::sleep(pause).await;
+                    }
+                }
+                Flow::Stall(limit) if sent >= limit => std::future::pending().await,
+                Flow::Drop(limit) if sent >= limit => {
+                    let error = io::Error::new(io::ErrorKind::ConnectionReset, "dropped as the fault asks");
+                    // Without a pause the server may close before what was written has left its buffer.
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                    return Some((Err(error), position));
+                }
+                Flow::Stall(limit) | Flow::Drop(limit) => piece = piece.min(limit - sent),
+            }
+            if piece == 0 {
+                return None;
+            }
+            let mut bytes = vec![0; usize::try_from(piece).unwrap_or_default()];
+            let length = content.read_at(position, &mut bytes);
+            bytes.truncate(length);
+            Some((Ok(Bytes::from(bytes)), position + length as u64))
+        }
+    }))
+}
+
+fn f64_of(value: u64) -> f64 {
+    f64::from(u32::try_from(value).unwrap_or(u32::MAX))
+}
+
+fn insert(response: &mut Response, name: header::HeaderName, value: &str) {
+    if let Ok(value) = HeaderValue::from_str(value) {
+        response.headers_mut().insert(name, value);
+    }
+}
+
+fn redirect(location: &str) -> Response {
+    let mut response = plain(StatusCode::FOUND, "text/plain", "");
+    insert(&mut response, header::LOCATION, location);
+    response
+}
+
+fn try_later(status: StatusCode) -> Response {
+    let mut response = xml_error(status, "SlowDown", "Please reduce your request rate.");
+    insert(&mut response, header::RETRY_AFTER, "1");
+    response
+}
+
+pub(crate) fn plain(status: StatusCode, content_type: &str, body: impl Into<Body>) -> Response {
+    let mut response = Response::new(body.into());
+    *response.status_mut() = status;
+    insert(&mut response, header::CONTENT_TYPE, content_type);
+    response
+}
+
+/// An error as an object store writes it.
+pub(crate) fn xml_error(status: StatusCode, code: &str, message: &str) -> Response {
+    let body = format!(
+        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error><Code>{code}</Code><Message>{message}</Message>\
+         <RequestId>0A49CE4060975EAC</RequestId></Error>\n"
+    );
+    plain(status, "application/xml", body)
+}
+
+/// An error as a content delivery network writes it.
+pub(crate) fn html_error(status: StatusCode) -> Response {
+    let body = format!(
+        "<html>\r\n<head><title>{status}</title></head>\r\n<body>\r\n<center><h1>{status}</h1></center>\r\n<hr>\
+         <center>nginx</center>\r\n</body>\r\n</html>\r\n"
+    );
+    plain(status, "text/html", body)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_are_read_as_the_standard_says() {
+        for (text, expected) in [
+            ("bytes=0-9", Range::Part(0, 10)),
+            ("bytes=90-", Range::Part(90, 100)),
+            ("bytes=90-1000", Range::Part(90, 100)),
+            ("bytes=-10", Range::Part(90, 100)),
+            ("bytes=-1000", Range::Part(0, 100)),
+            ("bytes=-0", Range::Unsatisfiable),
+            ("bytes=100-", Range::Unsatisfiable),
+            ("bytes=100-200", Range::Unsatisfiable),
+            ("bytes=9-0", Range::Ignored),
+            ("bytes=0-1,5-6", Range::Ignored),
+            ("bytes=x-y", Range::Ignored),
+            ("bytes=-", Range::Ignored),
+            ("lines=1-2", Range::Ignored),
+        ] {
+            assert_eq!(parse_range(text, 100), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_redirect_counts_itself_at_the_end_of_the_target() {
+        for target in ["/files/a.mp4", "/files/a.mp4?token=1", "/origin/a?fault=redirect&hops=2"] {
+            assert_eq!(without_hop(target), (target, 0));
+            assert_eq!(without_hop(&with_hop(target, 3)), (target, 3));
+        }
+    }
+
+    #[test]
+    fn every_fault_has_a_name_of_its_own() {
+        for (name, kind) in FaultKind::NAMES {
+            let mut fault = Fault::default();
+            assert_eq!(fault.set("fault", name), Some(()));
+            assert_eq!(fault.kind, kind);
+        }
+        assert_eq!(Fault::default().set("fault", "other"), None);
+        assert_eq!(Fault::default().set("rate", "0"), None);
+    }
+}

@@ -1,0 +1,152 @@
+//! `APIMart` (`docs.apimart.ai`).
+//!
+//! Confirmed by its pages (`/api-reference/tasks/status`, `/api-reference/videos/...`) and public clients: paths, fields,
+//! both forms of the submit answer (the older one for Veo models), states, `videos[].url` as a list, `expires_at`, the
+//! error object, `/callback` appended to the `webhook` base.
+//!
+//! From the text of its webhook page alone: the callback body is the status body, sent once for completed and failed
+//! tasks only; about ten seconds to accept it; a 4xx ends delivery, anything else is repeated after some 10, 30 and 60
+//! seconds.
+//!
+//! One public source: `Idempotency-Key` (see [`crate::Idempotency`]), links of 24 hours.
+//!
+//! Not documented, chosen here: HTTP statuses of errors follow their code; a dead link is replaced by the next status
+//! call.
+
+use axum::{
+    Router,
+    extract::{Path, State},
+    response::Response,
+    routing::{get, post},
+};
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode, Uri};
+use serde_json::{Value, json};
+
+use super::{Incoming, Shared, admit, ok, parameters, required, submit, text};
+use crate::{
+    clock,
+    config::Idempotency,
+    provider::Dialect,
+    record::{Call, FileKind, Phase, Refusal},
+    script::Outcome,
+    world::{Draft, Purpose, View, World},
+};
+
+pub(crate) fn router() -> Router<Shared> {
+    Router::new()
+        .route("/v1/videos/generations", post(generate))
+        .route("/v1/tasks/{id}", get(status))
+        .fallback(async || refusal(Refusal::NotFound, "not found"))
+}
+
+pub(crate) fn refusal(refusal: Refusal, message: &str) -> Response {
+    let (code, kind) = match refusal {
+        Refusal::Parameters | Refusal::Conflict => (400, "invalid_request_error"),
+        Refusal::Moderated => (400, "content_policy_violation"),
+        Refusal::Unauthorized => (401, "authentication_error"),
+        Refusal::Balance => (402, "payment_required"),
+        Refusal::NotFound => (404, "not_found"),
+        Refusal::RateLimited => (429, "rate_limit_error"),
+        Refusal::Server => (500, "server_error"),
+    };
+    let status = StatusCode::from_u16(code).unwrap_or_default();
+    super::json(status, &json!({ "error": { "code": code, "message": message, "type": kind } }))
+}
+
+async fn generate(State(world): State<Shared>, uri: Uri, headers: HeaderMap, body: Bytes) -> Response {
+    let dialect = Dialect::ApiMart;
+    let incoming = Incoming { dialect, path: uri.path().to_owned(), headers, body };
+    submit(world, incoming, |_, body, _| {
+        let model = required(body, "model")?.to_owned();
+        required(body, "prompt")?;
+        if !body["duration"].is_null() && !body["duration"].is_u64() {
+            return Err(parameters("duration is not an integer"));
+        }
+        let callback_url = text(body, "webhook").map(str::to_owned);
+        Ok((dialect, Draft { model, callback_url, ..Draft::default() }))
+    })
+    .await
+}
+
+/// The task that an earlier submission with the same `Idempotency-Key` made.
+pub(crate) fn earlier(world: &World, dialect: Dialect, key: Option<&str>) -> Option<String> {
+    (dialect == Dialect::ApiMart && world.config.apimart_idempotency == Idempotency::Honoured)
+        .then(|| world.task_with_idempotency_key(key?))
+        .flatten()
+}
+
+/// Seconds that a task is said to take; chosen freely.
+const ESTIMATE: u32 = 60;
+
+pub(crate) fn answer(view: &View) -> Value {
+    if view.model.starts_with("veo") {
+        return json!({
+            "code": 200,
+            "data": {
+                "created": clock::seconds(view.created),
+                "id": view.id,
+                "model": view.model,
+                "object": "video.generation.task",
+                "progress": 0,
+                "status": "pending",
+                "task_info": { "can_cancel": true, "estimated_time": ESTIMATE },
+                "type": "video",
+            },
+        });
+    }
+    json!({ "code": 200, "data": [{ "status": "submitted", "task_id": view.id }] })
+}
+
+/// The callback and the answer to a status call.
+pub(crate) fn body(view: &View) -> Value {
+    let status = match view.phase {
+        Phase::Open(_) => view.word(["pending", "processing", "processing"]),
+        Phase::Final(Outcome::Succeed) => "completed",
+        Phase::Final(Outcome::Cancelled) => "cancelled",
+        Phase::Final(_) => "failed",
+    };
+    let mut data = json!({
+        "id": view.id,
+        "status": status,
+        "progress": view.progress(),
+        "created": clock::seconds(view.created),
+        "estimated_time": ESTIMATE,
+    });
+    let took = clock::seconds(view.updated) - clock::seconds(view.created);
+    match view.phase {
+        Phase::Open(_) => {}
+        Phase::Final(Outcome::Succeed) => {
+            let videos: Vec<_> = view
+                .files_of(FileKind::Video)
+                .map(|file| json!({ "url": [file.url], "expires_at": clock::seconds(file.expires_at) }))
+                .collect();
+            data["result"] = json!({ "videos": videos });
+            data["completed"] = json!(clock::seconds(view.updated));
+            data["actual_time"] = json!(took);
+            data["cost"] = json!(0.4);
+        }
+        Phase::Final(outcome) => {
+            let code = match outcome {
+                Outcome::Moderated => 400,
+                Outcome::Timeout | Outcome::Expired => 504,
+                _ => 500,
+            };
+            data["progress"] = json!(40);
+            if outcome != Outcome::Cancelled {
+                data["error"] = json!({ "code": code, "message": super::failure_text(outcome) });
+            }
+        }
+    }
+    json!({ "code": 200, "data": data })
+}
+
+async fn status(State(world): State<Shared>, Path(id): Path<String>, headers: HeaderMap) -> Response {
+    if let Some(response) = admit(&world, Dialect::ApiMart, Call::Status, &headers).await {
+        return response;
+    }
+    match world.view(&id, Purpose::Status, |dialect| dialect == Dialect::ApiMart) {
+        Some(view) => ok(&body(&view)),
+        None => refusal(Refusal::NotFound, "task not found"),
+    }
+}

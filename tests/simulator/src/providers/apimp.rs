@@ -1,0 +1,140 @@
+//! APIMP (`doc.apimp.ai`), whose callbacks are those of its upstreams.
+//!
+//! Confirmed by its pages (`/en/docs/common-api/task/webhook`, `/en/docs/generate/video-api`): paths, fields,
+//! `input.metadata.callback_url`, the refusal of any other key in `input`, `not_started` and `finished`, files that are
+//! all said to be images, and that the callback URL goes to the upstream, which posts its own body: Kling, Doubao,
+//! `MiniMax` and Vidu do, other models are for polling only.
+//!
+//! Inferred: `running`, `failed`, `progress` and `error_message`; that the upstream's id is not APIMP's; that Vidu signs
+//! with APIMP's token, which no customer can check; the form of errors.
+//!
+//! Not documented, chosen here: which model goes to which upstream (told by its name); links of 24 hours, replaced by the
+//! next status call when dead.
+
+use axum::{
+    Router,
+    extract::{Path, State},
+    response::Response,
+    routing::{get, post},
+};
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode, Uri};
+use serde_json::{Value, json};
+
+use super::{Incoming, Shared, admit, ark, kling, minimax, ok, parameters, required, submit, text, vidu};
+use crate::{
+    clock,
+    provider::{Dialect, Upstream},
+    record::{Call, FileKind, Phase, Refusal},
+    script::Outcome,
+    world::{Draft, Purpose, View},
+};
+
+pub(crate) fn router() -> Router<Shared> {
+    Router::new()
+        .route("/api/generate/submit", post(generate))
+        .route("/api/generate/status/{id}", get(status))
+        .fallback(async || refusal(Refusal::NotFound, "not found"))
+}
+
+pub(crate) fn refusal(refusal: Refusal, message: &str) -> Response {
+    let (code, kind) = match refusal {
+        Refusal::Parameters | Refusal::Conflict | Refusal::Moderated => (400, "invalid_request_error"),
+        Refusal::Unauthorized => (401, "authentication_error"),
+        Refusal::Balance => (402, "insufficient_credits_error"),
+        Refusal::NotFound => (404, "not_found_error"),
+        Refusal::RateLimited => (429, "rate_limit_error"),
+        Refusal::Server => (500, "api_error"),
+    };
+    let status = StatusCode::from_u16(code).unwrap_or_default();
+    super::json(status, &json!({ "code": code, "error": { "message": message, "type": kind } }))
+}
+
+/// What may be at the top of `input`; everything else belongs into `metadata`.
+const INPUT: [&str; 7] = ["prompt", "size", "duration", "seconds", "image", "images", "metadata"];
+
+fn upstream(model: &str) -> Upstream {
+    let model = model.to_lowercase();
+    let named = |names: &[&str]| names.iter().any(|name| model.contains(name));
+    if named(&["kling"]) {
+        Upstream::Kling
+    } else if named(&["doubao", "seedance"]) {
+        Upstream::Ark
+    } else if named(&["minimax", "hailuo"]) {
+        Upstream::MiniMax
+    } else if named(&["vidu"]) {
+        Upstream::Vidu
+    } else {
+        Upstream::Silent
+    }
+}
+
+async fn generate(State(world): State<Shared>, uri: Uri, headers: HeaderMap, body: Bytes) -> Response {
+    let dialect = Dialect::Apimp(Upstream::Silent);
+    let incoming = Incoming { dialect, path: uri.path().to_owned(), headers, body };
+    submit(world, incoming, |_, body, _| {
+        let model = required(body, "model")?.to_owned();
+        let input = body["input"].as_object().ok_or_else(|| parameters("input is required"))?;
+        if let Some(name) = input.keys().find(|name| !INPUT.contains(&name.as_str())) {
+            return Err(parameters(format!("input.{name} is not allowed, use input.metadata")));
+        }
+        let callback_url = text(&body["input"]["metadata"], "callback_url").map(str::to_owned);
+        let dialect = Dialect::Apimp(upstream(&model));
+        Ok((dialect, Draft { model, callback_url, ..Draft::default() }))
+    })
+    .await
+}
+
+pub(crate) fn answer(view: &View) -> Value {
+    json!({
+        "code": 200,
+        "data": {
+            "task_id": view.id,
+            "status": "not_started",
+            "created_time": clock::without_zone(view.created),
+        },
+    })
+}
+
+/// The upstream's own callback, with the upstream's own id.
+pub(crate) fn callback(view: &View, upstream: Upstream) -> Option<Value> {
+    let view = &view.foreign();
+    match upstream {
+        Upstream::Kling => Some(kling::legacy_body(view)),
+        Upstream::Ark => Some(ark::body(view)),
+        Upstream::MiniMax => Some(minimax::first_callback(view)),
+        Upstream::Vidu => Some(vidu::body(view)),
+        Upstream::Silent => None,
+    }
+}
+
+async fn status(State(world): State<Shared>, Path(id): Path<String>, headers: HeaderMap) -> Response {
+    if let Some(response) = admit(&world, Dialect::Apimp(Upstream::Silent), Call::Status, &headers).await {
+        return response;
+    }
+    let Some(view) = world.view(&id, Purpose::Status, |dialect| matches!(dialect, Dialect::Apimp(_))) else {
+        return refusal(Refusal::NotFound, "task not found");
+    };
+    let state = match view.phase {
+        Phase::Open(_) => view.word(["not_started", "running", "running"]),
+        Phase::Final(Outcome::Succeed) => "finished",
+        Phase::Final(_) => "failed",
+    };
+    let error = match view.phase {
+        Phase::Open(_) | Phase::Final(Outcome::Succeed) => None,
+        Phase::Final(outcome) => Some(super::failure_text(outcome)),
+    };
+    let files: Vec<_> =
+        view.files_of(FileKind::Video).map(|file| json!({ "file_url": file.url, "file_type": "image" })).collect();
+    ok(&json!({
+        "code": 200,
+        "data": {
+            "task_id": view.id,
+            "status": state,
+            "progress": if error.is_some() { 0 } else { view.progress() },
+            "files": files,
+            "created_time": clock::without_zone(view.created),
+            "error_message": error,
+        },
+    }))
+}

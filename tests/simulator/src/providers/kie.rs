@@ -1,0 +1,330 @@
+//! KIE: the Runway, Veo and Market families.
+//!
+//! Confirmed by its pages (`docs.kie.ai/runway-api/...`, `/veo3-api/...`, `/market/common/get-task-detail`,
+//! `/common-api/webhook-verification`, `/common-api/download-url`): paths, fields, the three callback shapes and their
+//! ids, the states of each family and their different spellings, the signature over task id and time (not the body), 15
+//! seconds to accept a callback, the end of delivery after three failures in a row, files of 14 days, fresh links of 20
+//! minutes for links of KIE's own only.
+//!
+//! Inferred: errors under HTTP 200 with their code in the body (401 and 429 are HTTP as well here); the key of the
+//! signature as text; `data.taskId` being what is signed in Veo and Market callbacks; the Market callback being the
+//! record with code 200 or 501.
+//!
+//! Seen in the wild: the file host refuses a library's own `User-Agent`.
+//!
+//! Not documented, chosen here: the waits between repeats; a status call gives the same link as before, dead or not, so
+//! that the call for a fresh one is the only way to one.
+
+use axum::{
+    Router,
+    extract::State,
+    response::Response,
+    routing::{get, post},
+};
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode, Uri};
+use serde_json::{Value, json};
+
+use super::{Incoming, Refused, Shared, admit, failure_text, first, ok, parameters, query, required, submit, text};
+use crate::{
+    clock,
+    provider::{Dialect, Provider},
+    record::{Call, FileKind, Phase, Refusal},
+    script::Outcome,
+    world::{Draft, Purpose, View},
+};
+
+pub(crate) fn router() -> Router<Shared> {
+    Router::new()
+        .route("/api/v1/runway/generate", post(runway_submit))
+        .route("/api/v1/runway/record-detail", get(runway_status))
+        .route("/api/v1/veo/generate", post(veo_submit))
+        .route("/api/v1/veo/record-info", get(veo_status))
+        .route("/api/v1/jobs/createTask", post(market_submit))
+        .route("/api/v1/jobs/recordInfo", get(market_status))
+        .route("/api/v1/common/download-url", post(download_url))
+        .fallback(async || refusal(Refusal::NotFound, "not found"))
+}
+
+pub(crate) fn refusal(refusal: Refusal, message: &str) -> Response {
+    let (status, code) = match refusal {
+        Refusal::Parameters | Refusal::Conflict => (200, 422),
+        Refusal::Moderated => (200, 400),
+        Refusal::Unauthorized => (401, 401),
+        Refusal::Balance => (200, 402),
+        Refusal::NotFound => (200, 404),
+        Refusal::RateLimited => (429, 429),
+        Refusal::Server => (500, 500),
+    };
+    let status = StatusCode::from_u16(status).unwrap_or_default();
+    super::json(status, &json!({ "code": code, "msg": message, "data": null }))
+}
+
+async fn create(
+    world: Shared,
+    dialect: Dialect,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Bytes,
+    check: fn(&Value) -> Result<String, Refused>,
+) -> Response {
+    let incoming = Incoming { dialect, path: uri.path().to_owned(), headers, body };
+    submit(world, incoming, move |_, body, _| {
+        let model = check(body)?;
+        let callback_url = text(body, "callBackUrl").map(str::to_owned);
+        Ok((dialect, Draft { model, callback_url, ..Draft::default() }))
+    })
+    .await
+}
+
+async fn runway_submit(State(world): State<Shared>, uri: Uri, headers: HeaderMap, body: Bytes) -> Response {
+    create(world, Dialect::KieRunway, uri, headers, body, |body| {
+        required(body, "prompt")?;
+        if !body["duration"].is_null() && !matches!(body["duration"].as_u64(), Some(5 | 10)) {
+            return Err(parameters("duration must be 5 or 10"));
+        }
+        if body["duration"] == 10 && body["quality"] == "1080p" {
+            return Err(parameters("10 seconds cannot be had in 1080p"));
+        }
+        Ok(text(body, "model").unwrap_or("runway").to_owned())
+    })
+    .await
+}
+
+async fn veo_submit(State(world): State<Shared>, uri: Uri, headers: HeaderMap, body: Bytes) -> Response {
+    create(world, Dialect::KieVeo, uri, headers, body, |body| {
+        required(body, "prompt")?;
+        Ok(text(body, "model").unwrap_or("veo3").to_owned())
+    })
+    .await
+}
+
+async fn market_submit(State(world): State<Shared>, uri: Uri, headers: HeaderMap, body: Bytes) -> Response {
+    create(world, Dialect::KieMarket, uri, headers, body, |body| {
+        if !body["input"].is_object() {
+            return Err(parameters("input is required"));
+        }
+        Ok(required(body, "model")?.to_owned())
+    })
+    .await
+}
+
+pub(crate) fn answer(view: &View) -> Value {
+    json!({ "code": 200, "msg": "success", "data": { "taskId": view.id } })
+}
+
+fn urls(view: &View) -> Vec<String> {
+    view.files_of(FileKind::Video).map(|file| file.url.clone()).collect()
+}
+
+/// The id that Runway gives the video itself.
+fn video_id(view: &View) -> &str {
+    view.file_ids.first().map_or("", String::as_str)
+}
+
+/// What a failed task is said to be, as a code and in words.
+fn failure(outcome: Outcome) -> (u32, &'static str) {
+    match outcome {
+        Outcome::Moderated => (400, "Inappropriate content detected. Please replace the image or video."),
+        outcome => (500, failure_text(outcome)),
+    }
+}
+
+/// Runway's callback is about final tasks only.
+pub(crate) fn runway_callback(view: &View) -> Option<Value> {
+    let Phase::Final(outcome) = view.phase else { return None };
+    let (code, message) = match outcome {
+        Outcome::Succeed => (200, "All generated successfully."),
+        outcome => failure(outcome),
+    };
+    Some(json!({
+        "code": code,
+        "msg": message,
+        "data": {
+            "task_id": view.id,
+            "video_id": video_id(view),
+            "video_url": view.url(FileKind::Video),
+            "image_url": view.url(FileKind::Cover),
+        },
+    }))
+}
+
+/// Veo's callback is about final tasks only.
+pub(crate) fn veo_callback(view: &View) -> Option<Value> {
+    let Phase::Final(outcome) = view.phase else { return None };
+    if outcome == Outcome::Succeed {
+        return Some(json!({
+            "code": 200,
+            "msg": "Veo3.1 video generated successfully.",
+            "data": {
+                "taskId": view.id,
+                "info": { "resultUrls": urls(view), "originUrls": [], "resolution": "1080p" },
+                "fallbackFlag": false,
+            },
+        }));
+    }
+    let (code, message) = match outcome {
+        Outcome::Moderated => (400, "Your prompt was flagged by the website as violating content policies."),
+        outcome => (501, failure_text(outcome)),
+    };
+    Some(json!({ "code": code, "msg": message, "data": { "taskId": view.id, "fallbackFlag": false } }))
+}
+
+/// Market's callback is its record.
+pub(crate) fn market_callback(view: &View) -> Value {
+    let failed = matches!(view.phase, Phase::Final(outcome) if outcome != Outcome::Succeed);
+    let (code, message) =
+        if failed { (501, "Playground task failed.") } else { (200, "Playground task completed successfully.") };
+    json!({ "code": code, "msg": message, "data": market_record(view) })
+}
+
+fn market_record(view: &View) -> Value {
+    let state = match view.phase {
+        Phase::Open(_) => view.word(["waiting", "queuing", "generating"]),
+        Phase::Final(Outcome::Succeed) => "success",
+        Phase::Final(_) => "fail",
+    };
+    let (code, message) = match view.phase {
+        Phase::Open(_) | Phase::Final(Outcome::Succeed) => (String::new(), ""),
+        Phase::Final(outcome) => {
+            let (code, message) = failure(outcome);
+            (code.to_string(), message)
+        }
+    };
+    let result = if view.succeeded() { json!({ "resultUrls": urls(view) }).to_string() } else { String::new() };
+    let mut record = json!({
+        "taskId": view.id,
+        "model": view.model,
+        "state": state,
+        "param": view.request.to_string(),
+        "resultJson": result,
+        "failCode": code,
+        "failMsg": message,
+        "createTime": clock::milliseconds(view.created),
+        "updateTime": clock::milliseconds(view.updated),
+    });
+    if matches!(view.phase, Phase::Final(_)) {
+        record["completeTime"] = json!(clock::milliseconds(view.updated));
+    }
+    record
+}
+
+/// The task that a status call asks for, or the answer to give instead.
+async fn asked(world: &Shared, dialect: Dialect, uri: &Uri, headers: &HeaderMap) -> Result<View, Response> {
+    if let Some(response) = admit(world, dialect, Call::Status, headers).await {
+        return Err(response);
+    }
+    let query = query(uri);
+    let Some(id) = first(&query, "taskId") else {
+        return Err(refusal(Refusal::Parameters, "taskId is required"));
+    };
+    world
+        .view(id, Purpose::Status, |known| known == dialect)
+        .ok_or_else(|| refusal(Refusal::NotFound, "the record does not exist"))
+}
+
+async fn runway_status(State(world): State<Shared>, uri: Uri, headers: HeaderMap) -> Response {
+    let view = match asked(&world, Dialect::KieRunway, &uri, &headers).await {
+        Ok(view) => view,
+        Err(response) => return response,
+    };
+    let state = match view.phase {
+        Phase::Open(_) => view.word(["wait", "queueing", "generating"]),
+        Phase::Final(Outcome::Succeed) => "success",
+        Phase::Final(_) => "fail",
+    };
+    let mut data = json!({
+        "taskId": view.id,
+        "parentTaskId": "",
+        "generateParam": {
+            "prompt": view.request["prompt"],
+            "imageUrl": view.request["imageUrl"].as_str().unwrap_or_default(),
+            "expandPrompt": true,
+        },
+        "state": state,
+        "generateTime": clock::with_blank(view.created),
+        "failCode": "",
+        "failMsg": "",
+        "expireFlag": 0,
+    });
+    match view.phase {
+        Phase::Final(Outcome::Succeed) => {
+            data["videoInfo"] = json!({
+                "videoId": video_id(&view),
+                "taskId": view.id,
+                "videoUrl": view.url(FileKind::Video),
+                "imageUrl": view.url(FileKind::Cover),
+            });
+        }
+        Phase::Final(outcome) => {
+            let (code, message) = failure(outcome);
+            data["failCode"] = json!(code);
+            data["failMsg"] = json!(message);
+        }
+        Phase::Open(_) => {}
+    }
+    ok(&json!({ "code": 200, "msg": "success", "data": data }))
+}
+
+async fn veo_status(State(world): State<Shared>, uri: Uri, headers: HeaderMap) -> Response {
+    let view = match asked(&world, Dialect::KieVeo, &uri, &headers).await {
+        Ok(view) => view,
+        Err(response) => return response,
+    };
+    let mut data = json!({
+        "taskId": view.id,
+        "paramJson": view.request.to_string(),
+        "completeTime": null,
+        "response": null,
+        "successFlag": 0,
+        "errorCode": null,
+        "errorMessage": "",
+        "createTime": clock::milliseconds(view.created),
+        "fallbackFlag": false,
+    });
+    if let Phase::Final(outcome) = view.phase {
+        data["completeTime"] = json!(clock::milliseconds(view.updated));
+        if outcome == Outcome::Succeed {
+            data["successFlag"] = json!(1);
+            data["response"] = json!({
+                "taskId": view.id,
+                "resultUrls": urls(&view),
+                "originUrls": [],
+                "resolution": "1080p",
+            });
+        } else {
+            let (code, message) = failure(outcome);
+            // Both mean failed, and the page does not say which means what: both are to be met.
+            data["successFlag"] = json!(if outcome == Outcome::Moderated { 2 } else { 3 });
+            data["errorCode"] = json!(code);
+            data["errorMessage"] = json!(message);
+        }
+    }
+    ok(&json!({ "code": 200, "msg": "success", "data": data }))
+}
+
+async fn market_status(State(world): State<Shared>, uri: Uri, headers: HeaderMap) -> Response {
+    match asked(&world, Dialect::KieMarket, &uri, &headers).await {
+        Ok(view) => ok(&json!({ "code": 200, "message": "success", "data": market_record(&view) })),
+        Err(response) => response,
+    }
+}
+
+/// Gives a link that works for one that KIE made.
+async fn download_url(State(world): State<Shared>, headers: HeaderMap, body: Bytes) -> Response {
+    if let Some(response) = admit(&world, Dialect::KieRunway, Call::Link, &headers).await {
+        return response;
+    }
+    let asked: Value = serde_json::from_slice(&body).unwrap_or_default();
+    let fresh = text(&asked, "url")
+        .and_then(|url| world.issued(Provider::Kie, url))
+        .and_then(|file_id| Some((world.task_with_file(&file_id)?, file_id)))
+        .and_then(|(id, file_id)| {
+            let view = world.view(&id, Purpose::Refresh, |dialect| dialect.provider() == Provider::Kie)?;
+            view.files.into_iter().find(|file| file.file_id == file_id)
+        });
+    match fresh {
+        Some(file) => ok(&json!({ "code": 200, "msg": "success", "data": file.url })),
+        None => refusal(Refusal::Parameters, "the url was not made by this service"),
+    }
+}
