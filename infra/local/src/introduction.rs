@@ -1,0 +1,72 @@
+//! What `cargo run -- up` prints: where everything is, and commands that work as they stand.
+
+use std::fmt::Write as _;
+
+use local::client::Client;
+use local::samples::SAMPLES;
+use local::{Error, Stack};
+use simulator::{Provider, Simulator};
+
+/// The text.
+pub(crate) async fn text(stack: &Stack, simulator: &Simulator) -> Result<String, Error> {
+    let outputs = stack.outputs();
+    let mut text = format!(
+        "\nreelhook runs on this machine. Ctrl-C ends it.\n\n\
+         callbacks   {}/callback/{{provider}}/{{id}}/{{token}}\n\
+         tasks       {}/tasks/{{provider}}/{{id}}\n\
+         providers   {}   (simulated)\n\
+         bucket      s3://{}\n\
+         table       {}\n\n\
+         Submit a task (the simulated provider makes a video and calls back), then get it. The function is behind IAM:\n\n    \
+         signed='--aws-sigv4 aws:amz:{}:lambda --user {}:{}'\n",
+        outputs.callback_url,
+        outputs.tasks_url,
+        simulator.origin(),
+        outputs.bucket_name,
+        outputs.table_name,
+        local::REGION,
+        local::ACCESS_KEY_ID,
+        local::SECRET_ACCESS_KEY,
+    );
+    for sample in SAMPLES {
+        let endpoint = sample.endpoint.map(|endpoint| format!("?endpoint={endpoint}")).unwrap_or_default();
+        let url = format!("{}/tasks/{}/my-first{endpoint}", outputs.tasks_url, sample.provider);
+        let _ =
+            writeln!(text, "    curl $signed -X PUT '{url}' -d '{}'", sample.body("a paper boat on a rainy street"));
+    }
+    let _ = write!(
+        text,
+        "\n    curl $signed {}/tasks/kling/my-first\n\n\
+         What the provider is to do may stand in the prompt: [simulate outcome=fail], [simulate callback=lose],\n\
+         [simulate deliveries=5], [simulate delay=10]. A lost callback is made up for by poll, which runs every minute.\n\n\
+         Send a callback of Kling by hand, signed as Kling signs (change a byte of the body afterwards and it gets 401):\n\n{}\n\
+         See what is in the bucket:\n\n    \
+         export AWS_ACCESS_KEY_ID={} AWS_SECRET_ACCESS_KEY={} AWS_DEFAULT_REGION={}\n    \
+         {} --endpoint-url {} s3 ls --recursive s3://{}\n\n",
+        outputs.tasks_url,
+        by_hand(stack, simulator).await?,
+        local::ACCESS_KEY_ID,
+        local::SECRET_ACCESS_KEY,
+        local::REGION,
+        stack.stand_in().python().aws().display(),
+        stack.endpoint(),
+        outputs.bucket_name,
+    );
+    Ok(text)
+}
+
+/// Shell commands that sign and send a callback of Kling about a task nobody submitted.
+async fn by_hand(stack: &Stack, simulator: &Simulator) -> Result<String, Error> {
+    let callback_url = Client::new(stack)?.callback_url("kling/by-hand").await?;
+    let secret = simulator.config().account(Provider::Kling).signing_secret.unwrap_or_default();
+    let origin = simulator.origin();
+    Ok(format!(
+        "    body='{{\"id\":\"800000000000000001\",\"status\":\"succeeded\",\"outputs\":[{{\"type\":\"video\",\"url\":\"{origin}/origin/by-hand.mp4\"}}]}}'\n    \
+         secret='{secret}'\n    \
+         key=$(printf %s \"${{secret#whsec_}}\" | base64 -d | od -An -v -tx1 | tr -d ' \\n')\n    \
+         now=$(date +%s)\n    \
+         signature=$(printf 'msg-1.%s.%s' \"$now\" \"$body\" | openssl dgst -sha256 -mac HMAC -macopt \"hexkey:$key\" -binary | base64)\n    \
+         curl -i '{callback_url}' -d \"$body\" -H 'content-type: application/json' \\\n         \
+         -H 'webhook-id: msg-1' -H \"webhook-timestamp: $now\" -H \"webhook-signature: v1,$signature\"\n"
+    ))
+}

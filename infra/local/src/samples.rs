@@ -1,0 +1,112 @@
+//! A small, complete request for every provider, in the provider's own words: what `PUT /tasks/{provider}/{id}` takes as its
+//! body. The demonstration, the integration tests and the printed `curl` commands all send these.
+
+use serde_json::{Value, json};
+use simulator::Provider;
+
+/// A request to one of a provider's endpoints.
+#[derive(Clone, Copy, Debug)]
+pub struct Sample {
+    /// The provider.
+    pub provider: Provider,
+    /// What `?endpoint=` has to say; none where the provider has one endpoint.
+    pub endpoint: Option<&'static str>,
+    body: fn(&str) -> Value,
+}
+
+impl Sample {
+    /// The body, with this prompt in the place where the provider wants it.
+    pub fn body(&self, prompt: &str) -> Value {
+        (self.body)(prompt)
+    }
+}
+
+/// One request for each of the nine.
+pub const SAMPLES: [Sample; 9] = [
+    Sample {
+        provider: Provider::Kling,
+        endpoint: Some("/text-to-video/kling-2.6"),
+        body: |prompt| json!({ "prompt": prompt, "settings": { "resolution": "720p", "aspect_ratio": "16:9", "duration": 5 } }),
+    },
+    Sample {
+        provider: Provider::MaxApi,
+        endpoint: None,
+        body: |prompt| {
+            json!({
+                "model": "seedance-2.0-fast",
+                "input": { "prompt": prompt, "ratio": "16:9", "resolution": "720p", "duration": 5 },
+            })
+        },
+    },
+    Sample {
+        provider: Provider::ApiMart,
+        endpoint: None,
+        body: |prompt| json!({ "model": "sora-2", "prompt": prompt, "duration": 4, "aspect_ratio": "16:9" }),
+    },
+    Sample {
+        provider: Provider::Ark,
+        endpoint: None,
+        body: |prompt| {
+            json!({
+                "model": "doubao-seedance-2-0-260128",
+                "content": [{ "type": "text", "text": prompt }],
+                "duration": 5,
+                "return_last_frame": true,
+            })
+        },
+    },
+    Sample {
+        provider: Provider::MiniMax,
+        endpoint: None,
+        body: |prompt| json!({ "model": "MiniMax-Hailuo-2.3", "prompt": prompt, "duration": 6, "resolution": "768P" }),
+    },
+    Sample {
+        provider: Provider::Vidu,
+        endpoint: Some("/ent/v2/text2video"),
+        body: |prompt| json!({ "model": "viduq3-turbo", "prompt": prompt, "duration": 5, "resolution": "720p" }),
+    },
+    Sample {
+        provider: Provider::Kie,
+        endpoint: Some("/api/v1/runway/generate"),
+        body: |prompt| json!({ "prompt": prompt, "duration": 5, "quality": "720p", "aspectRatio": "16:9", "waterMark": "" }),
+    },
+    Sample {
+        provider: Provider::Apimp,
+        endpoint: None,
+        body: |prompt| json!({ "model": "kling-v1", "input": { "prompt": prompt, "duration": 5 } }),
+    },
+    Sample {
+        provider: Provider::RelayDance,
+        endpoint: None,
+        body: |prompt| {
+            json!({
+                "model": "doubao-seedance-2-0",
+                "prompt": prompt,
+                "seconds": "5",
+                "metadata": { "ratio": "16:9", "resolution": "720p" },
+            })
+        },
+    },
+];
+
+/// The sample of a provider.
+///
+/// # Panics
+///
+/// Never: a test walks all providers.
+pub fn of(provider: Provider) -> Sample {
+    let found = SAMPLES.into_iter().find(|sample| sample.provider == provider);
+    found.expect("there is a sample for every provider")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn there_is_a_sample_for_every_provider() {
+        for provider in Provider::ALL {
+            assert_eq!(of(provider).provider, provider);
+        }
+    }
+}
