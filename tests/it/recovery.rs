@@ -1,0 +1,164 @@
+//! What happens when something between two lines does not.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use local::runtime_api::{Function, Invoked};
+use serde_json::{Value, json};
+use simulator::Provider;
+use tokio::time::sleep;
+
+use crate::Case;
+use crate::callbacks::{binary, direct_submission, event};
+use crate::world::{World, with};
+
+pub(crate) fn cases() -> Vec<Case> {
+    vec![
+        Case::new("recovery::queueing_fails_after_the_record_is_written", queueing_fails),
+        Case::new("recovery::a_callback_before_its_registration", callback_before_registration),
+        Case::new("recovery::a_registered_task_whose_callback_is_lost", registered_and_lost),
+        Case::new("recovery::a_worker_that_dies_after_its_claim", worker_dies),
+        Case::new("recovery::one_bad_message_of_a_batch", bad_message),
+        Case::new("recovery::a_deadline_ends_as_lost_and_is_announced", deadline),
+        Case::new("recovery::no_upload_is_left_behind", no_upload_left),
+    ]
+}
+
+/// P1: the report is durable, so the provider gets its 200; P2: poll queues it a minute later.
+async fn queueing_fails(world: Arc<World>) {
+    let view = world.submit(Provider::Kling, "queue-fails", "callback=lose").await;
+    let id = view["provider_task_id"].as_str().expect("an id");
+    world.simulator.wait_for(id, Duration::from_secs(20), |task| task.phase.is_final()).await.expect("it finishes");
+    let callback = world.simulator.callback(id).expect("a callback");
+    let nowhere = world.stack.outputs().queue_url.replace("WorkQueue", "NoSuchQueue");
+    assert_ne!(nowhere, world.stack.outputs().queue_url);
+    let environment = with(world.environment(), "QUEUE_URL", &nowhere);
+    let mut function = Function::start(&binary(&world, "callback"), &environment).await.expect("it starts");
+    let Invoked::Response(answer) = function.invoke(event(&callback), Duration::from_secs(10)).await else {
+        panic!("no answer")
+    };
+    assert_eq!(answer["statusCode"], 200, "{answer}");
+    assert_eq!(world.view("kling/queue-fails").await.body["state"], "reported");
+    sleep(Duration::from_secs(61)).await;
+    world.poll().await;
+    world.assert_archived("kling/queue-fails", "callback").await;
+}
+
+async fn callback_before_registration(world: Arc<World>) {
+    let url = world.client.callback_url("kling/early").await.expect("a URL");
+    let id = direct_submission(&world, &url, "").await;
+    let before = world.assert_archived("kling/early", "callback").await;
+    let answer =
+        world.client.put(&format!("kling/early?provider_task_id={id}"), String::new()).await.expect("an answer");
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    assert_eq!(answer.body["state"], "archived");
+    assert_eq!(answer.body["artifacts"], before["artifacts"]);
+    world.assert_announced("kling/early", 1).await;
+}
+
+async fn registered_and_lost(world: Arc<World>) {
+    let id = direct_submission(&world, "http://127.0.0.1:9/nobody", "callback=lose").await;
+    let path = format!("kling/registered?provider_task_id={id}");
+    let answer = world.client.put(&path, String::new()).await.expect("an answer");
+    assert_eq!(answer.status, 201, "{}", answer.body);
+    let again = world.client.put(&path, String::new()).await.expect("an answer");
+    assert_eq!(again.status, 200, "{}", again.body);
+    let other = world.client.put("kling/registered?provider_task_id=other", String::new()).await.expect("an answer");
+    assert_eq!(other.status, 409, "{}", other.body);
+    sleep(Duration::from_secs(6)).await;
+    world.poll().await;
+    world.assert_archived("kling/registered", "poll").await;
+}
+
+/// A worker that is killed in the middle of a copy leaves a lease that runs out, and another one finishes.
+async fn worker_dies(world: Arc<World>) {
+    let view = world.submit(Provider::Kling, "worker-dies", "callback=lose").await;
+    let id = view["provider_task_id"].as_str().expect("an id");
+    world.simulator.wait_for(id, Duration::from_secs(20), |task| task.phase.is_final()).await.expect("it finishes");
+    // Recorded by a callback function that cannot queue, so that no other worker takes it first.
+    let callback = world.simulator.callback(id).expect("a callback");
+    let nowhere = world.stack.outputs().queue_url.replace("WorkQueue", "NoSuchQueue");
+    let environment = with(world.environment(), "QUEUE_URL", &nowhere);
+    let mut function = Function::start(&binary(&world, "callback"), &environment).await.expect("it starts");
+    function.invoke(event(&callback), Duration::from_secs(10)).await;
+    // A bucket that never answers holds the worker in the copy, where it is killed.
+    world.simulator.script(id, |script| script.not_ready = 1);
+    let mut worker = Function::start(&binary(&world, "process"), &world.environment()).await.expect("it starts");
+    let batch = batch(&[("m-1", r#"{"version":"1","task":"kling/worker-dies"}"#)]);
+    let _ = tokio::time::timeout(Duration::from_millis(150), worker.invoke(batch, Duration::from_mins(1))).await;
+    drop(worker);
+    // Wherever it was, the task ends: by its lease (90 s) or its next attempt, whichever it had come to.
+    for _ in 0..14 {
+        sleep(Duration::from_secs(10)).await;
+        world.poll().await;
+        if world.view("kling/worker-dies").await.body["state"] == "archived" {
+            break;
+        }
+    }
+    world.assert_archived("kling/worker-dies", "callback").await;
+}
+
+fn batch(messages: &[(&str, &str)]) -> Value {
+    let mut event: Value =
+        serde_json::from_str(include_str!("../../events/lambda/sqs.json")).expect("the event is JSON");
+    let record = event["Records"][0].clone();
+    event["Records"] = messages
+        .iter()
+        .map(|(id, body)| {
+            let mut record = record.clone();
+            record["messageId"] = json!(id);
+            record["body"] = json!(body);
+            record
+        })
+        .collect();
+    event
+}
+
+async fn bad_message(world: Arc<World>) {
+    world.submit(Provider::Kling, "in-a-batch", "callback=lose").await;
+    let mut worker = Function::start(&binary(&world, "process"), &world.environment()).await.expect("it starts");
+    let batch = batch(&[
+        ("bad", "not a message"),
+        ("unknown", r#"{"version":"1","task":"kling/no-such-task"}"#),
+        ("good", r#"{"version":"1","task":"kling/in-a-batch"}"#),
+        ("newer", r#"{"version":"9","task":"kling/in-a-batch"}"#),
+    ]);
+    let Invoked::Response(answer) = worker.invoke(batch, Duration::from_mins(1)).await else { panic!("no answer") };
+    let mut failed: Vec<_> = answer["batchItemFailures"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(|item| item["itemIdentifier"].clone())
+        .collect();
+    failed.sort_by_key(Value::to_string);
+    assert_eq!(failed, ["bad", "newer"], "{answer}");
+    // The good one was worked on: the provider was asked.
+    let item = world.item("kling/in-a-batch").await;
+    assert_ne!(item["claim"]["N"], "0", "{item}");
+}
+
+/// A registered task that the provider never heard of is closed at its deadline, and that is announced.
+async fn deadline(world: Arc<World>) {
+    let path = "kling/never-heard-of?provider_task_id=no-such-task";
+    assert_eq!(world.client.put(path, String::new()).await.expect("an answer").status, 201);
+    // Hours pass.
+    world.set_number("kling/never-heard-of", "deadline_at", 1_700_000_000).await;
+    sleep(Duration::from_secs(6)).await;
+    world.poll().await;
+    let view = world.until_final("kling/never-heard-of").await;
+    assert_eq!(view["state"], "lost", "{view}");
+    assert_eq!(view["reported_by"], "deadline");
+    let result = world.result("kling/never-heard-of").await;
+    assert_eq!(result["outcome"], "lost");
+    assert_eq!(result["failure"]["reason"], "timeout");
+    world.assert_announced("kling/never-heard-of", 1).await;
+}
+
+/// A large file takes a multipart upload; afterwards the bucket has no unfinished one.
+async fn no_upload_left(world: Arc<World>) {
+    world.submit(Provider::Kling, "large", "size=40000000").await;
+    world.assert_archived("kling/large", "callback").await;
+    let url = format!("{}/{}?uploads", world.stack.endpoint(), world.stack.outputs().bucket_name);
+    let answer = world.client.http().get(url).send().await.expect("the bucket answers").text().await.expect("in full");
+    assert!(answer.contains("<ListMultipartUploadsResult") && !answer.contains("kling/large"), "{answer}");
+}

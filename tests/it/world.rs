@@ -1,0 +1,280 @@
+//! What all cases share: the deployed stack, the simulated providers, and independent eyes on the table, the bucket's events
+//! and the functions. What is looked at here is looked at by plain HTTP calls, not through the code under test.
+
+use std::io::Write as _;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use local::client::{Answer, Client};
+use local::samples;
+use local::{Error, FunctionSource, Options, Progress, Stack, demonstration};
+use serde_json::{Value, json};
+use simulator::{Config, Provider, Simulator};
+use tokio::time::{Instant, sleep};
+
+/// How long a task may take from a callback to its final state, on a busy machine with unoptimised functions.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+/// What all cases share.
+pub(crate) struct World {
+    pub(crate) stack: Stack,
+    pub(crate) simulator: Simulator,
+    pub(crate) client: Client,
+    announced: Arc<Mutex<Vec<String>>>,
+    listening: tokio::task::JoinHandle<()>,
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        self.listening.abort();
+    }
+}
+
+/// Tells the person at the terminal.
+pub(crate) fn say(text: &str) {
+    let _ = writeln!(std::io::stderr(), "{text}");
+}
+
+impl World {
+    /// Builds, deploys, and begins to listen to the bucket's events.
+    pub(crate) async fn start() -> Result<Self, Error> {
+        let simulator = Simulator::start(Config { time_scale: 0.05, ..Config::default() })
+            .map_err(|source| Error::Simulator { port: 0, source })?;
+        let profile = if cfg!(debug_assertions) { "dev" } else { "release" };
+        let stack = Stack::start(Options {
+            stack_name: "reelhook-it".to_owned(),
+            functions: FunctionSource::Build { profile: profile.to_owned() },
+            settings: demonstration::settings(&simulator),
+            allowed_origins: vec![simulator.address().to_string()],
+            progress: Progress::Terminal,
+            ..Options::default()
+        })
+        .await?;
+        let client = Client::new(&stack)?;
+        let announced = Arc::new(Mutex::new(Vec::new()));
+        let queue = listen(&client, &stack).await;
+        let listening =
+            tokio::spawn(collect(client.clone(), stack.endpoint().to_owned(), queue, Arc::clone(&announced)));
+        Ok(Self { stack, simulator, client, announced, listening })
+    }
+
+    /// Submits a sample under an id; the simulated provider does what the script says.
+    pub(crate) async fn submit(&self, provider: Provider, id: &str, script: &str) -> Value {
+        let answer = self.try_submit(provider, id, script).await;
+        assert_eq!(answer.status, 201, "{provider}/{id}: {}", answer.body);
+        answer.body
+    }
+
+    /// The same, whatever comes of it.
+    pub(crate) async fn try_submit(&self, provider: Provider, id: &str, script: &str) -> Answer {
+        let prompt = format!("a paper boat [simulate {script}]");
+        self.client.submit(samples::of(provider), id, &prompt).await.expect("the tasks function answers")
+    }
+
+    /// The record, as `GET` shows it.
+    pub(crate) async fn view(&self, task: &str) -> Answer {
+        self.client.get(task).await.expect("the tasks function answers")
+    }
+
+    /// Waits until the record satisfies a condition.
+    pub(crate) async fn until(&self, task: &str, what: &str, condition: impl Fn(&Value) -> bool) -> Value {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let answer = self.view(task).await;
+            if answer.status == 200 && condition(&answer.body) {
+                return answer.body;
+            }
+            assert!(Instant::now() < end, "{task} was not {what} in time: {} {}", answer.status, answer.body);
+            sleep(Duration::from_millis(300)).await;
+        }
+    }
+
+    /// Waits until the task is final.
+    pub(crate) async fn until_final(&self, task: &str) -> Value {
+        self.until(task, "final", |view| matches!(view["state"].as_str(), Some("archived" | "failed" | "lost"))).await
+    }
+
+    /// Checks a success from end to end: record, `result.json` by its schema, every byte, and one announcement.
+    pub(crate) async fn assert_archived(&self, task: &str, reported_by: &str) -> Value {
+        let view = self.until_final(task).await;
+        assert_eq!(view["state"], "archived", "{view}");
+        assert_eq!(view["reported_by"], reported_by, "{view}");
+        let result = self.result(task).await;
+        assert_eq!(result["outcome"], "succeeded");
+        assert_eq!(result["artifacts"], view["artifacts"]);
+        let provider_task_id = view["provider_task_id"].as_str().expect("a finished task has a provider id");
+        let video = view["artifacts"].as_array().into_iter().flatten().find(|artifact| artifact["kind"] == "video");
+        let video = video.unwrap_or_else(|| panic!("{task} has no video: {view}"));
+        let stored = self.object(video["key"].as_str().expect("an artifact has a key")).await;
+        let stored = stored.unwrap_or_else(|| panic!("{task}: the video is not in the bucket"));
+        assert_eq!(video["bytes"], stored.len());
+        assert!(stored == self.simulator.file(provider_task_id), "{task}: the video is not what the provider served");
+        assert_eq!(&stored[4..8], b"ftyp");
+        self.assert_announced(task, 1).await;
+        view
+    }
+
+    /// `result.json` of a task, checked by its schema.
+    pub(crate) async fn result(&self, task: &str) -> Value {
+        let object = self.object(&format!("tasks/{task}/result.json")).await;
+        let object = object.unwrap_or_else(|| panic!("{task} has no result.json"));
+        let result: Value = serde_json::from_slice(&object).expect("result.json is JSON");
+        let schema = include_str!("../../events/result.schema.json");
+        let schema: Value = serde_json::from_str(schema).expect("the schema is JSON");
+        if let Err(error) = jsonschema::validate(&schema, &result) {
+            panic!("result.json of {task} is not as its schema says: {error}\n{result:#}");
+        }
+        result
+    }
+
+    /// An object of the bucket.
+    pub(crate) async fn object(&self, key: &str) -> Option<Vec<u8>> {
+        self.client.object(key).await.expect("the bucket answers")
+    }
+
+    /// Checks how often `result.json` of a task was announced by the bucket's events. Waits for a late one.
+    pub(crate) async fn assert_announced(&self, task: &str, times: usize) {
+        let key = format!("tasks/{task}/result.json");
+        let count = || {
+            let announced = self.announced.lock().unwrap_or_else(PoisonError::into_inner);
+            announced.iter().filter(|announced| **announced == key).count()
+        };
+        let end = Instant::now() + Duration::from_secs(10);
+        while count() < times && Instant::now() < end {
+            sleep(Duration::from_millis(200)).await;
+        }
+        // Time for one too many.
+        sleep(Duration::from_secs(2)).await;
+        assert_eq!(count(), times, "announcements of {key}");
+    }
+
+    /// Sends a callback as it stands.
+    pub(crate) async fn post(&self, url: &str, headers: &[(String, String)], body: impl Into<reqwest::Body>) -> Answer {
+        let mut request = self.client.http().post(url).header("content-type", "application/json").body(body);
+        for (name, value) in headers.iter().filter(|(name, _)| !name.eq_ignore_ascii_case("content-type")) {
+            request = request.header(name, value);
+        }
+        let answer = request.send().await.expect("the callback function answers");
+        let status = answer.status().as_u16();
+        let text = answer.text().await.expect("it answers in full");
+        Answer { status, body: serde_json::from_str(&text).unwrap_or(Value::String(text)) }
+    }
+
+    /// Runs `poll` at once, instead of waiting for its schedule.
+    pub(crate) async fn poll(&self) -> Value {
+        let name = &self.stack.outputs().functions["poll"];
+        let url = format!("{}/2015-03-31/functions/{name}/invocations", self.stack.endpoint());
+        let answer = self.client.http().post(url).header("authorization", credential("lambda")).body("{}").send().await;
+        answer.expect("the function is invoked").json().await.expect("poll answers with a summary")
+    }
+
+    /// The item of a task as it stands in the table; null when there is none.
+    pub(crate) async fn item(&self, task: &str) -> Value {
+        let table = &self.stack.outputs().table_name;
+        let request = json!({ "TableName": table, "Key": { "task": { "S": task } }, "ConsistentRead": true });
+        let answer = call(&self.client, self.stack.endpoint(), "dynamodb", "DynamoDB_20120810.GetItem", &request).await;
+        answer["Item"].clone()
+    }
+
+    /// Changes a number in the item of a task, as only time could.
+    pub(crate) async fn set_number(&self, task: &str, attribute: &str, value: i64) {
+        let request = json!({
+            "TableName": self.stack.outputs().table_name,
+            "Key": { "task": { "S": task } },
+            "UpdateExpression": "SET #name = :value",
+            "ExpressionAttributeNames": { "#name": attribute },
+            "ExpressionAttributeValues": { ":value": { "N": value.to_string() } },
+        });
+        call(&self.client, self.stack.endpoint(), "dynamodb", "DynamoDB_20120810.UpdateItem", &request).await;
+    }
+
+    /// The environment of a deployed function, for a process of one's own.
+    pub(crate) fn environment(&self) -> Vec<(String, String)> {
+        let outputs = self.stack.outputs();
+        [
+            ("AWS_ENDPOINT_URL", self.stack.endpoint()),
+            ("TABLE_NAME", &outputs.table_name),
+            ("QUEUE_URL", &outputs.queue_url),
+            ("BUCKET_NAME", &outputs.bucket_name),
+            ("SETTINGS_PARAMETER", &outputs.settings_parameter),
+            ("ALLOWED_ORIGINS", &self.simulator.address().to_string()),
+        ]
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .into()
+    }
+}
+
+/// The same environment with one variable changed.
+pub(crate) fn with(mut environment: Vec<(String, String)>, name: &str, value: &str) -> Vec<(String, String)> {
+    environment.retain(|(known, _)| known != name);
+    environment.push((name.to_owned(), value.to_owned()));
+    environment
+}
+
+/// Has the bucket's events put into a queue, through `EventBridge`, as a consumer would.
+async fn listen(client: &Client, stack: &Stack) -> String {
+    let endpoint = stack.endpoint();
+    let queue = call(client, endpoint, "sqs", "AmazonSQS.CreateQueue", &json!({ "QueueName": "announcements" })).await;
+    let queue = queue["QueueUrl"].as_str().expect("a queue has a URL").to_owned();
+    let pattern = json!({
+        "source": ["aws.s3"],
+        "detail-type": ["Object Created"],
+        "detail": { "bucket": { "name": [stack.outputs().bucket_name] } },
+    });
+    let rule = json!({ "Name": "announcements", "EventPattern": pattern.to_string() });
+    call(client, endpoint, "events", "AWSEvents.PutRule", &rule).await;
+    let arn = format!("arn:aws:sqs:{}:000000000000:announcements", local::REGION);
+    let targets = json!({ "Rule": "announcements", "Targets": [{ "Id": "queue", "Arn": arn }] });
+    call(client, endpoint, "events", "AWSEvents.PutTargets", &targets).await;
+    queue
+}
+
+async fn collect(client: Client, endpoint: String, queue: String, announced: Arc<Mutex<Vec<String>>>) {
+    loop {
+        let request = json!({ "QueueUrl": queue, "MaxNumberOfMessages": 10, "WaitTimeSeconds": 1 });
+        let answer = call(&client, &endpoint, "sqs", "AmazonSQS.ReceiveMessage", &request).await;
+        for message in answer["Messages"].as_array().into_iter().flatten() {
+            let event: Value = serde_json::from_str(message["Body"].as_str().unwrap_or("{}")).unwrap_or_default();
+            if let Some(key) = event["detail"]["object"]["key"].as_str() {
+                announced.lock().unwrap_or_else(PoisonError::into_inner).push(key.to_owned());
+            }
+            let receipt = json!({ "QueueUrl": queue, "ReceiptHandle": message["ReceiptHandle"] });
+            call(&client, &endpoint, "sqs", "AmazonSQS.DeleteMessage", &receipt).await;
+        }
+        sleep(Duration::from_millis(100)).await;
+    }
+}
+
+/// A call of one of the services that speak JSON.
+async fn call(client: &Client, endpoint: &str, service: &str, target: &str, request: &Value) -> Value {
+    let answer = client
+        .http()
+        .post(endpoint)
+        .header("x-amz-target", target)
+        .header(
+            "content-type",
+            if service == "events" { "application/x-amz-json-1.1" } else { "application/x-amz-json-1.0" },
+        )
+        .header("authorization", credential(service))
+        .body(request.to_string())
+        .send()
+        .await;
+    match answer {
+        Ok(answer) => {
+            let status = answer.status();
+            let text = answer.text().await.unwrap_or_default();
+            assert!(status.is_success(), "{target}: {status} {text}");
+            serde_json::from_str(&text).unwrap_or_default()
+        }
+        // The stand-in is being ended.
+        Err(_) => Value::Null,
+    }
+}
+
+/// What tells the stand-in which service is meant. It checks no signature.
+fn credential(service: &str) -> String {
+    let (key, region) = (local::ACCESS_KEY_ID, local::REGION);
+    format!(
+        "AWS4-HMAC-SHA256 Credential={key}/20260101/{region}/{service}/aws4_request, SignedHeaders=host, Signature=0"
+    )
+}
