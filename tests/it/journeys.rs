@@ -18,6 +18,7 @@ pub(crate) fn cases() -> Vec<Case> {
             lost_callback(world, provider)
         }));
     }
+    cases.push(Case::new("journeys::a_callback_faster_than_the_submissions_answer", early));
     cases.push(Case::new("journeys::late_processing_changes_nothing", late_processing));
     cases.push(Case::new("journeys::success_after_failure", success_after_failure));
     cases.push(Case::new("journeys::all_artifacts_are_copied", all_artifacts));
@@ -56,6 +57,13 @@ async fn lost_callback(world: Arc<World>, provider: Provider) {
     sleep(Duration::from_secs(27)).await;
     world.poll().await;
     world.assert_archived(&task, "poll").await;
+}
+
+/// The provider calls back before it answers the submission: the record is there already.
+async fn early(world: Arc<World>) {
+    let view = world.submit(Provider::MaxApi, "early", "early").await;
+    let after = world.assert_archived("maxapi/early", "callback").await;
+    assert_eq!(view["provider_task_id"], after["provider_task_id"]);
 }
 
 async fn late_processing(world: Arc<World>) {

@@ -21,6 +21,7 @@ pub(crate) fn cases() -> Vec<Case> {
         Case::new("recovery::one_bad_message_of_a_batch", bad_message),
         Case::new("recovery::a_deadline_ends_as_lost_and_is_announced", deadline),
         Case::new("recovery::no_upload_is_left_behind", no_upload_left),
+        Case::new("recovery::a_run_of_poll_stops_in_time_and_the_next_goes_on", more_than_a_run_can_do),
     ]
 }
 
@@ -158,7 +159,37 @@ async fn deadline(world: Arc<World>) {
 async fn no_upload_left(world: Arc<World>) {
     world.submit(Provider::Kling, "large", "size=40000000").await;
     world.assert_archived("kling/large", "callback").await;
-    let url = format!("{}/{}?uploads", world.stack.endpoint(), world.stack.outputs().bucket_name);
-    let answer = world.client.http().get(url).send().await.expect("the bucket answers").text().await.expect("in full");
+    let answer = world.client.unfinished_uploads().await.expect("the bucket answers");
     assert!(answer.contains("<ListMultipartUploadsResult") && !answer.contains("kling/large"), "{answer}");
+}
+
+/// More due tasks than a run can do, of a provider that does not answer: the run ends before its time does, says what it
+/// leaves, and the next one, with the provider well again, goes on with it.
+async fn more_than_a_run_can_do(world: Arc<World>) {
+    const TASKS: usize = 400;
+    world.create_table("busy").await;
+    for number in 0..TASKS {
+        // One long overdue in a shard is read before all others of it.
+        world.put_open_task("busy", &format!("kling/busy-{number}"), "no-such-task").await;
+    }
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let silent = format!("http://{}", silent.local_addr().expect("an address"));
+    world.put_settings("/busy/settings", |settings| settings["providers"]["kling"]["base_url"] = json!(silent)).await;
+    let environment = with(with(world.environment(), "TABLE_NAME", "busy"), "SETTINGS_PARAMETER", "/busy/settings");
+    let time_limit = Duration::from_secs(24);
+    let started = std::time::Instant::now();
+    let mut poll = Function::start(&binary(&world, "poll"), &environment).await.expect("it starts");
+    let Invoked::Response(first) = poll.invoke(json!({}), time_limit).await else { panic!("no answer") };
+    assert!(started.elapsed() < time_limit, "{:?}", started.elapsed());
+    assert_eq!(first["due"], TASKS, "{first}");
+    let left_over = first["left_over"].as_u64().expect("a number");
+    assert!(left_over > 0, "{first}");
+
+    world.put_settings("/busy/settings", |_| {}).await;
+    let mut poll = Function::start(&binary(&world, "poll"), &environment).await.expect("it starts");
+    let Invoked::Response(second) = poll.invoke(json!({}), Duration::from_mins(1)).await else { panic!("no answer") };
+    // What the first run has visited is due again later.
+    assert_eq!(second["due"], left_over, "{first} {second}");
+    assert_eq!(second["asked"], left_over, "{second}");
+    assert_eq!(second["left_over"], 0, "{second}");
 }

@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use local::client::{Answer, Client};
-use local::samples;
-use local::{Error, FunctionSource, Options, Progress, Stack, demonstration};
+use local::standin::Permissions;
+use local::{Error, FunctionSource, Options, Progress, Stack, demonstration, samples, standin};
 use serde_json::{Value, json};
 use simulator::{Config, Provider, Simulator};
 use tokio::time::{Instant, sleep};
@@ -46,6 +46,8 @@ impl World {
             functions: FunctionSource::Build { profile: profile.to_owned() },
             settings: demonstration::settings(&simulator),
             allowed_origins: vec![simulator.address().to_string()],
+            // The roles of the template bind the functions: a call that no role allows fails a case.
+            stand_in: standin::Options { permissions: Permissions::Enforced, ..standin::Options::default() },
             progress: Progress::Terminal,
             ..Options::default()
         })
@@ -188,6 +190,52 @@ impl World {
         call(&self.client, self.stack.endpoint(), "dynamodb", "DynamoDB_20120810.UpdateItem", &request).await;
     }
 
+    /// Creates a second table with the keys of the deployed one.
+    pub(crate) async fn create_table(&self, name: &str) {
+        let attribute = |name: &str, kind: &str| json!({ "AttributeName": name, "AttributeType": kind });
+        let key = |name: &str, kind: &str| json!({ "AttributeName": name, "KeyType": kind });
+        let request = json!({
+            "TableName": name,
+            "BillingMode": "PAY_PER_REQUEST",
+            "AttributeDefinitions": [attribute("task", "S"), attribute("due_shard", "N"), attribute("due_at", "N")],
+            "KeySchema": [key("task", "HASH")],
+            "GlobalSecondaryIndexes": [{
+                "IndexName": "due",
+                "KeySchema": [key("due_shard", "HASH"), key("due_at", "RANGE")],
+                "Projection": { "ProjectionType": "KEYS_ONLY" },
+            }],
+        });
+        call(&self.client, self.stack.endpoint(), "dynamodb", "DynamoDB_20120810.CreateTable", &request).await;
+    }
+
+    /// Puts the item of an open task that is long due into a table.
+    pub(crate) async fn put_open_task(&self, table: &str, task: &str, provider_task_id: &str) {
+        let shard = task.bytes().map(usize::from).sum::<usize>() % 8;
+        let number = |value: usize| json!({ "N": value.to_string() });
+        let request = json!({
+            "TableName": table,
+            "Item": {
+                "task": { "S": task },
+                "state": { "S": "pending" },
+                "provider_task_id": { "S": provider_task_id },
+                "due_at": number(1_700_000_000),
+                "due_shard": number(shard),
+                "deadline_at": number(4_000_000_000),
+                "claim": number(0),
+                "attempts": number(0),
+            },
+        });
+        call(&self.client, self.stack.endpoint(), "dynamodb", "DynamoDB_20120810.PutItem", &request).await;
+    }
+
+    /// Puts a second settings document, the deployed one with a change.
+    pub(crate) async fn put_settings(&self, name: &str, change: impl FnOnce(&mut Value)) {
+        let mut settings = demonstration::settings(&self.simulator);
+        change(&mut settings);
+        let request = json!({ "Name": name, "Value": settings.to_string(), "Type": "SecureString", "Overwrite": true });
+        call(&self.client, self.stack.endpoint(), "ssm", "AmazonSSM.PutParameter", &request).await;
+    }
+
     /// The environment of a deployed function, for a process of one's own.
     pub(crate) fn environment(&self) -> Vec<(String, String)> {
         let outputs = self.stack.outputs();
@@ -253,7 +301,11 @@ async fn call(client: &Client, endpoint: &str, service: &str, target: &str, requ
         .header("x-amz-target", target)
         .header(
             "content-type",
-            if service == "events" { "application/x-amz-json-1.1" } else { "application/x-amz-json-1.0" },
+            if matches!(service, "events" | "ssm") {
+                "application/x-amz-json-1.1"
+            } else {
+                "application/x-amz-json-1.0"
+            },
         )
         .header("authorization", credential(service))
         .body(request.to_string())

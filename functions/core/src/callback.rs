@@ -40,8 +40,9 @@ impl Headers {
     }
 }
 
-/// A callback request, as far as anything may depend on it. The method is POST.
-#[derive(Clone, Debug)]
+/// A callback request, as far as anything may depend on it. The method is POST. Prints without its path, which holds the
+/// token.
+#[derive(Clone)]
 pub struct CallbackRequest<'a> {
     /// The path as it was sent, still encoded.
     pub path: &'a str,
@@ -51,6 +52,12 @@ pub struct CallbackRequest<'a> {
     pub headers: Headers,
     /// The body as it was sent, base64 undone.
     pub body: &'a [u8],
+}
+
+impl std::fmt::Debug for CallbackRequest<'_> {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "[callback of {} bytes]", self.body.len())
+    }
 }
 
 /// Where a callback wants to go: `/callback/{provider}/{id}/{token}`.

@@ -27,7 +27,7 @@ use reelhook_core::report::{Failure, Reason, Statement};
 use reelhook_core::schedule::Pace;
 use reelhook_core::settings::Settings;
 use reelhook_core::{Provider, TaskKey, Timestamp};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 /// Due tasks read per shard and round. Eight shards of this make one round; rounds follow each other until nothing is due.
 const TASKS_PER_SHARD: u16 = 250;
@@ -42,8 +42,12 @@ const QUESTIONS_AT_ONCE: usize = 64;
 /// them; chosen freely.
 const TASKS_PER_QUESTION: usize = 50;
 
-/// Time kept back at the end of a run for what is under way.
-const RESERVE: Duration = Duration::from_secs(8);
+/// How long before its end a run begins nothing new.
+const RESERVE: Duration = Duration::from_secs(15);
+
+/// How long before its end a run drops what is still under way. Dropping is safe at any moment: every task it holds has been
+/// moved forward before and is visited again.
+const LAST_MOMENT: Duration = Duration::from_secs(3);
 
 /// What the function works with.
 #[derive(Debug)]
@@ -90,21 +94,11 @@ pub enum PollError {
 pub async fn run(hub: &Hub, deadline: Instant) -> Result<Summary, PollError> {
     let settings = hub.settings.get().await?;
     let mut summary = Summary::default();
-    let pauses = Pauses::default();
-    // What this run has seen. A task whose visit changed nothing is due again a minute later at the earliest, so seeing one
-    // twice means that somebody else has it; it is left alone.
-    let mut seen = BTreeSet::new();
-    loop {
-        let due = due_tasks(hub).await?;
-        let fresh: Vec<_> = due.into_iter().filter(|(task, _)| seen.insert(task.to_string())).collect();
-        if fresh.is_empty() {
-            break;
-        }
-        summary.due += fresh.len();
-        let visited = visit(hub, &settings, fresh, deadline, &pauses, &mut summary).await;
-        if !visited {
-            break;
-        }
+    let last_moment = deadline.checked_sub(LAST_MOMENT).unwrap_or(deadline);
+    if let Ok(finished) = timeout_at(last_moment, rounds(hub, &settings, deadline, &mut summary)).await {
+        finished?;
+    } else {
+        tracing::warn!("the time of a run was up before its last answers came");
     }
     tracing::info!(
         due = summary.due,
@@ -116,6 +110,25 @@ pub async fn run(hub: &Hub, deadline: Instant) -> Result<Summary, PollError> {
         "poll"
     );
     Ok(summary)
+}
+
+/// Rounds of visits, until nothing is due or no time is left for another.
+async fn rounds(hub: &Hub, settings: &Settings, deadline: Instant, summary: &mut Summary) -> Result<(), TableError> {
+    let pauses = Pauses::default();
+    // What this run has seen. A task whose visit changed nothing is due again a minute later at the earliest, so seeing one
+    // twice means that somebody else has it; it is left alone.
+    let mut seen = BTreeSet::new();
+    loop {
+        let due = due_tasks(hub).await?;
+        let fresh: Vec<_> = due.into_iter().filter(|(task, _)| seen.insert(task.to_string())).collect();
+        if fresh.is_empty() {
+            return Ok(());
+        }
+        summary.due += fresh.len();
+        if !visit(hub, settings, fresh, deadline, &pauses, summary).await {
+            return Ok(());
+        }
+    }
 }
 
 /// Providers that asked to be left alone in this run, and until when.

@@ -1,12 +1,15 @@
-//! A client of a running stack, as an application is one: signed calls of the `tasks` function, and reading the bucket.
+//! A client of a running stack, as an application is one: signed calls of the `tasks` function and of S3.
 
 use std::time::{Duration, SystemTime};
 
 use aws_credential_types::Credentials;
-use aws_sigv4::http_request::{SignableBody, SignableRequest, SigningSettings, sign};
+use aws_sigv4::http_request::{
+    PayloadChecksumKind, PercentEncodingMode, SignableBody, SignableRequest, SigningSettings, UriPathNormalizationMode,
+    sign,
+};
 use aws_sigv4::sign::v4::SigningParams;
 use aws_smithy_runtime_api::client::identity::Identity;
-use reqwest::Method;
+use reqwest::{Method, Response};
 use serde_json::Value;
 
 use crate::samples::Sample;
@@ -55,12 +58,12 @@ impl Client {
 
     /// `PUT /tasks/{path}`.
     pub async fn put(&self, path: &str, body: String) -> Result<Answer, Error> {
-        self.signed(Method::PUT, path, body).await
+        self.call_tasks(Method::PUT, path, body).await
     }
 
     /// `GET /tasks/{path}`.
     pub async fn get(&self, path: &str) -> Result<Answer, Error> {
-        self.signed(Method::GET, path, String::new()).await
+        self.call_tasks(Method::GET, path, String::new()).await
     }
 
     /// The callback URL of a task.
@@ -72,9 +75,8 @@ impl Client {
 
     /// An object of the bucket; none when there is no such object.
     pub async fn object(&self, key: &str) -> Result<Option<Vec<u8>>, Error> {
-        // The stand-in lets anybody read.
-        let answer = self.http.get(format!("{}/{}", self.bucket_url, key.replace('%', "%25"))).send().await;
-        let answer = answer.map_err(Error::http)?;
+        let url = format!("{}/{}", self.bucket_url, key.replace('%', "%25"));
+        let answer = self.send("s3", Method::GET, &url, String::new()).await?;
         match answer.status().as_u16() {
             200 => Ok(Some(answer.bytes().await.map_err(Error::http)?.to_vec())),
             404 => Ok(None),
@@ -82,31 +84,48 @@ impl Client {
         }
     }
 
-    async fn signed(&self, method: Method, path: &str, body: String) -> Result<Answer, Error> {
-        let url = format!("{}/{path}", self.tasks_url);
-        let signing = |error: &dyn std::fmt::Display| Error::Http(format!("the call could not be signed: {error}"));
-        let identity: Identity = Credentials::new(ACCESS_KEY_ID, SECRET_ACCESS_KEY, None, None, "stand-in").into();
-        let parameters = SigningParams::builder()
-            .identity(&identity)
-            .region(REGION)
-            .name("lambda")
-            .time(SystemTime::now())
-            .settings(SigningSettings::default())
-            .build()
-            .map_err(|error| signing(&error))?
-            .into();
-        let signable =
-            SignableRequest::new(method.as_str(), &url, std::iter::empty(), SignableBody::Bytes(body.as_bytes()))
-                .map_err(|error| signing(&error))?;
-        let (instructions, _) = sign(signable, &parameters).map_err(|error| signing(&error))?.into_parts();
-        let mut request = self.http.request(method, &url);
-        for (name, value) in instructions.headers() {
-            request = request.header(name, value);
-        }
-        let answer = request.body(body).send().await.map_err(Error::http)?;
+    /// S3's list of unfinished multipart uploads of the bucket, as XML.
+    pub async fn unfinished_uploads(&self) -> Result<String, Error> {
+        let url = format!("{}?uploads=", self.bucket_url);
+        let answer = self.send("s3", Method::GET, &url, String::new()).await?;
+        answer.error_for_status().map_err(Error::http)?.text().await.map_err(Error::http)
+    }
+
+    async fn call_tasks(&self, method: Method, path: &str, body: String) -> Result<Answer, Error> {
+        let answer = self.send("lambda", method, &format!("{}/{path}", self.tasks_url), body).await?;
         let status = answer.status().as_u16();
         let text = answer.text().await.map_err(Error::http)?;
         let body = serde_json::from_str(&text).unwrap_or(Value::String(text));
         Ok(Answer { status, body })
+    }
+
+    /// Signs a request for a service, and sends it.
+    async fn send(&self, service: &str, method: Method, url: &str, body: String) -> Result<Response, Error> {
+        let signing = |error: &dyn std::fmt::Display| Error::Http(format!("the call could not be signed: {error}"));
+        let identity: Identity = Credentials::new(ACCESS_KEY_ID, SECRET_ACCESS_KEY, None, None, "stand-in").into();
+        let mut settings = SigningSettings::default();
+        if service == "s3" {
+            settings.payload_checksum_kind = PayloadChecksumKind::XAmzSha256;
+            settings.percent_encoding_mode = PercentEncodingMode::Single;
+            settings.uri_path_normalization_mode = UriPathNormalizationMode::Disabled;
+        }
+        let parameters = SigningParams::builder()
+            .identity(&identity)
+            .region(REGION)
+            .name(service)
+            .time(SystemTime::now())
+            .settings(settings)
+            .build()
+            .map_err(|error| signing(&error))?
+            .into();
+        let content = SignableBody::Bytes(body.as_bytes());
+        let signable = SignableRequest::new(method.as_str(), url, std::iter::empty(), content);
+        let signed = sign(signable.map_err(|error| signing(&error))?, &parameters).map_err(|error| signing(&error))?;
+        let (instructions, _) = signed.into_parts();
+        let mut request = self.http.request(method, url);
+        for (name, value) in instructions.headers() {
+            request = request.header(name, value);
+        }
+        request.body(body).send().await.map_err(Error::http)
     }
 }
