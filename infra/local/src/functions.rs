@@ -74,7 +74,17 @@ pub(crate) fn architecture() -> &'static str {
 }
 
 async fn build(profile: &str, progress: Progress) -> Result<Functions, Error> {
-    progress.say(&format!("building the functions (profile {profile})"));
+    let executables = build_packages(&FUNCTIONS, profile, progress).await?;
+    complete(executables, workspace_root(), "its package has to have a binary of its name")
+}
+
+/// Builds packages of the workspace, and gives back the executable of each that has one of its own name.
+pub async fn build_packages(
+    packages: &[&'static str],
+    profile: &str,
+    progress: Progress,
+) -> Result<BTreeMap<&'static str, PathBuf>, Error> {
+    progress.say(&format!("building {} (profile {profile})", packages.join(", ")));
     // Inside `cargo run` and `cargo test` this is the cargo that runs them.
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
@@ -88,10 +98,21 @@ async fn build(profile: &str, progress: Progress) -> Result<Functions, Error> {
     }
     command
         .current_dir(workspace_root())
-        .args(["build", "--bins", "--profile", profile, "--message-format", "json-render-diagnostics"])
-        .args(FUNCTIONS.iter().flat_map(|function| ["--package", function]))
-        .stdout(Stdio::piped())
-        .stderr(if progress == Progress::Terminal { Stdio::inherit() } else { Stdio::piped() });
+        .args(["build", "--profile", profile, "--message-format", "json-render-diagnostics"])
+        .args(packages.iter().flat_map(|package| ["--bin", package]));
+    if profile == "dev" {
+        // Cargo unites the features that the selected packages ask of their dependencies. With the whole workspace selected,
+        // as in `cargo test --workspace`, these are the same, and nothing is built twice: the SDK takes minutes.
+        command.arg("--workspace");
+    } else {
+        // What is deployed has the features of the functions and nothing of the tools around them.
+        command.args(packages.iter().flat_map(|package| ["--package", package]));
+    }
+    command.stdout(Stdio::piped()).stderr(if progress == Progress::Terminal {
+        Stdio::inherit()
+    } else {
+        Stdio::piped()
+    });
     let output = processes::run(&mut command, &[]).await.map_err(Error::system("cannot run cargo"))?;
     if !output.status.success() {
         return Err(Error::Build { output: processes::last_lines(String::from_utf8_lossy(&output.stderr).trim()) });
@@ -99,11 +120,11 @@ async fn build(profile: &str, progress: Progress) -> Result<Functions, Error> {
     let messages = String::from_utf8_lossy(&output.stdout);
     let mut executables = BTreeMap::new();
     for (name, executable) in messages.lines().filter_map(executable_of) {
-        if let Some(function) = FUNCTIONS.into_iter().find(|function| *function == name) {
-            executables.insert(function, executable);
+        if let Some(package) = packages.iter().find(|package| **package == name) {
+            executables.insert(*package, executable);
         }
     }
-    complete(executables, workspace_root(), "its package has to have a binary of its name")
+    Ok(executables)
 }
 
 fn take(directory: &Path) -> Result<Functions, Error> {
