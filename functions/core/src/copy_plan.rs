@@ -482,3 +482,259 @@ pub fn patience(others: &[Duration]) -> Option<Duration> {
     let (_, median, _) = sorted.select_nth_unstable(middle);
     Some((*median * SLOW).max(NEVER_SLOW_BEFORE))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GIBIBYTE: u64 = 1 << 30;
+
+    #[test]
+    fn pieces_cover_a_file_of_any_length_within_the_limits_of_s3() {
+        for (length, size, pieces) in [
+            (1, 8, 1),
+            (PIECE, 8, 1),
+            (PIECE + 1, 8, 2),
+            (20 * GIBIBYTE, 8, 2560),
+            (MOST_PIECES * PIECE, 8, 4000),
+            (MOST_PIECES * PIECE + 1, 9, 3556),
+            (MOST_PIECES * LARGEST_HELD_PIECE, 16, 4000),
+            (MOST_PIECES * LARGEST_HELD_PIECE + 1, 17, 3765),
+            (LARGEST_OBJECT, 1311, 4000),
+        ] {
+            let in_pieces = piece_size(length);
+            assert_eq!(in_pieces, size * MEBIBYTE, "{length}");
+            assert_eq!(length.div_ceil(in_pieces), pieces, "{length}");
+            assert!(pieces <= MOST_PIECES && in_pieces <= 5 * GIBIBYTE);
+            let mut position = 0;
+            for piece in (0..).map_while(|number| Piece::of(length, in_pieces, number)) {
+                assert_eq!(piece.start, position);
+                assert!(piece.length > 0);
+                position = piece.end();
+            }
+            assert_eq!(position, length);
+        }
+        assert_eq!(Piece::of(0, PIECE, 0), None);
+        assert_eq!(Piece::of(u64::MAX, PIECE, u64::MAX), None);
+    }
+
+    #[test]
+    fn streams_fit_into_the_parts_of_an_upload() {
+        assert_eq!((1..=MOST_PARTS).map(stream_part_size).sum::<u64>(), LONGEST_STREAM);
+        const { assert!(LONGEST_STREAM > 140 * GIBIBYTE) };
+    }
+
+    #[test]
+    fn ranges_are_inclusive() {
+        let piece = Piece { start: 100, length: 50 };
+        assert_eq!(piece.range_header(), "bytes=100-149");
+        assert_eq!(piece.after(20).range_header(), "bytes=120-149");
+        assert_eq!(piece.after(70).length, 0);
+    }
+
+    fn ranged(content_range: &str) -> Head<'_> {
+        Head { status: 206, content_range: Some(content_range), framed: true, etag: Some("\"a\""), ..Head::default() }
+    }
+
+    #[test]
+    fn first_answers_mean_what_they_can_be_used_for() {
+        let source = |length| Opening::Ranged(Source { length, validator: Validator::Etag("\"a\"".into()) });
+        let stream = |length, framed| Opening::Stream { length, framed };
+        let plain = |status| Head { status, content_length: Some(5), framed: true, ..Head::default() };
+        let unpinned = |range| Head { etag: Some("W/\"a\""), ..ranged(range) };
+        for (head, ranged, expected) in [
+            (ranged("bytes 0-8388607/45000000"), true, source(45_000_000)),
+            (ranged("bytes 0-99/100"), true, source(100)),
+            // Shorter than what was asked for, and more to come: still a beginning.
+            (ranged("bytes 0-99/45000000"), true, source(45_000_000)),
+            // More than what was asked for.
+            (ranged("bytes 0-44999999/45000000"), true, stream(Some(45_000_000), true)),
+            (ranged("bytes 0-9999999/45000000"), true, Opening::AskWithoutRange),
+            (unpinned("bytes 0-8388607/45000000"), true, Opening::AskWithoutRange),
+            (unpinned("bytes 0-99/100"), true, stream(Some(100), true)),
+            (ranged("bytes 1-8388608/45000000"), true, Opening::AskWithoutRange),
+            (ranged("bytes 0-8388607/*"), true, Opening::AskWithoutRange),
+            (ranged("bytes 5-1/45000000"), true, Opening::AskWithoutRange),
+            (ranged("bytes 0-100/100"), true, Opening::AskWithoutRange),
+            (ranged("items 0-99/100"), true, Opening::AskWithoutRange),
+            (ranged("bytes 0-18446744073709551615/18446744073709551615"), true, Opening::AskWithoutRange),
+            (Head { content_range: None, ..ranged("") }, true, Opening::AskWithoutRange),
+            (ranged("bytes 0-99/100"), false, Opening::Problem(Problem::Unexpected(206))),
+            (plain(200), true, stream(Some(5), true)),
+            (plain(203), false, stream(Some(5), true)),
+            (Head { content_length: None, ..plain(200) }, true, stream(None, true)),
+            (Head { content_length: None, framed: false, ..plain(200) }, true, stream(None, false)),
+            (Head { content_length: Some(0), ..plain(200) }, true, Opening::Empty),
+            (plain(204), true, Opening::Empty),
+            (Head { content_range: Some("bytes */0"), ..plain(416) }, true, Opening::Empty),
+            (plain(416), true, Opening::AskWithoutRange),
+            (plain(416), false, Opening::Problem(Problem::Unexpected(416))),
+            (plain(400), true, Opening::AskWithoutRange),
+            (plain(400), false, Opening::Problem(Problem::Unexpected(400))),
+            (plain(501), false, Opening::Problem(Problem::Later { status: 501, retry_after: None })),
+            (Head { content_encoding: Some("gzip"), ..plain(200) }, true, Opening::Problem(Problem::Encoded)),
+            (Head { content_encoding: Some("identity"), ..plain(200) }, true, stream(Some(5), true)),
+            (Head { content_encoding: Some("br"), ..ranged("bytes 0-9/10") }, true, Opening::Problem(Problem::Encoded)),
+            (plain(404), true, Opening::Problem(Problem::NotThere(404))),
+            (plain(304), true, Opening::Problem(Problem::Unexpected(304))),
+            (
+                Head { retry_after: Some(7), ..plain(429) },
+                true,
+                Opening::Problem(Problem::Later { status: 429, retry_after: Some(7) }),
+            ),
+        ] {
+            assert_eq!(opening(&head, ranged), expected, "{head:?}");
+        }
+    }
+
+    #[test]
+    fn a_piece_is_good_only_if_it_is_the_one_of_that_version() {
+        use PieceAnswer::{Changed, Good, Problem as Bad};
+        let source = Source { length: 1000, validator: Validator::Etag("\"a\"".into()) };
+        let piece = Piece { start: 100, length: 100 };
+        for (head, expected) in [
+            (ranged("bytes 100-199/1000"), Good),
+            (ranged("bytes 100-149/1000"), Good),
+            (ranged("bytes 100-200/1000"), Changed),
+            (ranged("bytes 99-199/1000"), Changed),
+            (ranged("bytes 100-199/1001"), Changed),
+            (ranged("bytes 100-199/*"), Changed),
+            (Head { content_range: None, ..ranged("") }, Changed),
+            (Head { etag: Some("\"b\""), ..ranged("bytes 100-199/1000") }, Changed),
+            (Head { etag: None, last_modified: Some("then"), ..ranged("bytes 100-199/1000") }, Good),
+            (Head { content_encoding: Some("gzip"), ..ranged("bytes 100-199/1000") }, Bad(Problem::Encoded)),
+            (Head { status: 200, ..Head::default() }, Changed),
+            (Head { status: 412, ..Head::default() }, Changed),
+            (Head { status: 416, ..Head::default() }, Changed),
+            (Head { status: 403, ..Head::default() }, Bad(Problem::NotThere(403))),
+            (Head { status: 500, ..Head::default() }, Bad(Problem::Later { status: 500, retry_after: None })),
+            (Head { status: 302, ..Head::default() }, Bad(Problem::Unexpected(302))),
+        ] {
+            assert_eq!(piece_answer(&head, &source, piece), expected, "{head:?}");
+        }
+    }
+
+    #[test]
+    fn validators_are_strong_tags_or_dates() {
+        let date = "Wed, 21 Oct 2026 07:28:00 GMT";
+        let etag = |text: &str| Some(Validator::Etag(text.into()));
+        let modified = Some(Validator::Modified(date.into()));
+        let long = format!("\"{}\"", "x".repeat(LONGEST_VALIDATOR));
+        for (tag, last_modified, expected) in [
+            (Some("\"a\""), Some(date), etag("\"a\"")),
+            (Some("W/\"a\""), Some(date), modified.clone()),
+            (Some("a"), Some(date), modified.clone()),
+            (Some("\"\""), None, None),
+            (Some(long.as_str()), None, None),
+            (None, Some(date), modified),
+            (None, Some(" "), None),
+            (None, None, None),
+        ] {
+            assert_eq!(Validator::from_headers(tag, last_modified), expected, "{tag:?} {last_modified:?}");
+        }
+    }
+
+    #[test]
+    fn waits_grow_and_give_up() {
+        let waits: Vec<_> = (1..=5).map(|failures| wait_before_retry(failures, None)).collect();
+        let milliseconds = |wait| Some(Duration::from_millis(wait));
+        assert_eq!(waits, [milliseconds(250), milliseconds(500), milliseconds(1000), milliseconds(2000), None]);
+        assert_eq!(wait_before_retry(1, Some(3)), Some(Duration::from_secs(3)));
+        assert_eq!(wait_before_retry(1, Some(10)), Some(Duration::from_secs(10)));
+        assert_eq!(wait_before_retry(1, Some(11)), None);
+        assert_eq!(wait_before_retry(u32::MAX, None), None);
+    }
+
+    #[test]
+    fn retry_after_is_a_number_or_a_date() {
+        let now = 1_792_567_680;
+        for (text, expected) in [
+            ("120", Some(120)),
+            (" 0 ", Some(0)),
+            ("Wed, 21 Oct 2026 07:28:30 GMT", Some(30)),
+            ("Wed, 21 Oct 2015 07:28:00 GMT", Some(0)),
+            ("soon", None),
+            ("-1", None),
+            ("1.5", None),
+        ] {
+            assert_eq!(retry_after_seconds(text, now), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_piece_is_slow_only_compared_with_others() {
+        let seconds = |all: &[u64]| all.iter().map(|one| Duration::from_secs(*one)).collect::<Vec<_>>();
+        assert_eq!(patience(&seconds(&[1, 1])), None);
+        assert_eq!(patience(&seconds(&[9, 1, 2])), Some(Duration::from_secs(6)));
+        assert_eq!(patience(&[Duration::from_millis(5); 9]), Some(NEVER_SLOW_BEFORE));
+    }
+
+    #[test]
+    fn a_kept_upload_has_a_compact_stored_form() {
+        let upload = SavedUpload {
+            id: "upload".into(),
+            key: "tasks/kling/job-1/video.mp4".into(),
+            content_type: "video/mp4".into(),
+            source: Source { length: 45_000_000, validator: Validator::Etag("\"a\"".into()) },
+            piece_size: PIECE,
+            parts: SavedParts(vec![
+                SavedPart::new(0, 1, "\"0123456789abcdef0123456789ABCDEF\"").expect("a part"),
+                SavedPart::new(3999, u64::MAX, "ffffffffffffffffffffffffffffffff").expect("a part"),
+            ]),
+        };
+        let text = serde_json::to_string(&upload).expect("it serialises");
+        assert_eq!(
+            text,
+            r#"{"id":"upload","key":"tasks/kling/job-1/video.mp4","content_type":"video/mp4","source":{"length":45000000,"validator":{"etag":"\"a\""}},"piece_size":8388608,"parts":"AAAAAAAAAAAAAQEjRWeJq83vASNFZ4mrze8Pn////////////////////////////////w=="}"#
+        );
+        assert_eq!(serde_json::from_str::<SavedUpload>(&text).expect("it reads back"), upload);
+        assert_eq!(upload.parts.0[0].etag_text(), "\"0123456789abcdef0123456789abcdef\"");
+        for parts in ["AAA=", "?", "AAAA"] {
+            let text = text.replace("AAAAAAAAAAAAAQEjRWeJq83vASNFZ4mrze8Pn////////////////////////////////w==", parts);
+            serde_json::from_str::<SavedUpload>(&text).expect_err(parts);
+        }
+    }
+
+    #[test]
+    fn a_kept_upload_of_the_most_pieces_fits_into_a_record() {
+        let part = |piece| SavedPart::new(piece, u64::MAX, &"f".repeat(32)).expect("a part");
+        let parts = SavedParts((0..MOST_PIECES).map(part).collect());
+        assert!(serde_json::to_string(&parts).expect("it serialises").len() < 140_000);
+    }
+
+    #[test]
+    fn other_etags_are_not_kept() {
+        for etag in
+            ["", "\"0123456789abcdef0123456789abcdef-2\"", "0123456789abcdef0123456789abcdeg", "ä".repeat(16).as_str()]
+        {
+            assert_eq!(SavedPart::new(0, 0, etag), None, "{etag}");
+        }
+        assert_eq!(SavedPart::new(1 << 16, 0, &"f".repeat(32)), None);
+    }
+
+    #[test]
+    fn files_say_how_long_they_are() {
+        let header = |size: u32, name: &[u8; 4]| [&size.to_be_bytes()[..], name].concat();
+        let large = [&header(1, b"mdat")[..], &5_000_000_000_u64.to_be_bytes()].concat();
+        let padded = |header: Vec<u8>, length: usize| [header, vec![0; length - 8]].concat();
+        let riff = |size: u32| [b"RIFF", &size.to_le_bytes()[..], b"WAVE"].concat();
+        for (name, file, claimed) in [
+            ("two boxes", [padded(header(24, b"ftyp"), 24), header(1000, b"mdat")].concat(), Some(1024)),
+            ("a large box", [padded(header(24, b"ftyp"), 24), large.clone()].concat(), Some(5_000_000_024)),
+            ("a box to the end", [padded(header(24, b"ftyp"), 24), header(0, b"mdat")].concat(), Some(24)),
+            ("something unknown behind", [padded(header(24, b"ftyp"), 24), header(9, b"????")].concat(), Some(24)),
+            ("a box too small for itself", [padded(header(24, b"ftyp"), 24), header(7, b"free")].concat(), Some(24)),
+            ("a header cut off", [padded(header(24, b"ftyp"), 24), vec![0, 0, 1]].concat(), Some(24)),
+            ("a large box cut off", [padded(header(24, b"ftyp"), 24), large[..12].to_vec()].concat(), Some(24)),
+            ("a size beyond all", [header(1, b"mdat"), u64::MAX.to_be_bytes().to_vec()].concat(), Some(u64::MAX)),
+            ("a RIFF file", riff(100), Some(108)),
+            ("a RIFF file from a pipe", riff(u32::MAX), None),
+            ("a RIFF file cut off", b"RIFF\x01".to_vec(), None),
+            ("a PNG", b"\x89PNG\r\n\x1a\n".to_vec(), None),
+            ("nothing", vec![], None),
+        ] {
+            let read = |offset: u64| usize::try_from(offset).ok().and_then(|at| file.get(at..)).unwrap_or_default();
+            assert_eq!(claimed_length(read), claimed, "{name}");
+        }
+    }
+}

@@ -6,8 +6,8 @@ use crate::Timestamp;
 use crate::redacted::SignedUrl;
 
 /// The end of a presigned link, from its own parameters: `X-Amz-Date` with `X-Amz-Expires` (S3), `X-Tos-…` (Volcengine),
-/// `X-Goog-…` (Google), or `Expires` as Unix seconds (S3 version 2, `CloudFront`, Alibaba OSS). None when it says nothing,
-/// or nothing that can be believed.
+/// `X-Goog-…` (Google), `x-oss-…` (Alibaba OSS version 4), or `Expires` as Unix seconds (S3 version 2, `CloudFront`, older
+/// OSS). None when it says nothing, or nothing that can be believed.
 ///
 /// Parameter names are compared without case: providers and their caches rewrite them.
 pub fn of_presigned_link(link: &SignedUrl) -> Option<Timestamp> {
@@ -15,7 +15,7 @@ pub fn of_presigned_link(link: &SignedUrl) -> Option<Timestamp> {
     let parameter = |name: &str| {
         url.query_pairs().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.into_owned())
     };
-    for vendor in ["X-Amz", "X-Tos", "X-Goog"] {
+    for vendor in ["X-Amz", "X-Tos", "X-Goog", "X-Oss"] {
         if let (Some(date), Some(life)) =
             (parameter(&format!("{vendor}-Date")), parameter(&format!("{vendor}-Expires")))
         {
@@ -78,6 +78,10 @@ mod tests {
             Some(1_778_841_424)
         );
         assert_eq!(end("https://a/v?x-amz-expires=3600&x-amz-date=20250623T081805Z"), Some(1_750_670_285));
+        assert_eq!(
+            end("https://a/v?x-oss-date=20250623T081805Z&x-oss-expires=3600&x-oss-signature=s"),
+            Some(1_750_670_285)
+        );
         assert_eq!(end("https://a/v?Expires=1763510682&OSSAccessKeyId=k&Signature=s"), Some(1_763_510_682));
     }
 

@@ -246,6 +246,12 @@ struct Line<'a> {
     path: Option<String>,
     #[serde(default)]
     query: Option<String>,
+    /// Of the provider; in place of those in the document.
+    #[serde(default)]
+    settings: Option<ProviderSettings>,
+    /// In place of the time of the run.
+    #[serde(default)]
+    now: Option<Timestamp>,
 }
 
 /// A body that is JSON `null` is a body, too.
@@ -254,7 +260,7 @@ fn as_written<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de 
 }
 
 /// Answers one line: a JSON object with `provider`, `kind`, `body` as JSON or `raw` as text, and optionally `http_status`,
-/// `requested_id`, `headers` as a list of pairs, `path` and `query`.
+/// `requested_id`, `headers` as a list of pairs, `path`, `query`, `settings` of the provider and `now`.
 pub fn explain_line(line: &str, settings: Option<&Settings>, now: Timestamp) -> Result<Explanation, InvalidLine> {
     let line: Line<'_> = serde_json::from_str(line)?;
     let provider = Provider::from_name(&line.provider).ok_or(InvalidLine::Provider(line.provider))?;
@@ -268,8 +274,8 @@ pub fn explain_line(line: &str, settings: Option<&Settings>, now: Timestamp) -> 
         headers: line.headers.map(|pairs| Headers::new(pairs.iter().map(|(name, value)| (&**name, &**value)))),
         path: line.path.as_deref().unwrap_or_default(),
         query: line.query.as_deref().unwrap_or_default(),
-        settings: settings.map(|settings| settings.provider(provider)),
-        now,
+        settings: line.settings.as_ref().or(settings.map(|settings| settings.provider(provider))),
+        now: line.now.unwrap_or(now),
     }))
 }
 

@@ -1,6 +1,8 @@
 //! `cargo run`: the whole of reelhook on this machine.
 
+mod explain;
 mod introduction;
+mod measure;
 
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -43,6 +45,10 @@ struct System {
 enum Command {
     /// Starts the system, prints where everything is, and serves until Ctrl-C.
     Up,
+    /// Reads a provider's body on standard input and prints as JSON what reelhook makes of it. Starts nothing.
+    Explain(explain::Arguments),
+    /// Builds the release binaries and prints their size, memory and time to start, beside a function that does nothing.
+    Measure,
 }
 
 #[tokio::main]
@@ -50,6 +56,8 @@ async fn main() -> ExitCode {
     let arguments = Arguments::parse();
     // Dropping what runs ends it: the stand-in, its functions, the simulator, cargo, pip.
     let result = tokio::select! {
+        // `run` goes first: `explain` waits for standard input without yielding, and nobody may have taken Ctrl-C by then.
+        biased;
         result = run(arguments) => result,
         result = interrupted() => result.map(|()| ExitCode::from(130)),
     };
@@ -60,7 +68,40 @@ async fn main() -> ExitCode {
 }
 
 async fn run(arguments: Arguments) -> Result<ExitCode, Error> {
-    let System { port, simulator_port, profile, functions } = arguments.system;
+    match arguments.command {
+        None => {
+            let (stack, simulator) = start(arguments.system).await?;
+            let (table, passed) = demonstration::run(&stack, &simulator, Progress::Terminal).await?;
+            print(&table);
+            if passed {
+                print("\n`cargo run -- up` stays up and prints where everything is.\n");
+                return Ok(ExitCode::SUCCESS);
+            }
+            say(&format!("\nwhat the functions wrote:\n{}\n", stack.logs().await.unwrap_or_default()));
+            Ok(ExitCode::FAILURE)
+        }
+        Some(Command::Up) => {
+            let (stack, simulator) = start(arguments.system).await?;
+            print(&introduction::text(&stack, &simulator).await?);
+            std::future::pending().await
+        }
+        Some(Command::Explain(arguments)) => Ok(explain::run(&arguments).map_or_else(
+            |error| {
+                say(&format!("error: {error}\n"));
+                ExitCode::from(2)
+            },
+            |()| ExitCode::SUCCESS,
+        )),
+        Some(Command::Measure) => {
+            print(&measure::run().await?);
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+/// Starts the providers and the deployed stack. Both end when they are dropped.
+async fn start(system: System) -> Result<(Stack, Simulator), Error> {
+    let System { port, simulator_port, profile, functions } = system;
     let functions = match functions {
         Some(directory) => FunctionSource::Directory(directory),
         None => FunctionSource::Build { profile },
@@ -74,23 +115,7 @@ async fn run(arguments: Arguments) -> Result<ExitCode, Error> {
         stand_in: standin::Options { port: Some(port), ..standin::Options::default() },
         ..Options::default()
     };
-    let stack = Stack::start(options).await?;
-    match arguments.command {
-        Some(Command::Up) => {
-            print(&introduction::text(&stack, &simulator).await?);
-            std::future::pending().await
-        }
-        None => {
-            let (table, passed) = demonstration::run(&stack, &simulator, Progress::Terminal).await?;
-            print(&table);
-            if passed {
-                print("\n`cargo run -- up` stays up and prints where everything is.\n");
-                return Ok(ExitCode::SUCCESS);
-            }
-            say(&format!("\nwhat the functions wrote:\n{}\n", stack.logs().await.unwrap_or_default()));
-            Ok(ExitCode::FAILURE)
-        }
-    }
+    Ok((Stack::start(options).await?, simulator))
 }
 
 fn print(text: &str) {

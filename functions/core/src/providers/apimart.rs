@@ -79,7 +79,7 @@ impl Adapter for ApiMart {
 
     fn read_callback(&self, body: &[u8], now: Timestamp) -> CallbackBody {
         let Some(body) = object(body) else { return CallbackBody::Unreadable };
-        let task = task(&body);
+        let task = in_data(&body);
         common::callback(first_id(task, IDS), statement(task, now))
     }
 
@@ -98,7 +98,7 @@ impl Adapter for ApiMart {
 
     fn read_submission(&self, answer: &Answer<'_>) -> SubmissionAnswer {
         let body = object(answer.body).unwrap_or_default();
-        common::submission(answer, first_id(task(&body), IDS), refusal(answer, &body))
+        common::submission(answer, first_id(in_data(&body), IDS), refusal(answer, &body))
     }
 
     fn status_requests(
@@ -115,7 +115,7 @@ impl Adapter for ApiMart {
 
     fn read_status(&self, answer: &Answer<'_>, provider_task_id: &str, now: Timestamp) -> StatusAnswer {
         let Some(body) = object(answer.body) else { return common::status_by_http_alone(answer) };
-        let task = task(&body);
+        let task = in_data(&body);
         if let (true, None) = (task["status"].is_null(), text(&task["task_id"])) {
             return match refusal(answer, &body) {
                 Some(failure) if failure.code.as_deref() == Some("404") => StatusAnswer::NotFound,
@@ -130,20 +130,11 @@ impl Adapter for ApiMart {
     }
 
     fn status_id(&self, answer: &Answer<'_>) -> Option<String> {
-        first_id(task(&object(answer.body)?), IDS)
+        first_id(in_data(&object(answer.body)?), IDS)
     }
 }
 
 const IDS: &[&str] = &["id", "task_id"];
-
-/// The task in its envelope, as an object or as the first of a list, or without one.
-fn task(body: &Value) -> &Value {
-    match &body["data"] {
-        data @ Value::Object(_) => data,
-        Value::Array(tasks) if !tasks.is_empty() => &tasks[0],
-        _ => body,
-    }
-}
 
 fn statement(task: &Value, now: Timestamp) -> Option<Statement> {
     Some(match word(&task["status"])?.as_str() {

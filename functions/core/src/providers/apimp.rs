@@ -88,7 +88,7 @@ impl Adapter for Apimp {
 
     fn read_submission(&self, answer: &Answer<'_>) -> SubmissionAnswer {
         let body = object(answer.body).unwrap_or_default();
-        common::submission(answer, first_id(&body["data"], IDS), refusal(answer, &body))
+        common::submission(answer, first_id(in_data(&body), IDS), refusal(answer, &body))
     }
 
     fn status_requests(
@@ -109,7 +109,7 @@ impl Adapter for Apimp {
             let unknown_id = failure.code.as_deref() == Some("404");
             return if unknown_id { StatusAnswer::NotFound } else { common::status_refused(answer, failure) };
         }
-        let task = &body["data"];
+        let task = in_data(&body);
         if !answer.is_success() || !common::is_about(task, IDS, provider_task_id) {
             return common::status_by_http_alone(answer);
         }
@@ -117,7 +117,7 @@ impl Adapter for Apimp {
     }
 
     fn status_id(&self, answer: &Answer<'_>) -> Option<String> {
-        first_id(&object(answer.body)?["data"], IDS)
+        first_id(in_data(&object(answer.body)?), IDS)
     }
 }
 

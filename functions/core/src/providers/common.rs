@@ -41,11 +41,12 @@ pub(super) fn object(body: &[u8]) -> Option<Value> {
     serde_json::from_slice::<Value>(body).ok().filter(Value::is_object)
 }
 
-/// The text of a string or number that is not empty: providers switch between `"7"` and `7`.
+/// The text of a string or number that is not empty: providers switch between `"7"` and `7`, and gateways in between make
+/// `7.0` of it.
 pub(super) fn text(value: &Value) -> Option<String> {
     match value {
         Value::String(text) if !text.is_empty() => Some(text.clone()),
-        Value::Number(number) => Some(number.to_string()),
+        Value::Number(number) => Some(integer(value).map_or_else(|| number.to_string(), |whole| whole.to_string())),
         _ => None,
     }
 }
@@ -55,13 +56,20 @@ pub(super) fn first_text(value: &Value, fields: &[&str]) -> Option<String> {
     fields.iter().find_map(|field| text(&value[*field]))
 }
 
-/// A whole number, also where it is written as text.
+/// A whole number, also where it is written as text or as `7.0`.
 pub(super) fn integer(value: &Value) -> Option<i64> {
     match value {
-        Value::Number(number) => number.as_i64(),
+        Value::Number(number) => number.as_i64().or_else(|| number.as_f64().and_then(whole)),
         Value::String(text) => text.trim().parse().ok(),
         _ => None,
     }
+}
+
+/// A number without a fraction that a float can hold exactly.
+fn whole(number: f64) -> Option<i64> {
+    const EXACT: f64 = 9_007_199_254_740_992.0;
+    #[expect(clippy::cast_possible_truncation, reason = "there is no fraction, and 2^53 fits")]
+    (number.fract() == 0.0 && number.abs() <= EXACT).then_some(number as i64)
 }
 
 /// The text of a field that may be an id: [`text`], if it is not over-long.
@@ -81,14 +89,27 @@ pub(super) fn is_about(task: &Value, fields: &[&str], provider_task_id: &str) ->
     ids.peek().is_none() || ids.any(|id| id == provider_task_id)
 }
 
-/// The items of a list; nothing where there is none.
+/// The items of a list; an object or a text in its place is its only item.
 pub(super) fn items(value: &Value) -> &[Value] {
-    value.as_array().map_or(&[], Vec::as_slice)
+    match value {
+        Value::Array(items) => items,
+        Value::Object(_) | Value::String(_) => std::slice::from_ref(value),
+        _ => &[],
+    }
+}
+
+/// The task in an envelope with `data`, as an object or as the first of a list, or without one.
+pub(super) fn in_data(body: &Value) -> &Value {
+    match &body["data"] {
+        data @ Value::Object(_) => data,
+        Value::Array(tasks) if tasks.first().is_some_and(Value::is_object) => &tasks[0],
+        _ => body,
+    }
 }
 
 /// The word of a status, in lower case: providers switch between `success`, `Success` and `SUCCESS`.
 pub(super) fn word(value: &Value) -> Option<String> {
-    text(value).map(|word| word.to_ascii_lowercase())
+    text(value).map(|word| word.trim().to_ascii_lowercase()).filter(|word| !word.is_empty())
 }
 
 /// A point in time given as Unix seconds, Unix milliseconds, either as text, or RFC 3339. A time without a zone is none.
@@ -166,7 +187,7 @@ impl Links {
             Value::Array(links) => links.as_slice(),
             link => std::slice::from_ref(link),
         };
-        for link in links.iter().filter_map(Value::as_str).filter(|link| is_link(link)) {
+        for link in links.iter().filter_map(Value::as_str).map(str::trim).filter(|link| is_link(link)) {
             let url = SignedUrl::new(link);
             let source = Source::Url(url.clone());
             if self.artifacts.len() >= MOST_ARTIFACTS {
@@ -196,9 +217,11 @@ impl Links {
     }
 }
 
-/// Whether a text can be fetched at all: an absolute `http` or `https` URL of sensible length.
+/// Whether a text can be fetched at all: an absolute `http` or `https` URL of sensible length, on one line. (A URL parser
+/// leaves out line breaks and tabs without a word, wherever they stand.)
 fn is_link(text: &str) -> bool {
     text.len() <= LONGEST_LINK
+        && !text.contains(|letter: char| letter.is_ascii_control())
         && Url::parse(text).is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
 }
 
@@ -484,6 +507,50 @@ mod tests {
         );
         assert_eq!(put(json!({"options": 7}), &["options", "c"]), Err(InvalidSubmission::FieldNotAnObject("options")));
         assert_eq!(put(json!([]), &["c"]), Err(InvalidSubmission::NotAnObject));
+    }
+
+    #[test]
+    fn numbers_are_read_however_they_are_written() {
+        for (value, expected) in [
+            (json!(400), Some("400")),
+            (json!(400.0), Some("400")),
+            (json!("400"), Some("400")),
+            (json!(-1.5), Some("-1.5")),
+            (json!(1e300), Some("1e+300")),
+            (json!(u64::MAX), Some("18446744073709551615")),
+            (json!(""), None),
+            (json!([400]), None),
+        ] {
+            assert_eq!(text(&value).as_deref(), expected, "{value}");
+        }
+        assert_eq!(integer(&json!(1027.0)), Some(1027));
+        assert_eq!(integer(&json!(1027.5)), None);
+        assert_eq!(integer(&json!(" 1027 ")), Some(1027));
+        assert_eq!(word(&json!(" SUCCEED\n")).as_deref(), Some("succeed"));
+        assert_eq!(word(&json!(" ")), None);
+    }
+
+    #[test]
+    fn links_are_taken_without_the_blanks_around_them_and_on_one_line() {
+        let now = Timestamp::from_seconds(0);
+        let mut links = Links::new(now, 60);
+        links.add(
+            Kind::Video,
+            &json!([" https://a.test/v.mp4\n", "https://a.test/v.mp4", "ht\ntps://a.test/w", "https://a.\ttest/w"]),
+        );
+        let found = links.into_artifacts();
+        assert_eq!(found.len(), 1);
+        assert_eq!(found[0].source, Source::Url(SignedUrl::new("https://a.test/v.mp4")));
+    }
+
+    #[test]
+    fn a_list_of_one_may_come_without_its_brackets() {
+        assert_eq!(items(&json!({"url": "u"})), [json!({"url": "u"})]);
+        assert_eq!(items(&json!([1, 2])), [json!(1), json!(2)]);
+        assert!(items(&json!(null)).is_empty());
+        assert_eq!(in_data(&json!({"data": [{"id": 1}]})), &json!({"id": 1}));
+        assert_eq!(in_data(&json!({"data": {"id": 1}})), &json!({"id": 1}));
+        assert_eq!(in_data(&json!({"id": 1, "data": null})), &json!({"id": 1, "data": null}));
     }
 
     #[test]

@@ -41,12 +41,14 @@ impl Rule {
         self
     }
 
+    /// Whether the row is about this code, in any case, and these words, in lower case.
     fn fits(&self, code: &str, words: &str) -> bool {
+        let lower = str::to_ascii_lowercase;
         let code_fits = match self.code {
             Code::Any => true,
-            Code::Is(expected) => code == expected,
-            Code::Begins(expected) => code.starts_with(expected),
-            Code::Contains(expected) => code.contains(expected),
+            Code::Is(expected) => code.eq_ignore_ascii_case(expected),
+            Code::Begins(expected) => lower(code).starts_with(&lower(expected)),
+            Code::Contains(expected) => lower(code).contains(&lower(expected)),
         };
         code_fits && words.contains(self.words)
     }

@@ -146,7 +146,7 @@ impl Adapter for Kie {
         let Some(body) = object(body) else { return CallbackBody::Unreadable };
         // Runway and Veo say by the code alone how it went.
         let by_code = || match integer(&body["code"])? {
-            200 => Some(links(&body["data"], now).into_success()),
+            200 => Some(links(in_data(&body), now).into_success()),
             _ => Some(Statement::failed(task_failure(&body))),
         };
         common::callback(task_id(&body), statement(&body, now).or_else(by_code))
@@ -191,7 +191,7 @@ impl Adapter for Kie {
         let Some(body) = object(answer.body) else { return common::status_by_http_alone(answer) };
         // The state decides before any code: samples fill in `failCode` beside `wait`.
         if let Some(statement) = statement(&body, now) {
-            if !common::is_about(&body["data"], IDS, provider_task_id) {
+            if !common::is_about(in_data(&body), IDS, provider_task_id) {
                 return StatusAnswer::Unreadable;
             }
             return common::status(Some(statement));
@@ -233,12 +233,12 @@ const IDS: &[&str] = &["task_id", "taskId"];
 
 /// The id of a task: `task_id` in Runway callbacks, `taskId` everywhere else.
 fn task_id(body: &Value) -> Option<String> {
-    first_id(&body["data"], IDS).or_else(|| first_id(body, IDS))
+    first_id(in_data(body), IDS).or_else(|| first_id(body, IDS))
 }
 
 /// What `data.state` (Runway, Market) or `data.successFlag` (Veo) says. The two families spell their words differently.
 fn statement(body: &Value, now: Timestamp) -> Option<Statement> {
-    let data = &body["data"];
+    let data = in_data(body);
     if let Some(state) = word(&data["state"]) {
         return Some(match state.as_str() {
             "wait" | "waiting" | "queueing" | "queuing" | "generating" | "pending" | "processing" => Statement::open(),
@@ -262,7 +262,7 @@ fn statement(body: &Value, now: Timestamp) -> Option<Statement> {
 
 /// Code and words of a failed task: its own where it has them, else those of the envelope unless they speak of success.
 fn task_failure(body: &Value) -> Failure {
-    let data = &body["data"];
+    let data = in_data(body);
     let envelope_fails = integer(&body["code"]) != Some(200);
     let envelope_code = || text(&body["code"]).filter(|_| envelope_fails);
     let envelope_message = || first_text(body, &["msg", "message"]).filter(|_| envelope_fails);
@@ -286,17 +286,25 @@ fn links(data: &Value, now: Timestamp) -> Links {
     links.add(Kind::Cover, &data["videoInfo"]["imageUrl"]);
     // Veo: the callback, then the status. Originals are there when the aspect is not 16:9, images with 4K.
     for result in [&data["info"], &data["response"]] {
-        links.add_by_ending(&result["resultUrls"]);
-        links.add(Kind::Video, &result["originUrls"]);
-        links.add(Kind::Cover, &result["imageUrls"]);
+        links.add_by_ending(&list(&result["resultUrls"]));
+        links.add(Kind::Video, &list(&result["originUrls"]));
+        links.add(Kind::Cover, &list(&result["imageUrls"]));
     }
     // Market: JSON in a string.
     let result = match &data["resultJson"] {
         Value::String(json) => object(json.as_bytes()).unwrap_or_default(),
         result => result.clone(),
     };
-    links.add_by_ending(&result["resultUrls"]);
+    links.add_by_ending(&list(&result["resultUrls"]));
     links
+}
+
+/// A list of links that may be written into a text: `["https://…"]`, or the same without quotes.
+fn list(links: &Value) -> Value {
+    let Some(inner) = links.as_str().and_then(|text| text.trim().strip_prefix('[')?.strip_suffix(']')) else {
+        return links.clone();
+    };
+    inner.split(',').map(|link| link.trim().trim_matches('"')).collect()
 }
 
 /// The failure in an envelope whose code is not 200; its code mirrors HTTP, also where HTTP says 200.
@@ -345,6 +353,20 @@ mod tests {
             let failure = FAILURES.of_task(Some(code.into()), Some(message.into()));
             assert_eq!((failure.reason, failure.retryable), (reason, retryable), "{code} {message}");
         }
+    }
+
+    #[test]
+    fn lists_of_links_are_read_in_every_form() {
+        for urls in [
+            json!(["https://a.test/v.mp4", "https://a.test/w.mp4"]),
+            json!("[\"https://a.test/v.mp4\", \"https://a.test/w.mp4\"]"),
+            json!("[https://a.test/v.mp4,https://a.test/w.mp4]"),
+        ] {
+            let data = json!({"info": {"resultUrls": urls}});
+            assert_eq!(links(&data, Timestamp::from_seconds(0)).into_artifacts().len(), 2, "{urls}");
+        }
+        let one = json!({"response": {"resultUrls": "https://a.test/v.mp4"}});
+        assert_eq!(links(&one, Timestamp::from_seconds(0)).into_artifacts().len(), 1);
     }
 
     #[test]

@@ -103,7 +103,7 @@ impl Adapter for Kling {
     }
 
     fn read_callback(&self, body: &[u8], now: Timestamp) -> CallbackBody {
-        object(body).map_or(CallbackBody::Unreadable, |task| callback(&task, now))
+        object(body).map_or(CallbackBody::Unreadable, |body| callback(task(&body), now))
     }
 
     fn submission(
@@ -121,7 +121,7 @@ impl Adapter for Kling {
 
     fn read_submission(&self, answer: &Answer<'_>) -> SubmissionAnswer {
         let body = object(answer.body).unwrap_or_default();
-        common::submission(answer, first_id(&body["data"], &["id", "task_id"]), refusal(answer, &body))
+        common::submission(answer, first_id(task(&body), &["id", "task_id"]), refusal(answer, &body))
     }
 
     fn status_requests(
@@ -163,7 +163,7 @@ impl Adapter for Kling {
         }
         let fields = ["id", "task_id", "external_id"];
         let task = match &body["data"] {
-            Value::Array(tasks) => {
+            Value::Array(tasks) if !says_a_status(&body) => {
                 let named =
                     |task: &&Value| fields.iter().any(|field| text(&task[*field]).as_deref() == Some(provider_task_id));
                 match tasks.iter().find(named) {
@@ -171,9 +171,11 @@ impl Adapter for Kling {
                     None => return StatusAnswer::NotFound,
                 }
             }
-            task if common::is_about(task, &fields, provider_task_id) => task,
-            _ => return StatusAnswer::Unreadable,
+            _ => task(&body),
         };
+        if !common::is_about(task, &fields, provider_task_id) {
+            return StatusAnswer::Unreadable;
+        }
         match statement(task, now) {
             Some(statement) if is_without_files(task) => StatusAnswer::Task(statement),
             statement => common::status(statement),
@@ -182,9 +184,17 @@ impl Adapter for Kling {
 
     fn status_id(&self, answer: &Answer<'_>) -> Option<String> {
         let body = object(answer.body)?;
-        let data = &body["data"];
-        first_id(items(data).first().unwrap_or(data), &["id", "task_id"])
+        first_id(task(&body), &["id", "task_id"])
     }
+}
+
+/// The task in the envelope of an answer, or without one: callbacks come bare.
+fn task(body: &Value) -> &Value {
+    if says_a_status(body) { body } else { in_data(body) }
+}
+
+fn says_a_status(body: &Value) -> bool {
+    !body["status"].is_null() || !body["task_status"].is_null()
 }
 
 /// Reads the body of a callback; `APIMP` hands such bodies on.

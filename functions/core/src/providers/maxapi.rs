@@ -69,7 +69,7 @@ impl Adapter for MaxApi {
 
     fn read_callback(&self, body: &[u8], now: Timestamp) -> CallbackBody {
         let Some(body) = object(body) else { return CallbackBody::Unreadable };
-        let task = task(&body);
+        let task = in_data(&body);
         common::callback(first_id(task, IDS), statement(task, now))
     }
 
@@ -86,7 +86,7 @@ impl Adapter for MaxApi {
 
     fn read_submission(&self, answer: &Answer<'_>) -> SubmissionAnswer {
         let body = object(answer.body).unwrap_or_default();
-        common::submission(answer, first_id(&body["data"], IDS), refusal(answer, &body))
+        common::submission(answer, first_id(in_data(&body), IDS), refusal(answer, &body))
     }
 
     fn status_requests(
@@ -107,7 +107,7 @@ impl Adapter for MaxApi {
             let unknown_id = failure.code.as_deref() == Some("404");
             return if unknown_id { StatusAnswer::NotFound } else { common::status_refused(answer, failure) };
         }
-        let task = task(&body);
+        let task = in_data(&body);
         if !answer.is_success() || !common::is_about(task, IDS, provider_task_id) {
             return common::status_by_http_alone(answer);
         }
@@ -115,16 +115,11 @@ impl Adapter for MaxApi {
     }
 
     fn status_id(&self, answer: &Answer<'_>) -> Option<String> {
-        first_id(task(&object(answer.body)?), IDS)
+        first_id(in_data(&object(answer.body)?), IDS)
     }
 }
 
 const IDS: &[&str] = &["taskId", "task_id"];
-
-/// The task in its envelope, or without one.
-fn task(body: &Value) -> &Value {
-    if body["data"].is_object() { &body["data"] } else { body }
-}
 
 fn statement(task: &Value, now: Timestamp) -> Option<Statement> {
     Some(match word(&task["status"])?.as_str() {

@@ -157,11 +157,11 @@ impl Adapter for MiniMax {
                 None => StatusAnswer::NotFound,
             };
         }
-        let (task, ids) = if body["task"].is_object() { (&body["task"], "id") } else { (&body, "task_id") };
+        let (task, ids) = v2_task(&body).map_or((&body, "task_id"), |task| (task, "id"));
         if !common::is_about(task, &[ids], provider_task_id) {
             return StatusAnswer::Unreadable;
         }
-        if body["task"].is_object() {
+        if ids == "id" {
             return read_v2_status(task, now);
         }
         // "Read status first, then the code": the code of a failed task is no failure of the question.
@@ -180,7 +180,10 @@ impl Adapter for MiniMax {
         let body = object(answer.body)?;
         match list(&body) {
             Some(tasks) => first_id(unwrapped(tasks.first()?), &["id"]),
-            None => first_id(&body["task"], &["id"]).or_else(|| first_id(&body, &["task_id"])),
+            None => match v2_task(&body) {
+                Some(task) => first_id(task, &["id"]),
+                None => first_id(&body, &["task_id"]),
+            },
         }
     }
 
@@ -206,8 +209,7 @@ impl Adapter for MiniMax {
 /// Reads the body of a callback, a challenge among them; `APIMP` hands such bodies on.
 pub(super) fn callback(body: &Value, now: Timestamp) -> CallbackBody {
     let challenge = &body["challenge"];
-    if body["task"].is_object() {
-        let task = &body["task"];
+    if let Some(task) = v2_task(body) {
         let statement = v2_statement(task, now);
         return match (first_id(task, &["id"]), statement) {
             (Some(id), Some(statement)) if is_text_only(task) => CallbackBody::report(id, statement),
@@ -218,6 +220,12 @@ pub(super) fn callback(body: &Value, now: Timestamp) -> CallbackBody {
         None if body.get("challenge").is_some() => CallbackBody::Handshake(json!({ "challenge": challenge })),
         id => common::callback(id, v1_statement(body)),
     }
+}
+
+/// The task of v2, in its envelope or, told by its fields, without one.
+fn v2_task(body: &Value) -> Option<&Value> {
+    let is_bare = body["task_id"].is_null() && !body["id"].is_null() && !body["status"].is_null();
+    if body["task"].is_object() { Some(&body["task"]) } else { is_bare.then_some(body) }
 }
 
 /// What a v1 task says. Without a status only a verdict of the moderation is certain.
@@ -232,7 +240,7 @@ fn v1_statement(body: &Value) -> Option<Statement> {
     };
     Some(match status.as_str() {
         "preparing" | "queueing" | "processing" | "queued" | "running" => Statement::open(),
-        "success" => {
+        "success" | "succeeded" => {
             let file_id = id(&body["file_id"]).filter(|id| id != "0");
             let artifacts =
                 file_id.map(|id| Artifact { kind: Kind::Video, source: Source::FileId(id), expires_at: None });
@@ -294,7 +302,9 @@ fn refusal(answer: &Answer<'_>, body: &Value) -> Option<Failure> {
         return Some(FAILURES.of_answer(answer.status, Some(code.to_string()), text(&base["status_msg"])));
     }
     let error = if body["error"].is_object() { &body["error"] } else { body };
-    let message = text(&error["message"])?;
+    let is_error = error["http_code"].is_string() || word(&error["type"]).is_some_and(|word| word.contains("error"));
+    // Under a 2xx a message alone is none: a polite answer may have one, and the task that it took would be forgotten.
+    let message = text(&error["message"]).filter(|_| is_error || !answer.is_success() || body["error"].is_object())?;
     let number = message.strip_suffix(')').and_then(|message| message.rsplit_once('(')).map(|(_, number)| number);
     let code = number
         .filter(|number| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()))

@@ -3,7 +3,7 @@
 pub(super) use serde_json::{Value, json};
 
 pub(super) use super::common::{
-    self, Api, DAY, HOUR, Links, encoded, first_id, first_text, id, integer, items, moment, object, text,
+    self, Api, DAY, HOUR, Links, encoded, first_id, first_text, id, in_data, integer, items, moment, object, text,
     with_callback_url, word,
 };
 pub(super) use super::failures::{Failures, Retry, code, part, prefix, words};

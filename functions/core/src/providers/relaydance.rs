@@ -142,11 +142,10 @@ fn is_foreign(id: &str) -> bool {
 fn task(body: &Value) -> &Value {
     let mut task = body;
     for _ in 0..3 {
-        let is_envelope = task["status"].is_null() && task["task_id"].is_null() && task["data"].is_object();
-        if !is_envelope {
+        if !task["status"].is_null() || !task["task_id"].is_null() {
             break;
         }
-        task = &task["data"];
+        task = in_data(task);
     }
     task
 }
@@ -157,8 +156,8 @@ fn task_id(task: &Value) -> Option<String> {
 }
 
 fn statement(task: &Value, now: Timestamp) -> Statement {
-    let Some(status) = text(&task["status"]) else { return Statement::open() };
-    match status.to_ascii_lowercase().as_str() {
+    let Some(status) = word(&task["status"]) else { return Statement::open() };
+    match status.as_str() {
         "submitted" | "running" | "queued" | "in_progress" | "not_start" | "processing" | "pending" | "unknown" => {
             common::open_at(&task["progress"])
         }

@@ -1,5 +1,7 @@
 //! What the adapters ask and where they put things. What they read is tested from the files under `events/providers/`.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Value, json};
 
 use super::*;
@@ -44,6 +46,7 @@ fn urls(provider: Provider, tasks: &[(&str, Option<&str>)]) -> Vec<(String, Vec<
 #[test]
 fn the_callback_url_goes_into_each_providers_own_field() {
     let url = "https://hub.test/callback/p/id/token/";
+    let mut tested = BTreeSet::new();
     for (provider, endpoint, path, scheme, body, expected) in [
         (
             Provider::RelayDance,
@@ -119,7 +122,9 @@ fn the_callback_url_goes_into_each_providers_own_field() {
         assert_eq!(authorization(&request), format!("{scheme} k-1"), "{provider}");
         let sent: Value = serde_json::from_slice(&request.body.expect("a body")).expect("JSON");
         assert_eq!(sent, expected, "{provider}");
+        tested.insert(provider);
     }
+    assert_eq!(tested, BTreeSet::from(Provider::ALL), "a provider has no row here");
 }
 
 #[test]
@@ -192,6 +197,7 @@ fn base_urls_may_end_in_the_version_where_the_docs_write_them_so() {
 
 #[test]
 fn each_provider_is_asked_its_own_way() {
+    let mut tested = BTreeSet::new();
     let alone = |path: &str| vec![(path.to_owned(), vec![0])];
     for (provider, id, endpoint, expected) in [
         (Provider::RelayDance, "task_1", None, "/v1/video/generations/task_1"),
@@ -219,7 +225,9 @@ fn each_provider_is_asked_its_own_way() {
         (Provider::Kie, "task_12345678", None, "/api/v1/jobs/recordInfo?taskId=task_12345678"),
     ] {
         assert_eq!(urls(provider, &[(id, endpoint)]), alone(expected), "{provider}");
+        tested.insert(provider);
     }
+    assert_eq!(tested, BTreeSet::from(Provider::ALL), "a provider has no row here");
 }
 
 #[test]
@@ -418,5 +426,77 @@ fn profiles_are_sensible() {
         assert!(
             serde_json::from_str::<Value>(provider.adapter().acknowledgement()).is_ok_and(|value| value.is_object())
         );
+    }
+}
+
+/// What gateways and older versions of an API do to a body: the envelope is there or not, one result stands without its
+/// list, numbers have become floats, words have blanks around them.
+#[test]
+fn the_same_body_in_other_clothes_means_the_same() {
+    use crate::explain::{Kind, Question, explain};
+    let read = |provider: Provider, kind: Kind, body: &Value| {
+        let body = body.to_string();
+        let explanation = explain(&Question {
+            provider,
+            kind,
+            body: body.as_bytes(),
+            http_status: 200,
+            requested_id: None,
+            headers: None,
+            path: "",
+            query: "",
+            settings: None,
+            now: NOW,
+        });
+        serde_json::to_value(explanation).expect("it has nothing that JSON cannot say")
+    };
+    let link = "https://a.test/v.mp4";
+    let kling = json!({"id": "8", "status": "succeeded", "outputs": [{"type": "video", "url": link}]});
+    let kling_alone = json!({"id": "8", "status": " Succeeded ", "outputs": {"type": "video", "url": link}});
+    let legacy = json!({"task_id": "8", "task_status": "failed", "task_status_msg": "risk control"});
+    let v1_failed = json!({"task_id": "7", "status": "Fail", "base_resp": {"status_code": 1027, "status_msg": "no"}});
+    let v1_float = json!({"task_id": 7.0, "status": "Fail", "base_resp": {"status_code": 1027.0, "status_msg": "no"}});
+    let v2 = json!({"id": "7", "status": "succeeded", "content": {"url": link}});
+    let kie = json!({"taskId": "6", "state": "success", "resultJson": "{\"resultUrls\":[\"https://a.test/v.mp4\"]}"});
+    let apimp = json!({"task_id": "5", "status": "finished", "files": [{"file_url": link}]});
+    let maxapi = json!({"taskId": "4", "status": "FAILURE", "failure_reason": "CONTENT_MODERATION"});
+    let maxapi_lower = json!({"taskId": "4", "status": "failure", "failure_reason": "CONTENT_MODERATION"});
+    let relaydance = json!({"task_id": "3", "status": "SUCCESS", "result_url": link});
+    for (provider, kind, one, other) in [
+        (Provider::Kling, Kind::Callback, kling.clone(), json!({"code": 0, "data": kling})),
+        (Provider::Kling, Kind::Callback, kling.clone(), kling_alone.clone()),
+        (Provider::Kling, Kind::Status, json!({"code": 0, "data": [kling]}), kling_alone),
+        (Provider::Kling, Kind::Status, json!({"code": 0, "data": legacy}), legacy.clone()),
+        (Provider::Kling, Kind::Submission, json!({"data": {"id": "8"}}), json!({"id": "8", "status": "submitted"})),
+        (Provider::MiniMax, Kind::Status, v1_failed.clone(), v1_float.clone()),
+        (Provider::Apimp, Kind::Callback, v1_failed, v1_float),
+        (Provider::MiniMax, Kind::Callback, json!({"task": v2}), v2.clone()),
+        (Provider::MiniMax, Kind::Status, json!({"task": v2}), v2.clone()),
+        (Provider::Kie, Kind::Status, json!({"code": 200, "data": kie}), kie.clone()),
+        (Provider::Kie, Kind::Callback, json!({"code": 200, "data": kie}), json!({"code": 200, "data": [kie]})),
+        (Provider::Apimp, Kind::Status, json!({"code": 200, "data": apimp}), apimp.clone()),
+        (Provider::MaxApi, Kind::Callback, json!({"code": 0, "data": maxapi}), json!({"data": [maxapi_lower]})),
+        (Provider::RelayDance, Kind::Status, json!({"data": relaydance}), json!({"data": [relaydance]})),
+    ] {
+        let expected = read(provider, kind, &one);
+        assert_ne!(expected["outcome"], "unparseable", "{provider} {one}");
+        assert_eq!(read(provider, kind, &other), expected, "{provider} {kind:?}: {one} and {other}");
+    }
+}
+
+/// A gateway's envelope, or a polite word beside a success, once read as a refusal: the task that was made would have been
+/// forgotten.
+#[test]
+fn a_good_word_is_no_refusal() {
+    for (provider, body) in [
+        (Provider::Vidu, json!({"code": 0, "message": "ok", "data": {"task_id": "1"}})),
+        (Provider::Vidu, json!({"code": 200, "message": "success"})),
+        (Provider::MiniMax, json!({"message": "ok"})),
+        (Provider::MiniMax, json!({"code": 0, "message": "accepted (7)", "data": {"task_id": "1"}})),
+    ] {
+        let body = body.to_string();
+        let answer = Answer { status: 200, retry_after: None, body: body.as_bytes() };
+        let read = provider.adapter().read_submission(&answer);
+        assert!(matches!(read, SubmissionAnswer::Unclear(_)), "{provider} reads {body} as {read:?}");
     }
 }

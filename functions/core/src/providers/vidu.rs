@@ -225,6 +225,10 @@ fn refusal(answer: &Answer<'_>, body: &Value) -> Option<Failure> {
         return None;
     }
     let code = first_text(body, &["reason", "code"])?;
+    // What a gateway writes over an answer that it passes on is no name of Vidu's.
+    if answer.is_success() && matches!(code.as_str(), "0" | "200") {
+        return None;
+    }
     Some(FAILURES.of_answer(answer.status, Some(code), text(&body["message"])))
 }
 

@@ -1,0 +1,184 @@
+//! `cargo run -- explain`: what reelhook makes of a body, by the very adapter that is deployed. Starts nothing.
+
+use std::io::{self, BufRead as _, BufReader, ErrorKind, Read as _, Write};
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use clap::Args;
+use reelhook_core::callback::Headers;
+use reelhook_core::explain::{InvalidLine, Kind, Question, explain, explain_line};
+use reelhook_core::settings::{InvalidSettings, Settings};
+use reelhook_core::{Provider, Timestamp};
+use serde_json::json;
+
+/// What to explain. The body comes on standard input and is taken byte for byte, because that is what a signature covers:
+/// a newline that `echo` or an editor adds at its end makes a good signature over the body wrong. `printf %s` adds none.
+#[derive(Debug, Args)]
+pub(crate) struct Arguments {
+    /// Whose body it is.
+    #[arg(value_parser = provider, required_unless_present = "lines")]
+    provider: Option<Provider>,
+    /// What kind it is: callback, status or submission.
+    #[arg(value_parser = kind, required_unless_present = "lines")]
+    kind: Option<Kind>,
+    /// HTTP status of the answer to a status question or a submission.
+    #[arg(long, value_name = "N", default_value_t = 200, conflicts_with = "lines")]
+    http_status: u16,
+    /// The provider's id of the task that a status was asked for; without it, the first task of the answer is meant.
+    #[arg(long, value_name = "ID", conflicts_with = "lines")]
+    requested_id: Option<String>,
+    /// A header of a callback, once for each; with one, or with settings, the signature is judged.
+    #[arg(long = "header", value_name = "NAME: VALUE", value_parser = header, conflicts_with = "lines")]
+    headers: Vec<(String, String)>,
+    /// The path a callback was sent to, as it was sent.
+    #[arg(long, default_value = "", hide_default_value = true, conflicts_with = "lines")]
+    path: String,
+    /// The query a callback was sent with, as it was sent, without the question mark.
+    #[arg(long, default_value = "", hide_default_value = true, conflicts_with = "lines")]
+    query: String,
+    /// A file with the settings document; its secrets are what a signature is judged by.
+    #[arg(long, value_name = "FILE")]
+    settings: Option<PathBuf>,
+    /// When it came, in Unix seconds; now, without it. An old signature is good only at its own time.
+    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
+    now: Option<i64>,
+    /// Every line of standard input is a JSON object: provider, kind, body as JSON or raw as text, and optionally
+    /// `http_status`, `requested_id`, headers as a list of pairs, path, query, settings of the provider, and now. Every line of
+    /// standard output is the answer to one of them; for a line that is no such object it has `error`.
+    #[arg(long)]
+    lines: bool,
+}
+
+/// Why nothing can be explained.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// The settings file cannot be read.
+    #[error("the settings in {} cannot be read: {source}", path.display())]
+    SettingsFile {
+        /// Where they should be.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The settings are none.
+    #[error("the settings in {} cannot be used: {source}", path.display())]
+    Settings {
+        /// Where they are.
+        path: PathBuf,
+        /// What is wrong with them.
+        source: InvalidSettings,
+    },
+    /// Standard input cannot be read.
+    #[error("standard input cannot be read: {0}")]
+    Input(io::Error),
+    /// Standard output cannot be written.
+    #[error("standard output cannot be written: {0}")]
+    Output(io::Error),
+}
+
+/// Reads standard input and explains it on standard output.
+pub(crate) fn run(arguments: &Arguments) -> Result<(), Error> {
+    let settings = arguments.settings.as_deref().map(read_settings).transpose()?;
+    let now = arguments.now.map_or_else(current_time, Timestamp::from_seconds);
+    let output = io::stdout().lock();
+    let written = if arguments.lines {
+        explain_lines(io::stdin().lock(), output, settings.as_ref(), now)
+    } else {
+        explain_one(arguments, output, settings.as_ref(), now)
+    };
+    match written {
+        // Whoever reads the answers has read enough.
+        Err(Error::Output(error)) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        written => written,
+    }
+}
+
+fn explain_one(
+    arguments: &Arguments,
+    mut output: impl Write,
+    settings: Option<&Settings>,
+    now: Timestamp,
+) -> Result<(), Error> {
+    // clap asks for both unless there are lines.
+    let (Some(provider), Some(kind)) = (arguments.provider, arguments.kind) else { return Ok(()) };
+    let mut body = Vec::new();
+    io::stdin().lock().read_to_end(&mut body).map_err(Error::Input)?;
+    let headers = arguments.headers.iter().map(|(name, value)| (&**name, &**value));
+    let explanation = explain(&Question {
+        provider,
+        kind,
+        body: &body,
+        http_status: arguments.http_status,
+        requested_id: arguments.requested_id.as_deref(),
+        headers: (!arguments.headers.is_empty()).then(|| Headers::new(headers)),
+        path: &arguments.path,
+        query: &arguments.query,
+        settings: settings.map(|settings| settings.provider(provider)),
+        now,
+    });
+    let written = serde_json::to_writer(&mut output, &explanation).map_err(io::Error::from);
+    written.and_then(|()| output.write_all(b"\n")).and_then(|()| output.flush()).map_err(Error::Output)
+}
+
+/// Answers line by line. What is answered is sent as soon as no further line is there to be answered, so that somebody may
+/// wait for one answer before the next question, and thousands at once are written in few pieces.
+fn explain_lines(
+    input: impl io::Read,
+    output: impl Write,
+    settings: Option<&Settings>,
+    now: Timestamp,
+) -> Result<(), Error> {
+    let mut input = BufReader::with_capacity(1 << 16, input);
+    let mut output = io::BufWriter::with_capacity(1 << 16, output);
+    let mut line = Vec::new();
+    while input.read_until(b'\n', &mut line).map_err(Error::Input)? > 0 {
+        let answered = match str::from_utf8(&line) {
+            Ok(text) => explain_line(text, settings, now).map_err(|error: InvalidLine| error.to_string()),
+            Err(error) => Err(format!("the line is not UTF-8: {error}")),
+        };
+        let written = match answered {
+            Ok(explanation) => serde_json::to_writer(&mut output, &explanation),
+            Err(error) => serde_json::to_writer(&mut output, &json!({ "error": error })),
+        };
+        written.map_err(io::Error::from).and_then(|()| output.write_all(b"\n")).map_err(Error::Output)?;
+        if input.buffer().is_empty() {
+            output.flush().map_err(Error::Output)?;
+        }
+        line.clear();
+    }
+    output.flush().map_err(Error::Output)
+}
+
+fn read_settings(path: &Path) -> Result<Settings, Error> {
+    let path = path.to_owned();
+    let text = match std::fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(source) => return Err(Error::SettingsFile { path, source }),
+    };
+    Settings::parse(&text).map_err(|source| Error::Settings { path, source })
+}
+
+fn provider(name: &str) -> Result<Provider, String> {
+    Provider::from_name(name).ok_or_else(|| format!("there is no such provider; known are: {}", Provider::names()))
+}
+
+fn kind(name: &str) -> Result<Kind, String> {
+    match name {
+        "callback" => Ok(Kind::Callback),
+        "status" => Ok(Kind::Status),
+        "submission" => Ok(Kind::Submission),
+        _ => Err("it is one of callback, status and submission".to_owned()),
+    }
+}
+
+fn header(text: &str) -> Result<(String, String), String> {
+    match text.split_once(':') {
+        Some((name, value)) if !name.trim().is_empty() => Ok((name.trim().to_owned(), value.trim().to_owned())),
+        _ => Err("a header is written as 'Name: value'".to_owned()),
+    }
+}
+
+fn current_time() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp::from_seconds(i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
+}
