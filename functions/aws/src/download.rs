@@ -345,3 +345,50 @@ fn classified(error: &reqwest::Error) -> FetchError {
     }
     if error.is_connect() { Trouble::Connect.into() } else { Trouble::Dropped.into() }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn resolved(addresses: &[&str]) -> Option<Vec<String>> {
+        let addresses = addresses.iter().map(|address| SocketAddr::new(address.parse().expect("an address"), 0));
+        let public = public_addresses(addresses).ok()?;
+        Some(public.map(|address| address.ip().to_string()).collect())
+    }
+
+    #[test]
+    fn a_name_leads_only_to_its_public_addresses() {
+        assert_eq!(resolved(&["8.8.8.8"]), Some(vec!["8.8.8.8".to_owned()]));
+        assert_eq!(resolved(&["10.0.0.1", "8.8.8.8", "::1"]), Some(vec!["8.8.8.8".to_owned()]));
+        assert_eq!(resolved(&["127.0.0.1", "::ffff:127.0.0.1", "169.254.169.254"]), None);
+        assert_eq!(resolved(&[]), None);
+    }
+
+    #[tokio::test]
+    async fn the_resolver_itself_refuses_names_of_this_machine() {
+        let name = "localhost".parse().expect("a name");
+        let Err(error) = PublicOnly.resolve(name).await else { panic!("it leads nowhere public") };
+        assert!(error.is::<NoPublicAddress>());
+    }
+
+    #[test]
+    fn an_allowed_origin_is_exactly_one_host_and_port() {
+        let policy = OriginPolicy::allowing(["127.0.0.1:8080"]).expect("an origin");
+        for (url, allowed) in [
+            ("http://127.0.0.1:8080/v", true),
+            ("https://127.0.0.1:8080/v", true),
+            // The same address in another form is the same host.
+            ("http://2130706433:8080/v", true),
+            ("http://127.0.0.1:8081/v", false),
+            ("http://127.0.0.1/v", false),
+            ("http://127.0.0.2:8080/v", false),
+            ("http://localhost:8080/v", false),
+            ("http://127.0.0.1.example.com:8080/v", false),
+            ("http://example.com/127.0.0.1:8080", false),
+            ("http://127.0.0.1:8080@example.com/", false),
+        ] {
+            assert_eq!(policy.allows(&Url::parse(url).expect("a URL")), allowed, "{url}");
+        }
+        assert!(!OriginPolicy::public_only().allows(&Url::parse("https://example.com/").expect("a URL")));
+    }
+}

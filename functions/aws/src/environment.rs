@@ -52,3 +52,20 @@ pub fn required(name: &'static str) -> Result<String, MissingVariable> {
 pub fn optional(name: &str) -> Option<String> {
     env::var(name).ok().filter(|value| !value.is_empty())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_readme_has_every_variable() {
+        let readme = include_str!("../../../README.md");
+        let (_, rest) = readme.split_once("<!-- variables -->\n").expect("the table has a beginning");
+        let (table, _) = rest.split_once("<!-- /variables -->").expect("the table has an end");
+        let mut expected = "| variable | meaning |\n|---|---|\n".to_owned();
+        for (name, meaning) in VARIABLES {
+            expected.push_str(&["| `", name, "` | ", meaning, " |\n"].concat());
+        }
+        assert_eq!(table, expected, "the table of README.md has to be:\n{expected}");
+    }
+}

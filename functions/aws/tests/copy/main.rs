@@ -1,0 +1,118 @@
+//! The copier against an origin that misbehaves and a bucket that checks everything. Each fault has a test that names the
+//! outcome.
+
+mod bucket;
+mod kills;
+mod origin;
+mod origin_faults;
+mod resuming;
+mod safety;
+mod storing;
+
+use std::time::Duration;
+
+use aws_credential_types::Credentials;
+use aws_sdk_s3::config::{BehaviorVersion, Region, RequestChecksumCalculation, ResponseChecksumValidation};
+use aws_smithy_async::rt::sleep::{SharedAsyncSleep, TokioSleep};
+use reelhook_aws::copy::{Copier, CopyRequest, Earlier, Unfinished};
+use reelhook_aws::download::OriginPolicy;
+use reelhook_core::copy_plan::SavedUpload;
+use reelhook_core::redacted::SignedUrl;
+use reelhook_core::report::Kind;
+use reelhook_core::result::StoredArtifact;
+use tokio::time::Instant;
+
+use self::bucket::Bucket;
+use self::origin::{Film, Origin};
+
+const MEBIBYTE: u64 = 1 << 20;
+const STEM: &str = "tasks/kling/job-1/video";
+const KEY: &str = "tasks/kling/job-1/video.mp4";
+
+/// Longer than any copy here takes.
+const LONG: Duration = Duration::from_mins(2);
+
+/// An origin, a bucket, and a copier between them.
+struct Stage {
+    origin: Origin,
+    bucket: Bucket,
+    copier: Copier,
+}
+
+impl Stage {
+    async fn new() -> Self {
+        let origin = Origin::start().await.expect("an origin");
+        let bucket = Bucket::start().await.expect("a bucket");
+        let copier = copier(&bucket.endpoint(), &[&origin.authority()]);
+        Self { origin, bucket, copier }
+    }
+
+    /// Copies what is behind a path of the origin.
+    async fn copy(&self, target: &str) -> Result<StoredArtifact, Unfinished> {
+        self.copy_link(&self.origin.link(target)).await
+    }
+
+    async fn copy_link(&self, link: &str) -> Result<StoredArtifact, Unfinished> {
+        self.copy_with(link, LONG, Earlier::None, None).await
+    }
+
+    async fn go_on(&self, target: &str, upload: SavedUpload) -> Result<StoredArtifact, Unfinished> {
+        self.copy_with(&self.origin.link(target), LONG, Earlier::Possible, Some(upload)).await
+    }
+
+    async fn copy_with(
+        &self,
+        link: &str,
+        time: Duration,
+        earlier: Earlier,
+        resume: Option<SavedUpload>,
+    ) -> Result<StoredArtifact, Unfinished> {
+        let request = CopyRequest {
+            link: &SignedUrl::new(link),
+            key_stem: STEM,
+            kind: Kind::Video,
+            expires_at: None,
+            deadline: Instant::now() + time,
+            earlier,
+            resume,
+        };
+        self.copier.copy(request).await
+    }
+
+    /// The film is in the bucket, whole and as described, and nothing else is.
+    fn assert_stored(&self, film: &Film, result: &Result<StoredArtifact, Unfinished>) {
+        let artifact = result.as_ref().expect("it is copied");
+        let object = self.bucket.object(&artifact.key).expect("the object is there");
+        assert_eq!(object.bytes.len() as u64, film.length);
+        assert!(object.bytes == film.bytes(), "the bytes are the film's");
+        assert_eq!(artifact.kind, Kind::Video);
+        assert_eq!(artifact.bytes, film.length);
+        assert_eq!(artifact.checksum.algorithm, "CRC64NVME");
+        assert_eq!(artifact.checksum.value, object.checksum);
+        assert_eq!(artifact.content_type, object.content_type);
+        assert_eq!(self.bucket.keys(), std::slice::from_ref(&artifact.key));
+        assert_eq!(self.bucket.unfinished(), (0, 0), "parts and uploads that were left");
+    }
+
+    /// Nothing is in the bucket, whole or in parts.
+    fn assert_untouched(&self) {
+        assert_eq!(self.bucket.keys(), [""; 0]);
+        assert_eq!(self.bucket.unfinished(), (0, 0), "parts and uploads that were left");
+    }
+}
+
+fn copier(endpoint: &str, origins: &[&str]) -> Copier {
+    let policy = OriginPolicy::allowing(origins.iter().copied()).expect("origins");
+    let config = aws_sdk_s3::Config::builder()
+        .behavior_version(BehaviorVersion::latest())
+        .region(Region::new("us-east-1"))
+        .credentials_provider(Credentials::new("test", "test", None, None, "test"))
+        .endpoint_url(endpoint)
+        .force_path_style(true)
+        .http_client(aws_smithy_http_client::Builder::new().build_http())
+        .sleep_impl(SharedAsyncSleep::new(TokioSleep::new()))
+        .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
+        .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
+        .build();
+    Copier::new(aws_sdk_s3::Client::from_conf(config), Bucket::NAME, policy).expect("a copier")
+}

@@ -1,0 +1,181 @@
+//! Nobody can make the copier connect to what is not public, or give away what it was given.
+
+use reelhook_aws::copy::CopyError;
+use reelhook_aws::download::{OriginPolicy, Refusal};
+
+use crate::origin::{Film, Origin, Reply};
+use crate::{Stage, copier};
+
+/// Ways to write an address that is not public, or a name that leads there.
+const INSIDE: [&str; 22] = [
+    "https://127.0.0.1/v",
+    "https://127.0.0.1:9001/2018-06-01/runtime/invocation/next",
+    "https://127.1/v",
+    "https://2130706433/v",
+    "https://0177.0.0.1/v",
+    "https://0x7f.0.0.1/v",
+    "https://0x7f000001/v",
+    "https://127.0.0.1./v",
+    "https://localhost/v",
+    "https://LOCALHOST/v",
+    "https://169.254.169.254/latest/meta-data/",
+    "https://169.254.100.1/",
+    "https://10.0.0.1/v",
+    "https://100.64.0.1/v",
+    "https://[::1]/v",
+    "https://[::ffff:127.0.0.1]/v",
+    "https://[::ffff:7f00:1]/v",
+    "https://[64:ff9b::7f00:1]/v",
+    "https://[2002:7f00:1::]/v",
+    "https://[fd00:ec2::254]/latest/meta-data/",
+    "https://0.0.0.0/v",
+    "https://user:password@127.0.0.1/v",
+];
+
+#[tokio::test]
+async fn no_link_leads_to_an_address_that_is_not_public() {
+    let stage = Stage::new().await;
+    for link in INSIDE {
+        let error = stage.copy_link(link).await.expect_err("it is not public").error;
+        assert!(matches!(error, CopyError::Refused(Refusal::Address)), "{link}: {error}");
+    }
+    assert_eq!(stage.origin.connections(), 0);
+    stage.assert_untouched();
+}
+
+#[tokio::test]
+async fn no_redirect_leads_to_an_address_that_is_not_public() {
+    let stage = Stage::new().await;
+    for target in INSIDE {
+        stage.origin.on("/v", move |_| Reply::redirect(target));
+        let error = stage.copy("/v").await.expect_err("it is not public").error;
+        assert!(matches!(error, CopyError::Refused(Refusal::Address)), "{target}: {error}");
+    }
+    stage.assert_untouched();
+}
+
+#[tokio::test]
+async fn an_allowed_origin_allows_nothing_but_itself() {
+    let stage = Stage::new().await;
+    let neighbour = Origin::start().await.expect("an origin");
+    let film = Film::new(100_000, 1);
+    neighbour.film("/v", &film);
+    stage.origin.film("/film", &film);
+    let port = stage.origin.authority().rsplit(':').next().expect("a port").to_owned();
+    for (target, refusal) in [
+        (neighbour.link("/v"), Refusal::Scheme),
+        (neighbour.link("/v").replace("http:", "https:"), Refusal::Address),
+        (format!("http://localhost:{port}/film"), Refusal::Scheme),
+        (format!("https://localhost:{port}/film"), Refusal::Address),
+        (format!("http://127.0.0.2:{port}/film"), Refusal::Scheme),
+        (format!("ftp://{}/film", stage.origin.authority()), Refusal::Scheme),
+        ("http://example.com/v".to_owned(), Refusal::Scheme),
+    ] {
+        let error = stage.copy_link(&target).await.expect_err("it is not allowed").error;
+        assert!(matches!(&error, CopyError::Refused(found) if *found == refusal), "{target}: {error}");
+        let redirect = target.clone();
+        stage.origin.on("/v", move |_| Reply::redirect(&redirect));
+        let error = stage.copy("/v").await.expect_err("it is not allowed").error;
+        assert!(matches!(&error, CopyError::Refused(found) if *found == refusal), "redirect to {target}: {error}");
+    }
+    assert_eq!(neighbour.connections(), 0);
+    stage.assert_untouched();
+}
+
+#[tokio::test]
+async fn links_that_are_none_are_refused() {
+    let stage = Stage::new().await;
+    for link in
+        ["", "v.mp4", "https://", "file:///etc/passwd", "data:video/mp4;base64,AAAA", "https://[::1/v", "https://a b/v"]
+    {
+        let error = stage.copy_link(link).await.expect_err("it is no link").error;
+        assert!(matches!(error, CopyError::Refused(Refusal::Unreadable | Refusal::Scheme)), "{link}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn five_redirects_are_followed_and_no_more() {
+    for (redirects, stored) in [(1, true), (5, true), (6, false)] {
+        let stage = Stage::new().await;
+        let film = Film::new(20_000_000, 1);
+        stage.origin.film("/0", &film);
+        for number in 1..=redirects {
+            stage.origin.on(&format!("/{number}"), move |_| Reply::redirect(&format!("/{}", number - 1)));
+        }
+        let result = stage.copy(&format!("/{redirects}")).await;
+        if stored {
+            stage.assert_stored(&film, &result);
+            let requests = stage.origin.requests();
+            let first = requests.iter().filter(|request| request.target == format!("/{redirects}")).count();
+            assert_eq!(first, 1, "pieces are asked for where the link leads");
+        } else {
+            let error = result.expect_err("it is too far").error;
+            assert!(matches!(error, CopyError::Refused(Refusal::Redirects)), "{error}");
+            stage.assert_untouched();
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_loop_of_redirects_ends() {
+    let stage = Stage::new().await;
+    stage.origin.on("/v", |_| Reply::redirect("/w"));
+    stage.origin.on("/w", |_| Reply::redirect("/v"));
+    let error = stage.copy("/v").await.expect_err("it goes round").error;
+    assert!(matches!(error, CopyError::Refused(Refusal::Redirects)), "{error}");
+    assert_eq!(stage.origin.requests().len(), 6);
+    stage.assert_untouched();
+}
+
+#[tokio::test]
+async fn a_redirect_to_nowhere_is_refused() {
+    for reply in [Reply::status(302, ""), Reply::redirect("https://"), Reply::redirect("http://[")] {
+        let stage = Stage::new().await;
+        stage.origin.on("/v", move |_| reply.clone());
+        let error = stage.copy("/v").await.expect_err("it leads nowhere").error;
+        assert!(matches!(error, CopyError::Refused(Refusal::RedirectTarget)), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn nothing_of_the_link_is_sent_on() {
+    let stage = Stage::new().await;
+    let other = Origin::start().await.expect("an origin");
+    let film = Film::new(100_000, 1);
+    other.film("/film", &film);
+    let target = other.link("/film");
+    stage.origin.on("/v?signature=secret", move |_| Reply::redirect(&target).header("Set-Cookie", "session=secret"));
+    let copier = copier(&stage.bucket.endpoint(), &[&stage.origin.authority(), &other.authority()]);
+    let stage = Stage { copier, ..stage };
+    let link = stage.origin.link("/v?signature=secret").replace("http://", "http://user:secret@");
+    let result = stage.copy_link(&link).await;
+    stage.assert_stored(&film, &result);
+    for request in stage.origin.requests().iter().chain(&other.requests()) {
+        for header in ["authorization", "cookie", "referer"] {
+            assert_eq!(request.header(header), None);
+        }
+        assert!(request.header("user-agent").is_some_and(|agent| agent.starts_with("reelhook/")));
+    }
+    assert!(!format!("{:?}", other.requests()).contains("secret"));
+}
+
+#[tokio::test]
+async fn no_error_repeats_the_link() {
+    let stage = Stage::new().await;
+    let links = INSIDE.map(|link| format!("{link}?signature=secret"));
+    for link in links.into_iter().chain(["https://name.invalid/v?signature=secret".to_owned()]) {
+        let unfinished = stage.copy_link(&link).await.expect_err("it fails");
+        let text = format!("{unfinished} {unfinished:?}");
+        assert!(!text.contains("secret") && !text.contains("signature"), "{text}");
+    }
+}
+
+#[test]
+fn origins_are_host_and_port() {
+    for origin in ["127.0.0.1:8080", "localhost:80", "[::1]:443", "origin.example:8443"] {
+        OriginPolicy::allowing([origin]).expect("an origin");
+    }
+    for origin in ["", "127.0.0.1", "http://127.0.0.1:80", "127.0.0.1:80/path", "user@127.0.0.1:80", ":80", "a:b"] {
+        OriginPolicy::allowing([origin]).expect_err(origin);
+    }
+}

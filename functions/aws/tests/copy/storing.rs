@@ -1,0 +1,202 @@
+//! What arrives in the bucket, in how many requests, and what happens when something stands there or the bucket fails.
+
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use reelhook_aws::copy::{CopyError, CopyRequest, Earlier};
+use reelhook_core::redacted::SignedUrl;
+use reelhook_core::report::Kind;
+use tokio::time::Instant;
+
+use crate::bucket::Fault;
+use crate::origin::{Film, Reply};
+use crate::{KEY, LONG, MEBIBYTE, STEM, Stage};
+
+#[tokio::test]
+async fn files_of_every_size_arrive_whole() {
+    let stage = Stage::new().await;
+    let lengths = [40, 1 << 20, 8 * MEBIBYTE - 1, 8 * MEBIBYTE, 8 * MEBIBYTE + 1, 16 * MEBIBYTE];
+    for length in lengths.into_iter().chain([16 * MEBIBYTE + 1, 50_000_001]) {
+        let film = Film::new(length, length);
+        let target = format!("/{length}");
+        stage.origin.film(&target, &film);
+        let request = CopyRequest {
+            link: &SignedUrl::new(stage.origin.link(&target)),
+            key_stem: &format!("tasks/kling/{length}/video"),
+            kind: Kind::Video,
+            expires_at: None,
+            deadline: Instant::now() + LONG,
+            earlier: Earlier::None,
+            resume: None,
+        };
+        let artifact = stage.copier.copy(request).await.expect("it is copied");
+        assert_eq!(artifact.key, format!("tasks/kling/{length}/video.mp4"));
+        let object = stage.bucket.object(&artifact.key).expect("the object is there");
+        assert!(object.bytes == film.bytes(), "{length}");
+        assert_eq!((artifact.bytes, &artifact.checksum.value), (length, &object.checksum));
+    }
+    assert_eq!(stage.bucket.calls("PutObject"), lengths.len());
+    assert_eq!(stage.bucket.calls("CompleteMultipartUpload"), 2);
+    assert_eq!(stage.bucket.unfinished(), (0, 0));
+}
+
+#[tokio::test]
+async fn a_small_file_takes_one_request_on_either_side() {
+    let stage = Stage::new().await;
+    let film = Film::new(3 * MEBIBYTE, 1);
+    stage.origin.film("/v", &film);
+    let result = stage.copy("/v").await;
+    stage.assert_stored(&film, &result);
+    assert_eq!(stage.origin.requests().len(), 1);
+    assert_eq!(stage.bucket.calls("PutObject"), 1);
+    assert_eq!(stage.bucket.calls("HeadObject"), 0);
+}
+
+#[tokio::test]
+async fn the_extension_and_the_content_type_follow_from_the_bytes() {
+    let stage = Stage::new().await;
+    for (beginning, extension, content_type) in [
+        (b"\x89PNG\r\n\x1a\n".as_slice(), "png", "image/png"),
+        (b"\xff\xd8\xff\xe0", "jpg", "image/jpeg"),
+        (b"\x1a\x45\xdf\xa3", "webm", "video/webm"),
+        (b"ID3\x04", "mp3", "audio/mpeg"),
+    ] {
+        // Whatever the origin calls it.
+        let film = Film { beginning: beginning.to_vec(), ..Film::new(5000, 1) };
+        stage.origin.film("/v", &film);
+        let artifact = stage.copy("/v").await.expect("it is copied");
+        assert_eq!(artifact.key, format!("{STEM}.{extension}"));
+        assert_eq!(artifact.content_type, content_type);
+        assert_eq!(stage.bucket.object(&artifact.key).expect("it is there").content_type, content_type);
+    }
+}
+
+#[tokio::test]
+async fn the_same_file_copied_twice_at_once_is_stored_once_and_both_agree() {
+    for length in [5 * MEBIBYTE, 40 * MEBIBYTE] {
+        let stage = Stage::new().await;
+        let film = Film::new(length, 1);
+        stage.origin.film("/v", &film);
+        let results = join_all((0..4).map(|_| stage.copy("/v"))).await;
+        for result in &results {
+            stage.assert_stored(&film, result);
+        }
+        let third = stage.copy("/v").await;
+        stage.assert_stored(&film, &third);
+    }
+}
+
+#[tokio::test]
+async fn another_file_in_its_place_is_left_alone_and_named() {
+    for length in [5 * MEBIBYTE, 40 * MEBIBYTE] {
+        let stage = Stage::new().await;
+        stage.origin.film("/v", &Film::new(length, 1));
+        stage.bucket.put(KEY, "somebody else's");
+        let unfinished = stage.copy("/v").await.expect_err("it differs");
+        let CopyError::Different(difference) = unfinished.error else { panic!("{unfinished}") };
+        let standing = stage.bucket.object(KEY).expect("it still stands");
+        assert_eq!(standing.bytes, "somebody else's");
+        assert_eq!((difference.standing_bytes, difference.bytes), (15, length));
+        assert_eq!(difference.standing_checksum.value, standing.checksum);
+        assert_eq!(stage.bucket.unfinished(), (0, 0));
+    }
+}
+
+#[tokio::test]
+async fn a_bucket_that_asks_to_slow_down_gets_it_and_the_file() {
+    let stage = Stage::new().await;
+    let film = Film::new(40 * MEBIBYTE, 1);
+    stage.origin.film("/v", &film);
+    stage.bucket.fail(|call| (call.earlier % 2 == 0).then_some(Fault::Refused(503, "SlowDown")));
+    let result = stage.copy("/v").await;
+    stage.assert_stored(&film, &result);
+    assert_eq!(stage.origin.requests().len(), 5, "nothing is asked of the origin again");
+}
+
+#[tokio::test]
+async fn a_write_whose_answer_was_lost_is_found_standing() {
+    for length in [5 * MEBIBYTE, 40 * MEBIBYTE] {
+        let stage = Stage::new().await;
+        let film = Film::new(length, 1);
+        stage.origin.film("/v", &film);
+        stage.bucket.fail(|call| (call.earlier == 0).then_some(Fault::AnswerLost));
+        let result = stage.copy("/v").await;
+        // The first CreateMultipartUpload made an upload nobody knows of: the lifecycle rule is for that.
+        stage.bucket.abort_all();
+        stage.assert_stored(&film, &result);
+    }
+}
+
+#[tokio::test]
+async fn two_writers_at_the_same_moment_end_in_one_file() {
+    let stage = Stage::new().await;
+    let film = Film::new(5 * MEBIBYTE, 1);
+    stage.origin.film("/v", &film);
+    stage
+        .bucket
+        .fail(|call| (call.operation == "PutObject").then_some(Fault::Refused(409, "ConditionalRequestConflict")));
+    let unfinished = stage.copy("/v").await.expect_err("nothing stands there");
+    assert!(matches!(unfinished.error, CopyError::Storage { operation: "PutObject", .. }), "{unfinished}");
+    stage.bucket.put(KEY, film.bytes());
+    let artifact = stage.copy("/v").await.expect("the other writer's is the same");
+    assert_eq!(artifact.bytes, film.length);
+}
+
+#[tokio::test]
+async fn a_bucket_without_checksums_is_read_back() {
+    let stage = Stage::new().await;
+    let film = Film::new(5 * MEBIBYTE, 1);
+    stage.origin.film("/v", &film);
+    stage.bucket.put(KEY, film.bytes());
+    stage.bucket.forget_checksums();
+    stage.copy("/v").await.expect("it agrees");
+    assert_eq!(stage.bucket.calls("GetObject"), 1);
+}
+
+#[tokio::test]
+async fn copies_side_by_side_share_memory_and_connections() {
+    let stage = Stage::new().await;
+    let mut films = Vec::new();
+    for number in 0..20 {
+        // Some small, some in pieces, some as a stream.
+        let film = Film::new([300_000, 12 * MEBIBYTE, 40 * MEBIBYTE][number % 3], number as u64);
+        let served = film.clone();
+        stage.origin.on(&format!("/{number}"), move |request| match number % 4 {
+            0 => Reply::whole(&served, None, request),
+            _ => Reply { delay: Duration::from_millis(20), ..Reply::honest(&served, Some("\"a\""), request) },
+        });
+        films.push(film);
+    }
+    stage.bucket.fail(|call| (call.earlier % 5 == 0).then_some(Fault::Slow(Duration::from_millis(50))));
+    let copies = films.iter().enumerate().map(|(number, film)| {
+        let (stage, film) = (&stage, film);
+        async move {
+            let request = CopyRequest {
+                link: &SignedUrl::new(stage.origin.link(&format!("/{number}"))),
+                key_stem: &format!("tasks/kling/{number}/video"),
+                kind: Kind::Video,
+                expires_at: None,
+                deadline: Instant::now() + LONG,
+                earlier: Earlier::None,
+                resume: None,
+            };
+            let artifact = stage.copier.copy(request).await.expect("it is copied");
+            assert!(stage.bucket.object(&artifact.key).expect("it is there").bytes == film.bytes(), "{number}");
+        }
+    });
+    join_all(copies).await;
+    // Eight for first requests, eight for further pieces, and streams that gave up their place.
+    assert!(stage.origin.most_connections() <= 8 + 8 + 5, "{}", stage.origin.most_connections());
+    assert_eq!(stage.bucket.unfinished(), (0, 0));
+}
+
+#[tokio::test]
+async fn what_an_earlier_copy_stored_is_found_without_the_link() {
+    let stage = Stage::new().await;
+    assert_eq!(stage.copier.stored(STEM, Kind::Video).await.expect("an answer"), None);
+    let film = Film::new(5 * MEBIBYTE, 1);
+    stage.origin.film("/v", &film);
+    stage.bucket.put(&format!("{STEM}-2.mp4"), "another artifact");
+    let artifact = stage.copy("/v").await.expect("it is copied");
+    assert_eq!(stage.copier.stored(STEM, Kind::Video).await.expect("an answer"), Some(artifact));
+}
