@@ -1,0 +1,416 @@
+//! What must hold for any bytes at all. Every target is one call of a function here; none of them may panic.
+
+use std::sync::LazyLock;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use reelhook_core::callback::{Authenticity, CallbackRequest, Event, Headers, Raw, Route};
+use reelhook_core::explain::{Explanation, Kind, Question, explain, explain_line};
+use reelhook_core::message::Message;
+use reelhook_core::providers::{Answer, CallbackBody, StatusAnswer, SubmissionAnswer, Trust};
+use reelhook_core::redacted::Secret;
+use reelhook_core::report::{Artifact, Failure, Report, Source, Statement};
+use reelhook_core::settings::{ProviderSettings, Settings};
+use reelhook_core::signature::hmac_sha256;
+use reelhook_core::task::TaskId;
+use reelhook_core::{Provider, TaskKey, Timestamp};
+
+const NOW: Timestamp = Timestamp::from_seconds(1_767_225_600);
+const DATE: &str = "Thu, 01 Jan 2026 00:00:00 GMT";
+
+/// The bytes of Kling's secret below; Vidu and KIE use theirs as text. In no corpus, and never to be put into one.
+const KLING_KEY: &[u8] = b"a key that no fuzzer knows";
+const TEXT_KEY: &str = "a key that no fuzzer knows either";
+
+/// Every provider with an API key; those that sign with a secret, too.
+static SETTINGS: LazyLock<Settings> = LazyLock::new(|| {
+    let kling = STANDARD.encode(KLING_KEY);
+    let json = format!(
+        r#"{{"version":1,"callback":{{"keys":["a key of callback URLs"]}},"providers":{{
+            "relaydance":{{"api_key":"k"}},"maxapi":{{"api_key":"k"}},"apimart":{{"api_key":"k"}},
+            "apimp":{{"api_key":"k"}},"ark":{{"api_key":"k"}},"minimax":{{"api_key":"k"}},
+            "kling":{{"api_key":"k","signing_secrets":["whsec_{kling}"]}},
+            "vidu":{{"api_key":"k","signing_secrets":["{TEXT_KEY}"]}},
+            "kie":{{"api_key":"k","signing_secrets":["{TEXT_KEY}"]}}}}}}"#
+    );
+    Settings::parse(&json).expect("valid settings")
+});
+
+/// HTTP statuses that mean something somewhere.
+const STATUSES: [u16; 12] = [200, 200, 201, 202, 400, 401, 404, 408, 422, 429, 451, 500];
+
+/// Reads a provider's body: its first byte says as what, the second under which HTTP status, the rest is the body.
+pub fn parse(provider: Provider, data: &[u8]) {
+    let [what, status, body @ ..] = data else { return };
+    let adapter = provider.adapter();
+    let answer = Answer { status: STATUSES[usize::from(*status) % STATUSES.len()], retry_after: None, body };
+    match what % 4 {
+        0 => {
+            let read = adapter.read_callback(body, NOW);
+            check_callback(&read, body.len());
+            assert_eq!(read, adapter.read_callback(body, NOW), "read twice, it says two things");
+            check_event(provider, body);
+        }
+        1 => {
+            let id = adapter.status_id(&answer);
+            check_id(id.as_deref());
+            let id = id.as_deref().unwrap_or("1");
+            let read = adapter.read_status(&answer, id, NOW);
+            match &read {
+                StatusAnswer::Task(statement) => check_statement(statement),
+                StatusAnswer::Refused { failure, .. } => check_failure(failure),
+                StatusAnswer::NotFound | StatusAnswer::Unreadable => {}
+            }
+            assert_eq!(read, adapter.read_status(&answer, id, NOW), "read twice, it says two things");
+        }
+        2 => {
+            let read = adapter.read_submission(&answer);
+            match &read {
+                SubmissionAnswer::Accepted { provider_task_id } => check_id(Some(provider_task_id)),
+                SubmissionAnswer::Refused(failure) => check_failure(failure),
+                SubmissionAnswer::Unclear(why) => assert!(why.len() <= 200),
+            }
+            assert_eq!(read, adapter.read_submission(&answer), "read twice, it says two things");
+        }
+        _ => {
+            let read = adapter.read_resolution(&answer, NOW);
+            match &read {
+                Ok(link) => check_link(link.url.expose()),
+                Err(failure) => check_failure(failure),
+            }
+            assert_eq!(read, adapter.read_resolution(&answer, NOW), "read twice, it says two things");
+        }
+    }
+}
+
+fn check_callback(read: &CallbackBody, length: usize) {
+    match read {
+        // A number may be written longer than it came: 1e15 has 18 characters.
+        CallbackBody::Handshake(answer) => assert!(answer.to_string().len() <= 8 * length + 64),
+        CallbackBody::Task { provider_task_id, statement, trust } => {
+            check_id(provider_task_id.as_deref());
+            check_statement(statement);
+            assert!(provider_task_id.is_some() || matches!(trust, Trust::Hint(_)), "a report about no task");
+        }
+        CallbackBody::Unreadable => {}
+    }
+}
+
+/// The way of an unsigned callback through the right URL, and what becomes of its body.
+fn check_event(provider: Provider, body: &[u8]) {
+    let path = SETTINGS.callback_keys.path(provider, None);
+    let route = Route::parse(&path).expect("our own URL");
+    let request = CallbackRequest { path: &path, query: "", headers: Headers::default(), body };
+    let signs = !SETTINGS.provider(provider).signing_secrets.is_empty();
+    match route.authenticate(&request, &SETTINGS, NOW) {
+        Err(_) => assert!(signs, "a provider that signs nothing cannot be refused for it"),
+        Ok(authentic) => {
+            assert!(!signs, "without a signature it was let in");
+            match authentic.read(&SETTINGS, NOW) {
+                Event::Report(accepted) => {
+                    assert!(!matches!(accepted.report(), Report::Succeeded { .. }), "believed without a question");
+                    check_raw(accepted.raw());
+                    assert!(accepted.key().to_string().len() <= 800);
+                }
+                Event::Hint(hint) => {
+                    check_raw(&hint.raw);
+                    assert!(hint.key.to_string().len() <= 800);
+                }
+                Event::Open(open) => assert!(open.key.to_string().len() <= 800),
+                Event::Handshake(_) => {}
+            }
+        }
+    }
+}
+
+fn check_raw(raw: &Raw) {
+    assert!(raw.expose().len() <= reelhook_core::callback::LARGEST_RAW);
+}
+
+fn check_statement(statement: &Statement) {
+    match statement {
+        Statement::Open(progress) => {
+            assert!(progress.percent.is_none_or(|percent| percent <= 100));
+            check_text(progress.unknown_status.as_deref());
+        }
+        Statement::Final(Report::Succeeded { artifacts }) => check_artifacts(artifacts),
+        Statement::Final(Report::Failed(failure)) => check_failure(failure),
+        Statement::Final(Report::Lost(_)) => panic!("no provider says that a task is lost"),
+    }
+}
+
+fn check_artifacts(artifacts: &[Artifact]) {
+    assert!(artifacts.len() <= 50);
+    for artifact in artifacts {
+        match &artifact.source {
+            Source::Url(url) => check_link(url.expose()),
+            Source::FileId(id) => check_id(Some(id)),
+        }
+    }
+}
+
+fn check_link(link: &str) {
+    assert!(
+        link.len() <= 8192
+            && (link.get(..4).is_some_and(|scheme| scheme.eq_ignore_ascii_case("http"))
+                || link.starts_with(char::is_whitespace)),
+        "{link:?}"
+    );
+}
+
+fn check_failure(failure: &Failure) {
+    check_text(failure.code.as_deref());
+    check_text(failure.message.as_deref());
+}
+
+fn check_text(text: Option<&str>) {
+    assert!(text.is_none_or(|text| !text.is_empty() && text.chars().count() <= 1000));
+}
+
+fn check_id(id: Option<&str>) {
+    assert!(id.is_none_or(|id| !id.is_empty() && id.len() <= 1024));
+}
+
+/// Up to `N` lines, then the rest.
+fn lines<const N: usize>(data: &[u8]) -> Option<([&str; N], &[u8])> {
+    let mut parts = data.splitn(N + 1, |byte| *byte == b'\n');
+    let mut lines = [""; N];
+    for line in &mut lines {
+        *line = std::str::from_utf8(parts.next()?).ok()?;
+    }
+    Some((lines, parts.next().unwrap_or_default()))
+}
+
+/// The text with one character replaced by another one.
+fn changed(text: &str, place: u8, to: u8) -> String {
+    let place = usize::from(place) % text.len();
+    let place = text.floor_char_boundary(place);
+    let mut letters: Vec<char> = text.chars().collect();
+    let index = text[..place].chars().count();
+    let to = char::from(b' ' + to % 95);
+    letters[index] = if letters[index] == to { if to == 'x' { 'y' } else { 'x' } } else { to };
+    letters.into_iter().collect()
+}
+
+fn is_let_in(provider: Provider, path: &str, query: &str, headers: &[(&str, &str)], body: &[u8]) -> bool {
+    let request = CallbackRequest { path, query, headers: Headers::new(headers.iter().copied()), body };
+    let settings: &ProviderSettings = SETTINGS.provider(provider);
+    let judged = provider.adapter().authenticate(&request, settings, NOW);
+    assert_ne!(judged, Ok(Authenticity::Unsigned), "a secret is set, so a missing signature is a refusal");
+    judged.is_ok()
+}
+
+/// Standard Webhooks. An even first byte: whatever the three headers and the body are, nobody is let in. An odd one: a
+/// signed message is, and is not any more when one character of it changes.
+pub fn verify_kling(data: &[u8]) {
+    let [mode, place, to, rest @ ..] = data else { return };
+    let provider = Provider::Kling;
+    let signed = |id: &str, body: &[u8]| {
+        let signature = hmac_sha256(KLING_KEY, &[id.as_bytes(), b".1767225600.", body]);
+        format!("v1,{}", STANDARD.encode(signature))
+    };
+    let let_in = |id: &str, time: &str, signature: &str, body: &[u8]| {
+        let headers = [("webhook-id", id), ("webhook-timestamp", time), ("webhook-signature", signature)];
+        is_let_in(provider, "/callback", "", &headers, body)
+    };
+    if mode % 2 == 0 {
+        let Some(([id, time, signature], body)) = lines(rest) else { return };
+        assert!(!let_in(id, time, signature, body));
+        assert!(!let_in(id, "1767225600", signature, body));
+        assert!(!is_let_in(provider, "/", "", &[("webhook-id", id), ("webhook-timestamp", "1767225600")], body));
+        return;
+    }
+    let Some(([id], body)) = lines(rest) else { return };
+    let (time, signature) = ("1767225600", signed(id, body));
+    assert!(let_in(id, time, &signature, body), "what is signed is let in");
+    match mode / 2 % 4 {
+        0 if !body.is_empty() => {
+            let mut other = body.to_vec();
+            let place = usize::from(*place) % other.len();
+            other[place] ^= (*to).max(1);
+            assert!(!let_in(id, time, &signature, &other));
+        }
+        1 if !id.is_empty() => assert!(!let_in(&changed(id, *place, *to), time, &signature, body)),
+        2 => assert!(!let_in(id, &changed(time, *place, *to), &signature, body)),
+        _ => assert!(!let_in(id, time, &changed(&signature, *place, *to), body)),
+    }
+}
+
+/// Vidu's signature of the route. As [`verify_kling`], with path, query, and the headers.
+pub fn verify_vidu(data: &[u8]) {
+    let [mode, place, to, rest @ ..] = data else { return };
+    let provider = Provider::Vidu;
+    if mode % 2 == 0 {
+        let Some(([path, query, signature, algorithm, names, date, nonce], body)) = lines(rest) else { return };
+        for (algorithm, names, date) in [(algorithm, names, date), ("hmac-sha256", "Date;x-request-nonce", DATE)] {
+            let headers = [
+                ("X-HMAC-SIGNATURE", signature),
+                ("X-HMAC-ALGORITHM", algorithm),
+                ("X-HMAC-ACCESS-KEY", "vidu"),
+                ("X-HMAC-SIGNED-HEADERS", names),
+                ("Date", date),
+                ("x-request-nonce", nonce),
+            ];
+            assert!(!is_let_in(provider, path, query, &headers, body));
+            for without in 0..headers.len() {
+                let mut fewer = headers.to_vec();
+                fewer.remove(without);
+                assert!(!is_let_in(provider, path, query, &fewer, body));
+            }
+        }
+        return;
+    }
+    let Some(([path, query, nonce], body)) = lines(rest) else { return };
+    if path.is_empty() || nonce.is_empty() {
+        return;
+    }
+    let names = if mode & 64 == 0 { "Date;x-request-nonce" } else { "x-request-nonce" };
+    let lines = if mode & 64 == 0 { format!("Date:{DATE}\n") } else { String::new() };
+    let text = format!("POST\n{path}\n{query}\nvidu\n{DATE}\n{lines}x-request-nonce:{nonce}\n");
+    let signature = STANDARD.encode(hmac_sha256(TEXT_KEY.as_bytes(), &[text.as_bytes()]));
+    let let_in = |path: &str, query: &str, signature: &str, names: &str, date: &str, nonce: &str| {
+        let headers = [
+            ("x-hmac-signature", signature),
+            ("x-hmac-algorithm", "hmac-sha256"),
+            ("x-hmac-access-key", "vidu"),
+            ("x-hmac-signed-headers", names),
+            ("date", date),
+            ("x-request-nonce", nonce),
+        ];
+        is_let_in(provider, path, query, &headers, body)
+    };
+    assert!(let_in(path, query, &signature, names, DATE, nonce), "what is signed is let in");
+    match mode / 2 % 6 {
+        0 => assert!(!let_in(&changed(path, *place, *to), query, &signature, names, DATE, nonce)),
+        1 if !query.is_empty() => assert!(!let_in(path, &changed(query, *place, *to), &signature, names, DATE, nonce)),
+        2 => assert!(!let_in(path, query, &signature, &changed(names, *place, *to), DATE, nonce)),
+        3 => assert!(!let_in(path, query, &signature, names, &changed(DATE, *place, *to), nonce)),
+        4 => assert!(!let_in(path, query, &signature, names, DATE, &changed(nonce, *place, *to))),
+        _ => assert!(!let_in(path, query, &changed(&signature, *place, *to), names, DATE, nonce)),
+    }
+}
+
+/// KIE's signature of task id and time. As [`verify_kling`]; of the body only the id is covered.
+pub fn verify_kie(data: &[u8]) {
+    let [mode, place, to, rest @ ..] = data else { return };
+    let provider = Provider::Kie;
+    let let_in = |time: &str, signature: &str, body: &[u8]| {
+        let headers = [("X-Webhook-Timestamp", time), ("X-Webhook-Signature", signature)];
+        is_let_in(provider, "/callback", "", &headers, body)
+    };
+    let signed = |id: &str| STANDARD.encode(hmac_sha256(TEXT_KEY.as_bytes(), &[id.as_bytes(), b".1767225600"]));
+    if mode % 2 == 0 {
+        let Some(([time, signature], body)) = lines(rest) else { return };
+        assert!(!let_in(time, signature, body));
+        assert!(!let_in("1767225600", signature, body));
+        assert!(!is_let_in(provider, "/", "", &[("X-Webhook-Timestamp", "1767225600")], body));
+        return;
+    }
+    let Ok(id) = std::str::from_utf8(rest) else { return };
+    if id.is_empty() || id.len() > 1000 {
+        return;
+    }
+    let body_of = |id: &str| {
+        let name = if mode & 64 == 0 { "task_id" } else { "taskId" };
+        serde_json::json!({"code": 200, "data": {name: id}}).to_string().into_bytes()
+    };
+    let (time, signature, body) = ("1767225600", signed(id), body_of(id));
+    assert!(let_in(time, &signature, &body), "what is signed is let in");
+    match mode / 2 % 3 {
+        0 => assert!(!let_in(time, &signature, &body_of(&changed(id, *place, *to)))),
+        1 => assert!(!let_in(&changed(time, *place, *to), &signature, &body)),
+        _ => assert!(!let_in(time, &changed(&signature, *place, *to), &body)),
+    }
+}
+
+/// Callback URLs. An even first byte: no path but our own is let in. An odd one: our own is, and is not any more when one
+/// character of it changes.
+pub fn route(data: &[u8]) {
+    let [mode, place, to, rest @ ..] = data else { return };
+    let Ok(text) = std::str::from_utf8(rest) else { return };
+    let keys = &SETTINGS.callback_keys;
+    let is_let_in = |path: &str| {
+        let request = CallbackRequest { path, query: "", headers: Headers::default(), body: b"{}" };
+        // Kling, Vidu and KIE would look for a signature; the token is what is tested here.
+        Route::parse(path).is_ok_and(|route| {
+            let refused_for_signature =
+                ["kling", "vidu", "kie"].contains(&route.provider().name()).then_some("missing").unwrap_or("never");
+            match route.authenticate(&request, &SETTINGS, NOW) {
+                Ok(_) => true,
+                Err(refusal) => refusal.to_string().contains(refused_for_signature),
+            }
+        })
+    };
+    if mode % 2 == 0 {
+        assert!(!is_let_in(text));
+        for provider in Provider::ALL {
+            assert!(!keys.accept(provider, None, text));
+        }
+        return;
+    }
+    let provider = Provider::ALL[usize::from(mode / 2) % Provider::ALL.len()];
+    let id: Option<TaskId> = text.parse().ok();
+    let path = keys.path(provider, id.as_ref());
+    for form in ["", "/", "/callback", "/callback/"] {
+        assert!(is_let_in(&format!("{path}{form}")), "our own URL is let in");
+    }
+    assert!(!is_let_in(&changed(&path, *place, *to)));
+}
+
+/// One line of `explain --lines`.
+pub fn line(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let answer = |settings: Option<&Settings>| explain_line(text, settings, NOW).ok();
+    let read = answer(Some(&SETTINGS));
+    if let Some(explanation) = &read {
+        check_explanation(explanation);
+    }
+    assert_eq!(read, answer(Some(&SETTINGS)), "read twice, it says two things");
+    // The whole text as a body, whoever it may be from.
+    if let Some(provider) = data.first().map(|byte| Provider::ALL[usize::from(*byte) % Provider::ALL.len()]) {
+        for kind in [Kind::Callback, Kind::Status, Kind::Submission] {
+            check_explanation(&explain(&Question {
+                provider,
+                kind,
+                body: &data[1..],
+                http_status: 200,
+                requested_id: None,
+                headers: Some(Headers::default()),
+                path: "/",
+                query: "",
+                settings: Some(SETTINGS.provider(provider)),
+                now: NOW,
+            }));
+        }
+    }
+}
+
+fn check_explanation(explanation: &Explanation) {
+    assert_ne!(explanation.authentic, Some(serde_json::Value::Bool(true)), "nobody signed it");
+    check_artifacts(&explanation.artifacts);
+    check_text(explanation.code.as_deref());
+    check_text(explanation.message.as_deref());
+    let json = serde_json::to_string(explanation).expect("it can be written");
+    assert!(!json.contains('\n'), "one answer, one line");
+}
+
+/// The settings document, or a message of the queue.
+pub fn documents(data: &[u8]) {
+    let [what, text @ ..] = data else { return };
+    let Ok(text) = std::str::from_utf8(text) else { return };
+    if what % 2 == 0 {
+        if let Ok(settings) = Settings::parse(text) {
+            let printed = format!("{:?}", settings.callback_keys);
+            assert!(!printed.contains("whsec_"), "{printed}");
+            for provider in Provider::ALL {
+                let one = settings.provider(provider);
+                assert!(one.signing_secrets.iter().all(|secret: &Secret| !secret.is_empty()));
+            }
+        }
+    } else if let Ok(message) = Message::parse(text) {
+        let again = Message::parse(&message.to_json()).expect("what was read can be written and read");
+        assert_eq!(message, again);
+        let key: TaskKey = message.task.to_string().parse().expect("a key is a key");
+        assert_eq!(key, message.task);
+    }
+}

@@ -1,0 +1,6 @@
+//! Lines of `explain --lines`.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|data: &[u8]| fuzz::line(data));

@@ -1,0 +1,6 @@
+//! Callback URLs and their tokens.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|data: &[u8]| fuzz::route(data));
