@@ -163,7 +163,27 @@ async fn no_upload_left(world: Arc<World>) {
     assert!(answer.contains("<ListMultipartUploadsResult") && !answer.contains("kling/large"), "{answer}");
 }
 
-/// More due tasks than a run can do, of a provider that does not answer: the run ends before its time does, says what it
+/// A provider that answers every question after nine seconds, with an outage.
+async fn slow_provider() -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let url = format!("http://{}", listener.local_addr().expect("an address"));
+    tokio::spawn(async move {
+        while let Ok((mut connection, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+                let mut request = [0; 4096];
+                // Whatever it was, and whoever has gone away meanwhile.
+                let _ = connection.read(&mut request).await;
+                sleep(Duration::from_secs(9)).await;
+                let answer = b"HTTP/1.1 500 Oops\r\ncontent-length: 2\r\nconnection: close\r\n\r\n{}";
+                let _ = connection.write_all(answer).await;
+            });
+        }
+    });
+    url
+}
+
+/// More due tasks than a run can do, of a provider that is slow: the run ends before its time does, says what it
 /// leaves, and the next one, with the provider well again, goes on with it.
 async fn more_than_a_run_can_do(world: Arc<World>) {
     const TASKS: usize = 400;
@@ -172,9 +192,8 @@ async fn more_than_a_run_can_do(world: Arc<World>) {
         // One long overdue in a shard is read before all others of it.
         world.put_open_task("busy", &format!("kling/busy-{number}"), "no-such-task").await;
     }
-    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    let silent = format!("http://{}", silent.local_addr().expect("an address"));
-    world.put_settings("/busy/settings", |settings| settings["providers"]["kling"]["base_url"] = json!(silent)).await;
+    let slow = slow_provider().await;
+    world.put_settings("/busy/settings", |settings| settings["providers"]["kling"]["base_url"] = json!(slow)).await;
     let environment = with(with(world.environment(), "TABLE_NAME", "busy"), "SETTINGS_PARAMETER", "/busy/settings");
     let time_limit = Duration::from_secs(24);
     let started = std::time::Instant::now();

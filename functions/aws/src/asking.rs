@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::stream::{self, StreamExt as _};
 use reelhook_core::providers::{Answer, Method, PolledTask, Request, StatusAnswer};
 use reelhook_core::settings::ProviderSettings;
 use reelhook_core::{Provider, Timestamp};
@@ -14,6 +15,13 @@ const LARGEST_ANSWER: usize = 4 * 1024 * 1024;
 
 /// How long a provider may take to be connected, and to answer in full.
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
+
+/// Questions to one provider under way at once, within one call of [`ProviderClient::ask_after`]. Chosen freely; no provider
+/// documents a limit for questions.
+const QUESTIONS_AT_ONCE: usize = 10;
+
+/// Longest wait a provider may ask for, in seconds. What it asks beyond that is not believed: links die and deadlines pass.
+const LONGEST_RETRY_AFTER: u32 = 3600;
 
 /// The client.
 #[derive(Clone, Debug)]
@@ -98,7 +106,8 @@ impl ProviderClient {
             .headers()
             .get(reqwest::header::RETRY_AFTER)
             .and_then(|value| value.to_str().ok())
-            .and_then(|value| value.trim().parse().ok());
+            .and_then(|value| value.trim().parse().ok())
+            .map(|seconds: u32| seconds.min(LONGEST_RETRY_AFTER));
         let mut body = Vec::new();
         while let Some(chunk) =
             answer.chunk().await.map_err(|error| AskError::NoAnswer(described(&error.without_url())))?
@@ -145,18 +154,22 @@ impl ProviderClient {
     ) -> Vec<Option<Asked>> {
         let adapter = provider.adapter();
         let mut answers = vec![None; tasks.len()];
-        for question in adapter.status_requests(tasks, settings, now) {
-            match self.ask(&question.request).await {
+        let questions = adapter.status_requests(tasks, settings, now);
+        let mut asked = stream::iter(questions)
+            .map(|question| async move { (self.ask(&question.request).await, question.tasks) })
+            .buffer_unordered(QUESTIONS_AT_ONCE);
+        while let Some((answer, covered)) = asked.next().await {
+            match answer {
                 Ok(answered) => {
                     let body = Arc::new(answered);
-                    for index in question.tasks {
+                    for index in covered {
                         let Some(task) = tasks.get(index) else { continue };
                         let answer = adapter.read_status(&body.as_answer(), task.provider_task_id, now);
                         answers[index] = Some(Asked { answer, body: Arc::clone(&body) });
                     }
                 }
                 Err(error) => {
-                    tracing::warn!(%provider, %error, tasks = question.tasks.len(), "a status question got no answer");
+                    tracing::warn!(%provider, %error, tasks = covered.len(), "a status question got no answer");
                 }
             }
         }

@@ -1,10 +1,12 @@
 //! The bucket, as far as it holds `result.json`. Files of results are written by the copier.
 
-use aws_sdk_s3::error::{DisplayErrorContext, SdkError};
+use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::primitives::ByteStream;
 use reelhook_core::TaskKey;
 use reelhook_core::report::Outcome;
 use reelhook_core::result::{ResultDocument, outcome_of};
+
+use crate::clients::described;
 
 /// How often a race for one `result.json` is run again. Each round somebody else wrote, and only a success replaces, so two
 /// rounds decide it; the third is for S3's own 409 about two writers at the same moment.
@@ -82,7 +84,7 @@ impl Bucket {
                 Ok(_) => return Ok(Announced::Written),
                 // 412: it stands there, or changed under us. 409: S3 saw two writers at the same moment.
                 Err(SdkError::ServiceError(error)) if matches!(error.raw().status().as_u16(), 409 | 412) => {}
-                Err(error) => return Err(failed("writing", &key, error)),
+                Err(error) => return Err(failed("writing", &key, &error)),
             }
             let Some((standing, etag)) = self.standing(&key).await? else {
                 replaced = None;
@@ -102,7 +104,7 @@ impl Bucket {
         let object = match self.client.get_object().bucket(&self.name).key(key).send().await {
             Ok(object) => object,
             Err(SdkError::ServiceError(error)) if error.raw().status().as_u16() == 404 => return Ok(None),
-            Err(error) => return Err(failed("reading", key, error)),
+            Err(error) => return Err(failed("reading", key, &error)),
         };
         let etag = object.e_tag().unwrap_or_default().to_owned();
         let body = object.body.collect().await.map_err(|error| BucketError::Call {
@@ -117,9 +119,6 @@ impl Bucket {
     }
 }
 
-fn failed<E>(action: &'static str, key: &str, error: E) -> BucketError
-where
-    E: std::error::Error,
-{
-    BucketError::Call { action, key: key.to_owned(), reason: DisplayErrorContext(error).to_string() }
+fn failed<E: ProvideErrorMetadata, R>(action: &'static str, key: &str, error: &SdkError<E, R>) -> BucketError {
+    BucketError::Call { action, key: key.to_owned(), reason: described(error) }
 }

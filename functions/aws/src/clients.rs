@@ -6,6 +6,7 @@ use std::time::Duration;
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
 use aws_sdk_dynamodb::config::{BehaviorVersion, Region, retry::RetryConfig, timeout::TimeoutConfig};
+use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
 use aws_smithy_async::rt::sleep::{SharedAsyncSleep, TokioSleep};
 use aws_smithy_http_client::tls;
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
@@ -37,6 +38,26 @@ impl Patience {
     /// For functions nobody waits for. Not for uploads, whose time depends on their size.
     pub const BACKGROUND: Self =
         Self { attempt: Duration::from_secs(5), operation: Duration::from_secs(20), attempts: 5 };
+}
+
+/// What went wrong with a call, in a few words: the service's code and message, or what kept us from an answer. The SDK's own
+/// printing appends the raw answer, and an answer may hold settings or signed links.
+pub(crate) fn described<E: ProvideErrorMetadata, R>(error: &SdkError<E, R>) -> String {
+    match error {
+        SdkError::ServiceError(service) => described_service(service.err()),
+        SdkError::TimeoutError(_) => "no answer in time".to_owned(),
+        SdkError::DispatchFailure(failure) if failure.is_timeout() => "no connection in time".to_owned(),
+        SdkError::DispatchFailure(_) => "no connection".to_owned(),
+        SdkError::ResponseError(_) => "an answer that could not be read".to_owned(),
+        SdkError::ConstructionFailure(_) => "the call could not be put together".to_owned(),
+        _ => "the call did not succeed".to_owned(),
+    }
+}
+
+/// The code and message of a service's own error.
+pub(crate) fn described_service(error: &impl ProvideErrorMetadata) -> String {
+    let (code, message) = (error.code().unwrap_or("error without a code"), error.message());
+    message.map_or_else(|| code.to_owned(), |message| format!("{code}: {message}"))
 }
 
 impl Clients {
@@ -99,7 +120,11 @@ impl Clients {
     /// by the copier, over the whole object; the SDK adds none of its own.
     pub fn s3(&self) -> aws_sdk_s3::Client {
         use aws_sdk_s3::config::{Builder, RequestChecksumCalculation, ResponseChecksumValidation};
-        let timeouts = TimeoutConfig::builder().connect_timeout(Duration::from_secs(5)).build();
+        let timeouts = TimeoutConfig::builder()
+            .connect_timeout(Duration::from_secs(5))
+            .disable_operation_attempt_timeout()
+            .disable_operation_timeout()
+            .build();
         let config = Builder::from(&self.config)
             .timeout_config(timeouts)
             .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)

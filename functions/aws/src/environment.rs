@@ -34,7 +34,7 @@ pub const LOG_LEVEL: &str = "LOG_LEVEL";
 
 /// A variable that is needed and not there.
 #[derive(Debug, thiserror::Error)]
-#[error("the environment variable {name} is not set ({meaning}); infra/template.yaml sets it")]
+#[error("the environment variable {name} is not set: {meaning}; infra/template.yaml sets it")]
 pub struct MissingVariable {
     name: &'static str,
     meaning: &'static str,

@@ -1,9 +1,10 @@
 //! The work queue. It only makes things fast: whatever is not queued, `poll` finds in the table.
 
-use aws_sdk_sqs::error::DisplayErrorContext;
 use aws_sdk_sqs::types::SendMessageBatchRequestEntry;
 use reelhook_core::TaskKey;
 use reelhook_core::message::Message;
+
+use crate::clients::described;
 
 /// The queue.
 #[derive(Clone, Debug)]
@@ -31,7 +32,7 @@ impl Queue {
     /// Queues one message.
     pub async fn send(&self, message: &Message) -> Result<(), QueueError> {
         let sent = self.client.send_message().queue_url(&self.url).message_body(message.to_json()).send().await;
-        sent.map(drop).map_err(|error| QueueError { reason: DisplayErrorContext(error).to_string() })
+        sent.map(drop).map_err(|error| QueueError { reason: described(&error) })
     }
 
     /// Queues up to [`LARGEST_BATCH`] messages in one call and returns the tasks that were not taken.
@@ -51,7 +52,7 @@ impl Queue {
             .set_entries(Some(entries))
             .send()
             .await
-            .map_err(|error| QueueError { reason: DisplayErrorContext(error).to_string() })?;
+            .map_err(|error| QueueError { reason: described(&error) })?;
         let failed = answer.failed().iter().filter_map(|entry| entry.id().parse::<usize>().ok());
         Ok(failed.filter_map(|index| messages.get(index)).map(|message| message.task.clone()).collect())
     }

@@ -3,13 +3,21 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use aws_sdk_ssm::error::DisplayErrorContext;
 use reelhook_core::settings::{InvalidSettings, Settings};
 use tokio::sync::Mutex;
+use tokio::time::timeout;
+
+use crate::clients::described;
 
 /// How long settings are used before they are read again: a changed secret is in use everywhere after this. Chosen freely;
 /// it costs one call per five minutes and environment.
 const FRESH_FOR: Duration = Duration::from_mins(5);
+
+/// How old settings may be when somebody is about to be turned away by them.
+const RECENT: Duration = Duration::from_secs(30);
+
+/// How long reading settings again may take, when there are old ones: less than a callback's tightest budget.
+const RELOAD_WITHIN: Duration = Duration::from_millis(500);
 
 /// Settings in the parameter store.
 #[derive(Debug)]
@@ -46,16 +54,33 @@ impl SettingsStore {
         Self { client, parameter, read: Mutex::new(None) }
     }
 
-    /// The settings. Read when there are none or they are older than five minutes; when reading them again fails, the old
-    /// ones stay in use, with a warning.
+    /// The settings. Read when there are none or they are older than five minutes; when reading them again fails or takes
+    /// long, the old ones stay in use, with a warning.
     pub async fn get(&self) -> Result<Arc<Settings>, SettingsError> {
+        self.not_older_than(FRESH_FOR).await
+    }
+
+    /// The settings as they were half a minute ago at most: asked for before somebody is turned away for good, because a key
+    /// or a secret may just have been replaced.
+    pub async fn get_recent(&self) -> Result<Arc<Settings>, SettingsError> {
+        self.not_older_than(RECENT).await
+    }
+
+    async fn not_older_than(&self, age: Duration) -> Result<Arc<Settings>, SettingsError> {
         // Held while reading, so that a cold start that warms up and answers at once reads once.
         let mut read = self.read.lock().await;
         match &*read {
-            Some((at, settings)) if at.elapsed() < FRESH_FOR => return Ok(settings.clone()),
+            Some((at, settings)) if at.elapsed() < age => return Ok(settings.clone()),
             _ => {}
         }
-        match self.load().await {
+        let loaded = match &*read {
+            None => self.load().await,
+            Some(_) => timeout(RELOAD_WITHIN, self.load()).await.unwrap_or_else(|_| {
+                let reason = "no answer in time".to_owned();
+                Err(SettingsError::Unavailable { parameter: self.parameter.clone(), reason })
+            }),
+        };
+        match loaded {
             Ok(settings) => {
                 let settings = Arc::new(settings);
                 *read = Some((Instant::now(), settings.clone()));
@@ -82,7 +107,7 @@ impl SettingsStore {
             .with_decryption(true)
             .send()
             .await
-            .map_err(|error| unavailable(DisplayErrorContext(error).to_string()))?;
+            .map_err(|error| unavailable(described(&error)))?;
         let value = answer.parameter().and_then(|parameter| parameter.value());
         let value = value.ok_or_else(|| unavailable("it has no value".to_owned()))?;
         Settings::parse(value).map_err(|source| SettingsError::Invalid { parameter: self.parameter.clone(), source })

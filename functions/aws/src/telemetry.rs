@@ -36,7 +36,7 @@ pub fn now() -> Timestamp {
     Timestamp::from_seconds(i64::try_from(since_epoch.as_secs()).unwrap_or(i64::MAX))
 }
 
-/// What is counted. Each has an alarm or a place on the dashboard.
+/// What is counted, by provider and in all. `TaskLost` has an alarm.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Metric {
     /// A callback that was recorded as new.
@@ -110,7 +110,7 @@ pub fn count(metric: Metric, provider: Provider, amount: u64) {
 fn embedded_metric(metric: Metric, provider: Provider, amount: u64, milliseconds: u128) -> String {
     let name = metric.name();
     format!(
-        r#"{{"_aws":{{"Timestamp":{milliseconds},"CloudWatchMetrics":[{{"Namespace":"{NAMESPACE}","Dimensions":[["Provider"]],"Metrics":[{{"Name":"{name}","Unit":"Count"}}]}}]}},"Provider":"{provider}","{name}":{amount}}}"#
+        r#"{{"_aws":{{"Timestamp":{milliseconds},"CloudWatchMetrics":[{{"Namespace":"{NAMESPACE}","Dimensions":[["Provider"],[]],"Metrics":[{{"Name":"{name}","Unit":"Count"}}]}}]}},"Provider":"{provider}","{name}":{amount}}}"#
     )
 }
 

@@ -106,7 +106,14 @@ async fn receive(hub: &Hub, request: &Request) -> Result<Response<Body>, Decline
         headers: Headers::new(headers),
         body,
     };
-    let authentic = route.authenticate(&callback, &settings, now()).map_err(|refusal| {
+    let mut settings = settings;
+    let mut authenticated = route.authenticate(&callback, &settings, now());
+    if authenticated.is_err() {
+        // A key or secret may have been replaced since the settings were read, and a 401 is final for some providers.
+        settings = hub.settings.get_recent().await.map_err(|error| unavailable(provider, &error))?;
+        authenticated = route.authenticate(&callback, &settings, now());
+    }
+    let authentic = authenticated.map_err(|refusal| {
         if refusal.is_ours() {
             return unavailable(provider, &refusal);
         }

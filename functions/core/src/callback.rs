@@ -102,7 +102,7 @@ impl Route {
 
     /// Checks the token, then what the provider itself signed.
     pub fn authenticate<'a>(
-        self,
+        &self,
         request: &CallbackRequest<'a>,
         settings: &Settings,
         now: Timestamp,
@@ -111,7 +111,7 @@ impl Route {
             return Err(Refusal::WrongToken);
         }
         let authenticity = self.provider.adapter().authenticate(request, settings.provider(self.provider), now)?;
-        Ok(Authentic { provider: self.provider, id: self.id, authenticity, body: request.body })
+        Ok(Authentic { provider: self.provider, id: self.id.clone(), authenticity, body: request.body })
     }
 }
 

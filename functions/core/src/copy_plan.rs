@@ -11,7 +11,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 pub const MEBIBYTE: u64 = 1 << 20;
 
 /// Smallest piece, and what the first request asks for. S3 takes no part under 5 MiB but the last; 8 MiB is what the AWS
-/// command line uses, and it lets eight pieces share the copier's memory.
+/// command line uses, and it lets seven pieces share the copier's memory.
 pub const PIECE: u64 = 8 * MEBIBYTE;
 
 /// Up to this length a file is written with one `PutObject`: twice a piece. A multipart upload would take two further round

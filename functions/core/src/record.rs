@@ -8,8 +8,8 @@
 
 use sha2::{Digest, Sha256};
 
-use crate::callback::{Fallback, Raw, Reporter};
-use crate::report::{Outcome, Report};
+use crate::callback::{Accepted, Fallback, Raw, Reporter};
+use crate::report::{Failure, Outcome, Reason, Report};
 use crate::result::StoredArtifact;
 use crate::task::{TaskKey, hexadecimal};
 use crate::time::Timestamp;
@@ -135,6 +135,17 @@ impl Record {
     /// Whether a worker has it at this moment.
     pub fn is_claimed(&self, now: Timestamp) -> bool {
         self.claimed_until.is_some_and(|until| until > now)
+    }
+
+    /// The conclusion that the task is lost, when it is past its deadline.
+    pub fn overdue(&self, now: Timestamp) -> Option<Accepted> {
+        let deadline = self.deadline_at.filter(|deadline| *deadline <= now)?;
+        let why = if self.provider_task_id.is_some() {
+            format!("no final state until the deadline {deadline}, neither by callback nor by asking the provider")
+        } else {
+            format!("no callback until the deadline {deadline}, and without the provider's task id it cannot be asked")
+        };
+        Some(Accepted::lost(self.task.clone(), Failure::new(Reason::Timeout, true).message(why)))
     }
 
     /// The outcome held, if there is one.

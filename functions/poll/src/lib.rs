@@ -19,11 +19,11 @@ use reelhook_aws::queue::{LARGEST_BATCH, Queue};
 use reelhook_aws::settings::{SettingsError, SettingsStore};
 use reelhook_aws::table::{Recorded, Table, TableError};
 use reelhook_aws::telemetry::{Metric, count, now};
-use reelhook_core::callback::Accepted;
+use reelhook_core::callback::{Accepted, Reporter};
 use reelhook_core::message::Message;
 use reelhook_core::providers::{PolledTask, StatusAnswer};
 use reelhook_core::record::{DUE_SHARDS, REQUEUE_AFTER, Record, State};
-use reelhook_core::report::{Failure, Reason, Statement};
+use reelhook_core::report::{Reason, Statement};
 use reelhook_core::schedule::Pace;
 use reelhook_core::settings::Settings;
 use reelhook_core::{Provider, TaskKey, Timestamp};
@@ -35,12 +35,12 @@ const TASKS_PER_SHARD: u16 = 250;
 /// Table writes under way at once. At 5 ms each this is several thousand a second, more than a run needs.
 const WRITES_AT_ONCE: usize = 32;
 
-/// Questions under way at once, over all providers. At 200 ms each this is 320 a second, 10,000 in half a run.
+/// Groups of tasks asked after at once, over all providers; see [`TASKS_PER_QUESTION`].
 const QUESTIONS_AT_ONCE: usize = 64;
 
-/// Tasks asked after together, where the provider takes several in one call. An adapter makes its own, smaller questions of
-/// them; chosen freely.
-const TASKS_PER_QUESTION: usize = 50;
+/// Tasks asked after together: in one call where the provider takes several, ten calls at a time where it does not. At 200 ms a
+/// call a portion of 256 tasks takes half a second either way, and 10,000 tasks half a run.
+const TASKS_PER_QUESTION: usize = 20;
 
 /// How long before its end a run begins nothing new.
 const RESERVE: Duration = Duration::from_secs(15);
@@ -266,39 +266,50 @@ enum Next {
     Later(Timestamp),
 }
 
+/// Asks after open tasks, some of one provider at a time. What a question tells is written down as soon as it is told: a
+/// provider that is slow holds up nothing but its own tasks.
 async fn ask(hub: &Hub, settings: &Settings, open: Vec<Record>, pauses: &Pauses, summary: &mut Summary) {
     let mut per_provider = BTreeMap::<Provider, Vec<Record>>::new();
     for record in open {
         per_provider.entry(record.task.provider()).or_default().push(record);
     }
-    let questions: Vec<(Provider, Vec<Record>)> = per_provider
-        .into_iter()
-        .flat_map(|(provider, mut records)| {
-            let mut portions = Vec::new();
-            while !records.is_empty() {
-                let rest = records.split_off(records.len().min(TASKS_PER_QUESTION));
-                portions.push((provider, std::mem::replace(&mut records, rest)));
-            }
-            portions
-        })
-        .collect();
-    let answered: Vec<Vec<(Record, Next, bool)>> = stream::iter(questions)
-        .map(|(provider, records)| ask_one(hub, settings, provider, records, pauses))
-        .buffer_unordered(QUESTIONS_AT_ONCE)
-        .collect()
-        .await;
+    let mut questions = Vec::new();
+    for (provider, mut records) in per_provider {
+        while !records.is_empty() {
+            let rest = records.split_off(records.len().min(TASKS_PER_QUESTION));
+            questions.push((provider, std::mem::replace(&mut records, rest)));
+        }
+    }
+    let mut asked = stream::iter(questions)
+        .map(|(provider, records)| ask_and_conclude(hub, settings, provider, records, pauses))
+        .buffer_unordered(QUESTIONS_AT_ONCE);
+    while let Some(done) = asked.next().await {
+        summary.asked += done.asked;
+        summary.rescued += done.rescued;
+        summary.closed += done.closed;
+        summary.queued += done.queued;
+    }
+}
 
-    let visited: Vec<_> = answered.into_iter().flatten().collect();
-    summary.asked += visited.iter().filter(|(_, _, asked)| *asked).count();
-    let settled: Vec<Option<(Message, bool)>> = stream::iter(visited)
+async fn ask_and_conclude(
+    hub: &Hub,
+    settings: &Settings,
+    provider: Provider,
+    records: Vec<Record>,
+    pauses: &Pauses,
+) -> Summary {
+    let visited = ask_one(hub, settings, provider, records, pauses).await;
+    let asked = visited.iter().filter(|(_, _, asked)| *asked).count();
+    let news: Vec<(Message, bool)> = stream::iter(visited)
         .map(|(record, next, _)| conclude(hub, record, next))
         .buffer_unordered(WRITES_AT_ONCE)
+        .filter_map(|news| async { news })
         .collect()
         .await;
-    let news: Vec<_> = settled.into_iter().flatten().collect();
-    summary.closed += news.iter().filter(|(_, lost)| *lost).count();
-    summary.rescued += news.iter().filter(|(_, lost)| !lost).count();
-    summary.queued += enqueue(hub, news.into_iter().map(|(message, _)| message)).await;
+    let closed = news.iter().filter(|(_, lost)| *lost).count();
+    let rescued = news.len() - closed;
+    let queued = enqueue(hub, news.into_iter().map(|(message, _)| message)).await;
+    Summary { queued, asked, rescued, closed, ..Summary::default() }
 }
 
 /// Asks one provider after some tasks. With each task comes whether it was asked after.
@@ -312,7 +323,12 @@ async fn ask_one(
     let own = settings.provider(provider);
     let pace = Pace::new(provider.adapter().profile(), &own.poll);
     if let Some(until) = pauses.until(provider) {
-        return records.into_iter().map(|record| (record, Next::Later(until), false)).collect();
+        let later = |record: &Record| Next::Later(record.deadline_at.map_or(until, |deadline| until.min(deadline)));
+        return records
+            .into_iter()
+            .map(|record| (later(&record), record))
+            .map(|(next, record)| (record, next, false))
+            .collect();
     }
     let (askable, silent): (Vec<_>, Vec<_>) =
         records.into_iter().partition(|record| own.can_ask() && record.provider_task_id.is_some());
@@ -320,7 +336,7 @@ async fn ask_one(
         .into_iter()
         .map(|record| {
             // Nobody to ask and nothing to ask after: only a callback can help, until the deadline.
-            let next = match overdue(&record) {
+            let next = match record.overdue(now()) {
                 Some(lost) => Next::Report(Box::new(lost)),
                 None => Next::Later(record.deadline_at.unwrap_or(now().plus(pace.longest))),
             };
@@ -375,25 +391,18 @@ fn decide(record: &Record, asked: Option<&Asked>, pace: &Pace, pauses: &Pauses) 
             tracing::error!(%task, "the provider's answer to a status question could not be read");
             count(Metric::PollRefused, provider, 1);
         }
-        None => count(Metric::PollRefused, provider, 1),
+        None => {
+            count(Metric::PollRefused, provider, 1);
+            // It does not answer; waiting for it again and again would use up the run.
+            pauses.pause(provider, now().plus(REQUEUE_AFTER));
+        }
     }
-    if let Some(lost) = overdue(record) {
+    if let Some(lost) = record.overdue(now()) {
         return Next::Report(Box::new(lost));
     }
     let next = now().plus(pace.next_gap(record.attempts, retry_after));
     // The deadline is a visit too.
     Next::Later(record.deadline_at.map_or(next, |deadline| next.min(deadline)))
-}
-
-/// The conclusion that a task is lost, when it is past its deadline.
-fn overdue(record: &Record) -> Option<Accepted> {
-    let deadline = record.deadline_at.filter(|deadline| *deadline <= now())?;
-    let why = if record.provider_task_id.is_some() {
-        format!("no final state until the deadline {deadline}, neither by callback nor by asking the provider")
-    } else {
-        format!("no callback until the deadline {deadline}, and without the provider's task id it cannot be asked")
-    };
-    Some(Accepted::lost(record.task.clone(), Failure::new(Reason::Timeout, true).message(why)))
 }
 
 /// Writes down what a visit found. The message to queue comes back, with whether the task was closed as lost.
@@ -410,8 +419,13 @@ async fn conclude(hub: &Hub, record: Record, next: Next) -> Option<(Message, boo
             None
         }
         Next::Report(accepted) => {
-            let lost = matches!(accepted.reporter(), reelhook_core::callback::Reporter::Deadline);
-            match hub.table.report(&accepted, now(), None).await {
+            let lost = accepted.reporter() == Reporter::Deadline;
+            let recorded = if lost {
+                hub.table.give_up(&accepted, &record, now(), None).await
+            } else {
+                hub.table.report(&accepted, now(), None).await
+            };
+            match recorded {
                 Ok(Recorded::New | Recorded::TookOver) => {
                     let outcome = accepted.report().outcome().name();
                     tracing::info!(%task, outcome, lost, "a visit found the task final");

@@ -145,6 +145,12 @@ fn conclude(mut done: Vec<(Planned, One)>) -> Copied {
         }
     }
     let upload = (!uploads.is_empty()).then(|| serde_json::to_string(&uploads).expect("uploads are JSON"));
+    if stored.is_empty() && lost.is_none() {
+        // Nothing essential was named, and of what was named nothing is there.
+        lost = missing.first().map(|missing| {
+            Failure::new(Reason::Expired, true).message(format!("{}: {}", missing.kind.name(), missing.reason))
+        });
+    }
     match (out_of_time, later, lost) {
         (true, _, _) => Copied::OutOfTime { upload },
         (false, Some(at), _) => Copied::Later { at, upload },
@@ -197,7 +203,7 @@ async fn copy_one(
     deadline: Instant,
 ) -> One {
     let task = &record.task;
-    let again = record.attempts > 1;
+    let again = record.claim > 1;
     if again {
         // An earlier worker may have copied this one and died over the next; its link may be dead by now.
         match hub.copier.stored(&planned.key_stem, planned.artifact.kind).await {
@@ -280,7 +286,9 @@ async fn copy_one(
                     return One::Missing(error.to_string());
                 }
                 let at = next_copy_attempt(now(), record.attempts, planned.artifact.expires_at);
-                return One::Later(at.max(now().plus(retry_after.map_or(0, i64::from))), resume);
+                // As the origin wishes, as long as it leaves a try before the end.
+                let wished = now().plus(retry_after.map_or(0, i64::from)).min(gives_up_at(record, planned));
+                return One::Later(at.max(wished), resume);
             }
             CopyError::Storage { .. } => return later(record, planned, &error, resume),
         }
@@ -363,6 +371,7 @@ async fn resolved(hub: &Hub, own: &ProviderSettings, record: &Record, artifact: 
 #[cfg(test)]
 mod tests {
     use reelhook_core::redacted::SignedUrl;
+    use reelhook_core::result::Checksum;
 
     use super::*;
 
@@ -402,14 +411,29 @@ mod tests {
         assert_eq!(stems(&plan("", &both, Some(&wanted))), ["video", "video-watermarked"]);
     }
 
+    fn stored_video() -> StoredArtifact {
+        StoredArtifact {
+            kind: Kind::Video,
+            key: "tasks/vidu/1/video.mp4".to_owned(),
+            bytes: 7,
+            checksum: Checksum { algorithm: "CRC64NVME".to_owned(), value: "AAAAAAAAAAA=".to_owned() },
+            content_type: "video/mp4".to_owned(),
+        }
+    }
+
     fn done(kind: Kind, one: One) -> (Planned, One) {
         (Planned { artifact: artifact(kind, None), number: 1, key_stem: String::new() }, one)
     }
 
     #[test]
     fn a_result_without_its_cover_is_one_and_without_its_video_is_lost() {
-        let without_cover = conclude(vec![done(Kind::Cover, One::Missing("gone".into()))]);
+        let without_cover = conclude(vec![
+            done(Kind::Cover, One::Missing("gone".into())),
+            done(Kind::Video, One::Stored(stored_video())),
+        ]);
         assert!(matches!(without_cover, Copied::All { missing, .. } if missing.len() == 1));
+        let without_anything = conclude(vec![done(Kind::WatermarkedVideo, One::Missing("gone".into()))]);
+        assert!(matches!(without_anything, Copied::Lost { .. }));
         let without_video = conclude(vec![done(Kind::Video, One::Missing("gone".into()))]);
         let Copied::Lost { failure, .. } = without_video else { panic!("it is lost") };
         assert_eq!(failure.message.as_deref(), Some("video 1: gone"));

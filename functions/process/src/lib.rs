@@ -23,10 +23,13 @@ use reelhook_aws::queue::Queue;
 use reelhook_aws::settings::SettingsStore;
 use reelhook_aws::table::Table;
 use serde::{Deserialize, Serialize};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 /// Time kept back at the end of an invocation: to stop copies, write down how far they are, and answer.
 const RESERVE: Duration = Duration::from_secs(15);
+
+/// When, before the end, whatever is still under way is dropped.
+const LAST_MOMENT: Duration = Duration::from_secs(3);
 
 /// What the function works with.
 #[derive(Debug)]
@@ -94,14 +97,22 @@ pub async fn handle(hub: &Arc<Hub>, batch: Batch, deadline: Instant) -> Answer {
         .map(|message| {
             let hub = Arc::clone(hub);
             let id = message.id.clone();
-            (id, tokio::spawn(async move { work::on_message(&hub, &message.body, deadline).await }))
+            // Questions and announcements have time-outs of their own; together they could still outlast the invocation, and
+            // that would bring the whole batch back. A message that is dropped here leaves a lease that runs out.
+            let last_moment = deadline + RESERVE - LAST_MOMENT;
+            let work = async move { timeout_at(last_moment, work::on_message(&hub, &message.body, deadline)).await };
+            (id, tokio::spawn(work))
         })
         .collect();
     let mut answer = Answer::default();
     for (id, work) in working {
         let failed = match work.await {
-            Ok(Ok(())) => false,
-            Ok(Err(error)) => {
+            Ok(Ok(Ok(()))) => false,
+            Ok(Err(_)) => {
+                tracing::error!(message_id = id, "the work on a message was dropped at the end of the invocation");
+                false
+            }
+            Ok(Ok(Err(error))) => {
                 tracing::error!(message_id = id, %error, "a message failed");
                 true
             }

@@ -4,7 +4,6 @@ use reelhook_aws::bucket::Announced;
 use reelhook_aws::settings::SettingsError;
 use reelhook_aws::table::{Claimed, Recorded, Released, Settled, TableError};
 use reelhook_aws::telemetry::{Metric, count, now};
-use reelhook_core::Timestamp;
 use reelhook_core::callback::{Accepted, Reporter};
 use reelhook_core::message::{InvalidMessage, Message};
 use reelhook_core::providers::{PolledTask, StatusAnswer};
@@ -13,6 +12,7 @@ use reelhook_core::report::{Outcome, Report, Statement};
 use reelhook_core::result::{MissingArtifact, Parts, ResultDocument, StoredArtifact};
 use reelhook_core::schedule::{Pace, next_copy_attempt};
 use reelhook_core::settings::Settings;
+use reelhook_core::{TaskKey, Timestamp};
 use tokio::time::Instant;
 
 use crate::Hub;
@@ -38,6 +38,9 @@ pub(crate) enum WorkError {
     /// Without the table nothing can be claimed.
     #[error(transparent)]
     Table(#[from] TableError),
+    /// A hint said that a failed task succeeded, and the provider has not told yet. The message is all there is of the hint.
+    #[error("{0} may have succeeded after all, and the provider could not be asked yet")]
+    NotAskedYet(TaskKey),
 }
 
 pub(crate) async fn on_message(hub: &Hub, body: &str, deadline: Instant) -> Result<(), WorkError> {
@@ -48,16 +51,22 @@ pub(crate) async fn on_message(hub: &Hub, body: &str, deadline: Instant) -> Resu
         Claimed::Ours(record) => {
             let mut lease = Lease::keep(&hub.table, &record);
             tokio::select! {
+                biased;
                 worked = on_task(hub, &settings, *record, deadline) => worked?,
                 () = lease.taken_over() => {
                     tracing::warn!(%task, "another worker has taken the task over; this one leaves it alone");
                 }
             }
+            // The failure that was held when the hint came is settled now, or on its way; the hint is still to be followed.
+            if message.ask
+                && let Some(record) = hub.table.get(task).await?
+            {
+                ask_again(hub, &settings, &record).await?;
+            }
         }
+        Claimed::Held if message.ask => return Err(WorkError::NotAskedYet(task.clone())),
         Claimed::Held => tracing::info!(%task, "somebody else is at it"),
-        Claimed::Final(record) if message.ask && record.outcome() != Some(Outcome::Succeeded) => {
-            ask_again(hub, &settings, &record).await?;
-        }
+        Claimed::Final(record) if message.ask => ask_again(hub, &settings, &record).await?,
         Claimed::Final(_) => tracing::info!(%task, "it is done"),
         Claimed::Unknown => tracing::warn!(%task, "there is no such task"),
     }
@@ -83,6 +92,7 @@ async fn ask(hub: &Hub, settings: &Settings, record: &Record) -> Result<Option<R
     let own = settings.provider(provider);
     let mut retry_after = None;
     let mut answered = false;
+    let fallback_expires = record.fallback.as_ref().and_then(|fallback| fallback.report.nearest_expiry());
     if let (true, Some(id)) = (own.can_ask(), &record.provider_task_id) {
         let polled = PolledTask { provider_task_id: id, endpoint: record.endpoint.as_deref() };
         let asked = hub.providers.ask_after(provider, &[polled], own, now()).await.into_iter().flatten().next();
@@ -109,26 +119,32 @@ async fn ask(hub: &Hub, settings: &Settings, record: &Record) -> Result<Option<R
         }
     }
     if let Some(fallback) = record.fallback.as_ref().filter(|_| !answered) {
-        let dies_soon = fallback.report.nearest_expiry().is_some_and(|end| end.since(now()) < FALLBACK_BEFORE_EXPIRY);
+        let dies_soon = fallback_expires.is_some_and(|end| end.since(now()) < FALLBACK_BEFORE_EXPIRY);
         if !own.can_ask() || dies_soon || record.attempts >= QUESTIONS_BEFORE_FALLBACK {
             tracing::warn!(%task, attempts = record.attempts, "the provider cannot be asked; its callback is acted on unconfirmed");
             let accepted = Accepted::from_fallback(task.clone(), fallback.clone());
             return record_report(hub, record, &accepted).await;
         }
     }
+    if let Some(lost) = record.overdue(now()) {
+        return record_report(hub, record, &lost).await;
+    }
     let pace = Pace::new(provider.adapter().profile(), &own.poll);
+    let deadline = record.deadline_at.unwrap_or(now().plus(pace.longest));
     let next = if record.provider_task_id.is_some() && own.can_ask() {
-        now().plus(pace.next_gap(record.attempts, retry_after))
+        // In time for the deadline, and for acting on the callback while its links live.
+        let gap = now().plus(pace.next_gap(record.attempts, retry_after)).min(deadline);
+        fallback_expires.map_or(gap, |end| gap.min(end.plus(-FALLBACK_BEFORE_EXPIRY).max(now().plus(1))))
     } else {
         // Nobody to ask: only another callback helps, until the deadline.
-        record.deadline_at.unwrap_or(now().plus(pace.longest))
+        deadline
     };
     match hub.table.release(record, next, None).await? {
         Released::Free => {
             tracing::info!(%task, due_at = %next, "the task is open");
             Ok(None)
         }
-        Released::Reported(reported) => Ok(Some(*reported)),
+        Released::NewsCame(held) => Ok(Some(*held)),
         Released::TakenOver => Ok(None),
     }
 }
@@ -137,7 +153,12 @@ async fn ask(hub: &Hub, settings: &Settings, record: &Record) -> Result<Option<R
 async fn record_report(hub: &Hub, record: &Record, accepted: &Accepted) -> Result<Option<Record>, TableError> {
     let task = &record.task;
     let lease_ends = record.claimed_until.unwrap_or(now().plus(REQUEUE_AFTER));
-    match hub.table.report(accepted, now(), Some(lease_ends)).await? {
+    let recorded = if accepted.reporter() == Reporter::Deadline {
+        hub.table.give_up(accepted, record, now(), Some(lease_ends)).await?
+    } else {
+        hub.table.report(accepted, now(), Some(lease_ends)).await?
+    };
+    match recorded {
         Recorded::New => Ok(Some(Record {
             state: State::Reported,
             report: Some(accepted.report().clone()),
@@ -151,7 +172,7 @@ async fn record_report(hub: &Hub, record: &Record, accepted: &Accepted) -> Resul
         // A callback was faster by a moment, or this success has just taken the task over from it.
         recorded => {
             let held = hub.table.get(task).await?;
-            let held = held.filter(|held| held.claim == record.claim && held.state == State::Reported);
+            let held = held.filter(|held| held.claim == record.claim && !held.state.is_final());
             if held.is_none() && matches!(recorded, Recorded::TookOver) {
                 enqueue(hub, record).await;
             }
@@ -162,10 +183,18 @@ async fn record_report(hub: &Hub, record: &Record, accepted: &Accepted) -> Resul
 
 /// A hint said that a task with a final failure succeeded after all. There is nothing to claim: if the provider confirms it,
 /// the report takes the task over and is queued like any other.
-async fn ask_again(hub: &Hub, settings: &Settings, record: &Record) -> Result<(), TableError> {
+///
+/// Whatever keeps the provider from saying so now, the message comes again.
+async fn ask_again(hub: &Hub, settings: &Settings, record: &Record) -> Result<(), WorkError> {
     let task = &record.task;
+    if record.outcome() == Some(Outcome::Succeeded) {
+        return Ok(());
+    }
     let own = settings.provider(task.provider());
-    let Some(id) = record.provider_task_id.as_deref().filter(|_| own.can_ask()) else { return Ok(()) };
+    let Some(id) = record.provider_task_id.as_deref().filter(|_| own.can_ask()) else {
+        tracing::warn!(%task, "a hint says that the task succeeded after all, and nobody can be asked");
+        return Ok(());
+    };
     let polled = PolledTask { provider_task_id: id, endpoint: record.endpoint.as_deref() };
     let asked = hub.providers.ask_after(task.provider(), &[polled], own, now()).await.into_iter().flatten().next();
     if let Some(asked) = asked
@@ -176,8 +205,9 @@ async fn ask_again(hub: &Hub, settings: &Settings, record: &Record) -> Result<()
             count(Metric::SuccessAfterFailure, task.provider(), 1);
             enqueue(hub, record).await;
         }
+        return Ok(());
     }
-    Ok(())
+    Err(WorkError::NotAskedYet(task.clone()))
 }
 
 /// Carries a report out: copies, announces, settles.

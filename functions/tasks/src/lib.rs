@@ -42,7 +42,7 @@ const UNDER_WAY: i64 = 25;
 
 /// How long a second caller waits for the first one's submission, and how often it looks. A little shorter than the
 /// function's own 30 s.
-const WAIT_FOR_OTHER: Duration = Duration::from_secs(26);
+const WAIT_FOR_OTHER: Duration = Duration::from_secs(24);
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
 /// What the function works with.
@@ -267,7 +267,7 @@ impl Put<'_> {
             None => self
                 .hub
                 .table
-                .submitted(&self.key, provider_task_id, self.endpoint, now())
+                .submitted(&self.key, provider_task_id, self.endpoint, now(), now().plus(self.pace.first))
                 .await
                 .map_err(|error| Problem::ours(&error))?,
         };
@@ -286,65 +286,37 @@ impl Put<'_> {
         let request = adapter
             .submission(&submission, own, now())
             .map_err(|error| Problem::invalid(format!("{} was not submitted: {error}", self.key)))?;
-        let waited_since = Instant::now();
-        let mark = loop {
-            let mark = self.mark(body);
-            let registration = Registration {
-                task: self.key.clone(),
-                provider_task_id: None,
-                endpoint: self.endpoint.map(str::to_owned),
-                submission: Some(mark.clone()),
-                due_at: self.first_visit(),
-                deadline_at: now().plus(self.pace.deadline),
-            };
-            let registered =
-                self.hub.table.register(&registration, now()).await.map_err(|error| Problem::ours(&error))?;
-            let held = match registered {
-                Registered::New => break mark,
-                Registered::Existing(held) => *held,
-            };
-            let Some(theirs) = &held.submission else {
-                // Known from a callback or by registration: there is a task already, and its request is unknown.
-                let message =
-                    format!("{} exists and was not submitted here; choose another id for a new task", self.key);
-                return Err(self.conflict("exists", message, &held));
-            };
-            if theirs.fingerprint != mark.fingerprint {
-                let message = format!("{} was submitted with another request; choose another id", self.key);
-                return Err(self.conflict("other_request", message, &held));
-            }
-            if held.provider_task_id.is_some() || held.state != State::Pending {
-                // The same request, the same answer.
-                return Ok(self.view(StatusCode::OK, &held));
-            }
-            if theirs.under_way_until > now() {
-                // Another caller is submitting it at this moment. Its outcome is ours too.
-                if waited_since.elapsed() > WAIT_FOR_OTHER {
-                    let message = format!("{} is being submitted by another request; get it in a moment", self.key);
-                    return Err(self.conflict("under_way", message, &held));
-                }
-                sleep(LOOK_EVERY).await;
-                continue;
-            }
-            if !resubmit {
-                return Err(self.interrupted("was interrupted", &held));
-            }
-            let endpoint = self.endpoint;
-            let ours = self.hub.table.resubmit(&self.key, theirs, &mark, endpoint, self.first_visit()).await;
-            if ours.map_err(|error| Problem::ours(&error))? {
-                tracing::warn!(task = %self.key, "an interrupted submission is repeated at the caller's wish");
-                break mark;
-            }
+        let mark = self.mark(body);
+        let registration = Registration {
+            task: self.key.clone(),
+            provider_task_id: None,
+            endpoint: self.endpoint.map(str::to_owned),
+            submission: Some(mark.clone()),
+            due_at: self.first_visit(),
+            deadline_at: now().plus(self.pace.deadline),
+        };
+        let registered = self.hub.table.register(&registration, now()).await.map_err(|error| Problem::ours(&error))?;
+        let repeated = match registered {
+            Registered::New => false,
+            Registered::Existing(held) => match self.existing(*held, &mark, resubmit).await? {
+                Some(answer) => return Ok(answer),
+                None => true,
+            },
         };
         match self.hub.providers.ask(&request).await {
             Ok(answered) => match adapter.read_submission(&answered.as_answer()) {
                 SubmissionAnswer::Accepted { provider_task_id } => self.accepted(&provider_task_id).await,
                 // A provider in trouble may have made the task before the trouble, whatever its words: only a refusal for a
                 // reason of ours proves that there is none.
-                SubmissionAnswer::Refused(failure) if failure.reason == Reason::ProviderError => {
+                SubmissionAnswer::Refused(failure) if leaves_doubt(&failure, answered.status()) => {
                     let words = failure.message.or(failure.code).unwrap_or_else(|| "no reason was given".to_owned());
                     tracing::error!(task = %self.key, http_status = answered.status(), "the provider had trouble with a submission");
                     self.left_open(mark, format!("met trouble of the provider ({words})")).await
+                }
+                // This one is refused, the interrupted one before it may exist.
+                SubmissionAnswer::Refused(failure) if repeated => {
+                    let words = failure.message.or(failure.code).unwrap_or_else(|| "no reason was given".to_owned());
+                    self.left_open(mark, format!("was repeated and refused ({words}), the one before it")).await
                 }
                 SubmissionAnswer::Refused(failure) => self.refused(&mark, failure).await,
                 SubmissionAnswer::Unclear(why) => {
@@ -352,6 +324,9 @@ impl Put<'_> {
                     self.left_open(mark, format!("was answered unclearly by the provider ({why})")).await
                 }
             },
+            Err(AskError::NotSent(why)) if repeated => {
+                self.left_open(mark, format!("could not be repeated ({why}), the one before it")).await
+            }
             Err(AskError::NotSent(why)) => {
                 tracing::warn!(task = %self.key, why, "the provider could not be reached");
                 self.hub.table.withdraw(&self.key, &mark).await.map_err(|error| Problem::ours(&error))?;
@@ -362,6 +337,70 @@ impl Put<'_> {
             Err(AskError::NoAnswer(why)) => {
                 tracing::error!(task = %self.key, why, "a submission got no answer");
                 self.left_open(mark, format!("got no answer from the provider ({why})")).await
+            }
+        }
+    }
+
+    /// There is a record under this id. Gives back its answer, or none when its interrupted submission is to be repeated, now
+    /// under the new mark.
+    async fn existing(
+        &self,
+        held: Record,
+        mark: &SubmissionMark,
+        resubmit: bool,
+    ) -> Result<Option<Response<Body>>, Problem> {
+        let Some(theirs) = &held.submission else {
+            // Known from a callback or by registration: there is a task already, and its request is unknown.
+            let message = format!("{} exists and was not submitted here; choose another id for a new task", self.key);
+            return Err(self.conflict("exists", message, &held));
+        };
+        if theirs.fingerprint != mark.fingerprint {
+            let message = format!("{} was submitted with another request; choose another id", self.key);
+            return Err(self.conflict("other_request", message, &held));
+        }
+        if held.provider_task_id.is_some() || held.state != State::Pending {
+            // The same request, the same answer.
+            return Ok(Some(self.view(StatusCode::OK, &held)));
+        }
+        if theirs.under_way_until > now() {
+            // Another caller is submitting it at this moment. Its outcome is ours too; nothing is begun after waiting for it,
+            // because there would be no time left to write down what came of it.
+            return self.wait_for_other(theirs).await.map(Some);
+        }
+        if !resubmit {
+            return Err(self.interrupted("was interrupted", &held));
+        }
+        let deadline_at = Some(now().plus(self.pace.deadline));
+        let ours =
+            self.hub.table.resubmit(&self.key, theirs, mark, self.endpoint, self.first_visit(), deadline_at).await;
+        if !ours.map_err(|error| Problem::ours(&error))? {
+            let message = format!("{} is being repeated by another request; get it in a moment", self.key);
+            return Err(self.conflict("under_way", message, &held));
+        }
+        tracing::warn!(task = %self.key, "an interrupted submission is repeated at the caller's wish");
+        Ok(None)
+    }
+
+    /// Waits for the submission another caller is making, and answers with what came of it.
+    async fn wait_for_other(&self, theirs: &SubmissionMark) -> Result<Response<Body>, Problem> {
+        let end = Instant::now() + WAIT_FOR_OTHER;
+        loop {
+            sleep(LOOK_EVERY).await;
+            let record = self.hub.table.get(&self.key).await.map_err(|error| Problem::ours(&error))?;
+            let Some(record) = record else {
+                let message =
+                    format!("{} was submitted by another request and refused by the provider; put it again", self.key);
+                return Err(Problem::new(StatusCode::CONFLICT, "refused_meanwhile", message));
+            };
+            if record.provider_task_id.is_some() || record.state != State::Pending {
+                return Ok(self.view(StatusCode::OK, &record));
+            }
+            if record.submission.as_ref() != Some(theirs) {
+                return Err(self.interrupted("was interrupted", &record));
+            }
+            if Instant::now() > end {
+                let message = format!("{} is being submitted by another request; get it in a moment", self.key);
+                return Err(self.conflict("under_way", message, &record));
             }
         }
     }
@@ -377,7 +416,7 @@ impl Put<'_> {
 
     async fn accepted(&self, provider_task_id: &str) -> Result<Response<Body>, Problem> {
         tracing::info!(task = %self.key, provider_task_id, "submitted");
-        match self.hub.table.submitted(&self.key, provider_task_id, None, now()).await {
+        match self.hub.table.submitted(&self.key, provider_task_id, None, now(), now().plus(self.pace.first)).await {
             Ok(record) => Ok(self.view(StatusCode::CREATED, &record)),
             Err(error) => {
                 tracing::error!(task = %self.key, provider_task_id, %error, "the id of a submitted task could not be written down");
@@ -416,7 +455,7 @@ impl Put<'_> {
     async fn left_open(&self, mark: SubmissionMark, what: String) -> Result<Response<Body>, Problem> {
         // From now on it counts as interrupted, and a repeated request need not wait to be told.
         let over = SubmissionMark { under_way_until: now(), ..mark.clone() };
-        if let Err(error) = self.hub.table.resubmit(&self.key, &mark, &over, None, self.first_visit()).await {
+        if let Err(error) = self.hub.table.resubmit(&self.key, &mark, &over, None, self.first_visit(), None).await {
             tracing::warn!(task = %self.key, %error, "an interrupted submission is known as such a little later");
         }
         let record = self.stored().await?;
@@ -435,6 +474,17 @@ impl Put<'_> {
             self.key
         );
         self.conflict("interrupted", message, record)
+    }
+}
+
+/// Whether a refusal leaves it open if there is a task. The provider's own trouble always does. Under a 5xx so does all but a
+/// reason that lies with us: relays put the words of whatever failed behind them under it.
+fn leaves_doubt(failure: &Failure, http_status: u16) -> bool {
+    use Reason::{ContentModeration, InsufficientCredits, InvalidParameters, ProviderError, RateLimited, Timeout};
+    match failure.reason {
+        ProviderError | Timeout => true,
+        ContentModeration | InvalidParameters | InsufficientCredits | RateLimited => false,
+        _ => http_status >= 500,
     }
 }
 

@@ -130,7 +130,7 @@ pub async fn build_packages(
 fn take(directory: &Path) -> Result<Functions, Error> {
     let bootstrap = |function| (function, directory.join(function).join("bootstrap"));
     let executables = FUNCTIONS.into_iter().map(bootstrap).filter(|(_, path)| path.is_file()).collect();
-    complete(executables, directory, "run `cargo lambda build --release` first")
+    complete(executables, directory, "run `cargo lambda build --release -p callback -p process -p poll -p tasks` first")
 }
 
 fn complete(

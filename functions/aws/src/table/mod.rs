@@ -5,7 +5,7 @@ mod item;
 
 use std::collections::HashMap;
 
-use aws_sdk_dynamodb::error::{DisplayErrorContext, SdkError};
+use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_dynamodb::operation::delete_item::DeleteItemError;
 use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
 use aws_sdk_dynamodb::types::{AttributeValue, ReturnValue, ReturnValuesOnConditionCheckFailure};
@@ -15,6 +15,7 @@ use reelhook_core::report::{Outcome, Report};
 use reelhook_core::result::StoredArtifact;
 use reelhook_core::{TaskKey, Timestamp};
 
+use crate::clients::{described, described_service};
 pub use item::DamagedRecord;
 use item::{Item, attribute as a, json, number, text, time};
 
@@ -116,8 +117,8 @@ pub enum Claimed {
 pub enum Released {
     /// It is free, and due at the time given.
     Free,
-    /// It was reported meanwhile; it is still ours, and there is work to do.
-    Reported(Box<Record>),
+    /// It was reported or hinted at meanwhile; it is still ours, and there is work to do.
+    NewsCame(Box<Record>),
     /// Another worker has it.
     TakenOver,
 }
@@ -215,16 +216,30 @@ impl<'a> Update<'a> {
         names.iter().fold(self, |update, name| update.name(name))
     }
 
-    /// Adds to the condition that the record does not belong to another task of the provider.
+    /// Adds to the condition that the record does not belong to another task of the provider. A record without a provider's
+    /// id may be anybody's: it is this task's only if the URL said so. Where the key was made of the id in the body, such a
+    /// record is left alone, or whoever holds one URL could write into the task that somebody else calls by that name.
     fn same_provider_task(mut self, provider_task_id: Option<&str>) -> Self {
         let Some(id) = provider_task_id else { return self };
+        let addressed_by_id = *self.task == TaskKey::unregistered(self.task.provider(), id);
+        let nobodys = if addressed_by_id { a::TASK } else { a::PROVIDER_TASK_ID };
         self.condition = format!(
-            "({}) AND (attribute_not_exists(#{id_name}) OR #{id_name} = :same_id)",
+            "({}) AND (attribute_not_exists(#{nobodys}) OR #{id_name} = :same_id)",
             self.condition,
             id_name = a::PROVIDER_TASK_ID
         );
         self.values.insert(":same_id".to_owned(), text(id));
         self.name(a::PROVIDER_TASK_ID)
+    }
+}
+
+impl Update<'_> {
+    /// Adds to the condition that nothing has made the task due at another time since it was seen.
+    fn still_due_at(mut self, seen: Option<Timestamp>) -> Self {
+        let Some(seen) = seen else { return self };
+        self.condition = format!("({}) AND #{name} = :seen_due_at", self.condition, name = a::DUE_AT);
+        self.values.insert(":seen_due_at".to_owned(), time(seen));
+        self.name(a::DUE_AT)
     }
 }
 
@@ -257,21 +272,34 @@ impl Table {
         }
     }
 
-    /// The provider took the submission, or the caller tells which task it submitted itself. One write, whatever state the
-    /// record is in: the callback may have come before the answer to the submission. An id that is there stays.
+    /// The provider took the submission, or the caller tells which task it submitted itself. From `due_at` on the provider can
+    /// be asked: the record may have been put off to its deadline while nobody knew what to ask after.
+    ///
+    /// The record may be in any state, because the callback may have come first. An id that is there stays.
     pub async fn submitted(
         &self,
         task: &TaskKey,
         provider_task_id: &str,
         endpoint: Option<&str>,
         now: Timestamp,
+        due_at: Timestamp,
     ) -> Result<Record, TableError> {
-        let update = Update::new("noting the submission", task)
-            .set_once(a::PROVIDER_TASK_ID, Some(text(provider_task_id)))
-            .set_once(a::ENDPOINT, endpoint.map(text))
-            .set_once(a::SUBMITTED_AT, Some(time(now)))
-            .when("attribute_exists(#task)", &[], &[]);
-        match self.apply(update).await? {
+        let noting = || {
+            Update::new("noting the submission", task)
+                .set_once(a::PROVIDER_TASK_ID, Some(text(provider_task_id)))
+                .set_once(a::ENDPOINT, endpoint.map(text))
+                .set_once(a::SUBMITTED_AT, Some(time(now)))
+        };
+        let pending = noting().set(a::DUE_AT, time(due_at)).when(
+            "#state = :pending AND attribute_not_exists(#provider_task_id)",
+            &[],
+            &[(":pending", text(State::Pending.name()))],
+        );
+        if let Updated::Done(item) = self.apply(pending).await? {
+            return Ok(item::record(&item)?);
+        }
+        // Reported already, or the id is known: nothing becomes due by this.
+        match self.apply(noting().when("attribute_exists(#task)", &[], &[])).await? {
             Updated::Done(item) => Ok(item::record(&item)?),
             Updated::Refused(old) => self.seen("noting the submission", task, old),
         }
@@ -286,10 +314,12 @@ impl Table {
             .table_name(&self.name)
             .key(a::TASK, text(task.to_string()))
             .condition_expression(
-                "#state = :pending AND attribute_not_exists(#id) AND #fingerprint = :fingerprint AND #until = :until",
+                "#state = :pending AND attribute_not_exists(#id) AND attribute_not_exists(#raw) \
+                 AND #fingerprint = :fingerprint AND #until = :until",
             )
             .expression_attribute_names("#state", a::STATE)
             .expression_attribute_names("#id", a::PROVIDER_TASK_ID)
+            .expression_attribute_names("#raw", a::RAW)
             .expression_attribute_names("#fingerprint", a::FINGERPRINT)
             .expression_attribute_names("#until", a::UNDER_WAY_UNTIL)
             .expression_attribute_values(":pending", text(State::Pending.name()))
@@ -304,7 +334,7 @@ impl Table {
             {
                 Ok(false)
             }
-            Err(error) => Err(failed("withdrawing the submission", task, error)),
+            Err(error) => Err(failed("withdrawing the submission", task, &error)),
         }
     }
 
@@ -317,8 +347,10 @@ impl Table {
         mark: &SubmissionMark,
         endpoint: Option<&str>,
         due_at: Timestamp,
+        deadline_at: Option<Timestamp>,
     ) -> Result<bool, TableError> {
         let update = Update::new("submitting again", task)
+            .set_some(a::DEADLINE_AT, deadline_at.map(time))
             .set(a::FINGERPRINT, text(&mark.fingerprint))
             .set(a::UNDER_WAY_UNTIL, time(mark.under_way_until))
             .set_some(a::ENDPOINT, endpoint.map(text))
@@ -347,17 +379,43 @@ impl Table {
         now: Timestamp,
         due_at: Option<Timestamp>,
     ) -> Result<Recorded, TableError> {
+        self.report_unless_changed(accepted, now, due_at, None).await
+    }
+
+    /// The same for a task that is given up: only while it is due at the time at which it was seen. A hint makes it due at
+    /// once, and what a callback has just said is not closed as lost.
+    pub async fn give_up(
+        &self,
+        accepted: &Accepted,
+        seen: &Record,
+        now: Timestamp,
+        due_at: Option<Timestamp>,
+    ) -> Result<Recorded, TableError> {
+        self.report_unless_changed(accepted, now, due_at, Some(seen)).await
+    }
+
+    async fn report_unless_changed(
+        &self,
+        accepted: &Accepted,
+        now: Timestamp,
+        due_at: Option<Timestamp>,
+        seen: Option<&Record>,
+    ) -> Result<Recorded, TableError> {
         let due_at = due_at.unwrap_or(now.plus(REQUEUE_AFTER));
         // First the common case. A worker that is asking the provider right now keeps its claim and its lease: it finds the
         // task reported when it comes back, and goes on with this report.
         let first = reporting(accepted, now, due_at)
             .set_once(a::CLAIM, Some(number(0)))
             .when("attribute_not_exists(#task) OR #state = :pending", &[], &[(":pending", text(State::Pending.name()))])
-            .same_provider_task(accepted.provider_task_id());
+            .same_provider_task(accepted.provider_task_id())
+            .still_due_at(seen.and_then(|seen| seen.due_at));
         let held = match self.apply(first).await? {
             Updated::Done(_) => return Ok(Recorded::New),
             Updated::Refused(old) => self.seen("recording the report", accepted.key(), old)?,
         };
+        if held.state == State::Pending && seen.is_some() {
+            return Ok(Recorded::Duplicate);
+        }
         if belongs_to_other_task(&held, accepted.provider_task_id()) {
             return Ok(Recorded::OtherTask);
         }
@@ -394,6 +452,8 @@ impl Table {
             .set(a::RAW, text(hint.raw.expose()))
             .set(a::RAW_BYTES, number(hint.raw.received_bytes()))
             .set_some(a::FALLBACK, hint.fallback.as_ref().map(json))
+            // From here on attempts are questions about this hint.
+            .set(a::ATTEMPTS, number(0))
             .when("attribute_not_exists(#task) OR #state = :pending", &[], &[(":pending", text(State::Pending.name()))])
             .same_provider_task(hint.provider_task_id.as_deref());
         self.note(update, &hint.key, hint.provider_task_id.as_deref()).await
@@ -409,7 +469,8 @@ impl Table {
         deadline_at: Timestamp,
     ) -> Result<Noted, TableError> {
         let update = noting("recording an open task", &open.key, open.provider_task_id.as_deref(), now, deadline_at)
-            .set_once(a::DUE_AT, Some(time(due_at)))
+            // A record that had no id yet may have been put off to its deadline; now there is somebody to ask after.
+            .set(a::DUE_AT, time(due_at))
             .when(
                 "attribute_not_exists(#task) OR (#state = :pending AND attribute_not_exists(#provider_task_id))",
                 &[a::PROVIDER_TASK_ID],
@@ -469,7 +530,8 @@ impl Table {
             .set(a::CLAIMED_UNTIL, time(until))
             .set(a::DUE_AT, time(until))
             .when(
-                "#claim = :claim AND #state IN (:pending, :reported)",
+                // A lease that was given back is not taken again by a renewal that was under way.
+                "#claim = :claim AND #state IN (:pending, :reported) AND attribute_exists(#claimed_until)",
                 &[a::CLAIM],
                 &[
                     (":claim", number(claim)),
@@ -482,8 +544,8 @@ impl Table {
 
     /// Gives a claimed task back, due at a time. `upload` is what a later worker needs to go on with a copy.
     ///
-    /// A task that was pending when it was claimed and reported since is not given back: nobody else could take it before
-    /// the lease runs out, so the worker goes on with the report.
+    /// A task that was pending when it was claimed, and of which a callback has said more since, is not given back: nobody else
+    /// could take it before the lease runs out, so the worker goes on with what is held now.
     pub async fn release(
         &self,
         record: &Record,
@@ -495,16 +557,21 @@ impl Table {
             .set_some(a::UPLOAD, upload.map(text))
             .remove(&[a::CLAIMED_UNTIL])
             .when(
-                "#claim = :claim AND #state = :state",
+                // A claim makes both times the same; a hint that came since has made the task due at once.
+                "#claim = :claim AND #state = :state AND (#state = :reported OR #due_at = #claimed_until)",
                 &[a::CLAIM],
-                &[(":claim", number(record.claim)), (":state", text(record.state.name()))],
+                &[
+                    (":claim", number(record.claim)),
+                    (":state", text(record.state.name())),
+                    (":reported", text(State::Reported.name())),
+                ],
             );
         match self.apply(update).await? {
             Updated::Done(_) => Ok(Released::Free),
             Updated::Refused(old) => {
                 let held = self.seen("giving back", &record.task, old)?;
-                let reported_meanwhile = held.claim == record.claim && held.state == State::Reported;
-                Ok(if reported_meanwhile { Released::Reported(Box::new(held)) } else { Released::TakenOver })
+                let still_ours = held.claim == record.claim && !held.state.is_final();
+                Ok(if still_ours { Released::NewsCame(Box::new(held)) } else { Released::TakenOver })
             }
         }
     }
@@ -597,7 +664,7 @@ impl Table {
                 .set_exclusive_start_key(start)
                 .send()
                 .await
-                .map_err(|error| failed(DisplayErrorContext(error).to_string()))?;
+                .map_err(|error| failed(described(&error)))?;
             for item in page.items() {
                 let task = item.get(a::TASK).and_then(|task| task.as_s().ok()).and_then(|task| task.parse().ok());
                 let at = item.get(a::DUE_AT).and_then(|at| at.as_n().ok()).and_then(|at| at.parse().ok());
@@ -625,7 +692,7 @@ impl Table {
             .consistent_read(true)
             .send()
             .await
-            .map_err(|error| failed("reading", task, error))?;
+            .map_err(|error| failed("reading", task, &error))?;
         Ok(answer.item().map(item::record).transpose()?)
     }
 
@@ -660,10 +727,10 @@ impl Table {
                 other => Err(TableError::Call {
                     action: update.action,
                     task: update.task.to_string(),
-                    reason: DisplayErrorContext(other).to_string(),
+                    reason: described_service(&other),
                 }),
             },
-            Err(error) => Err(failed(update.action, update.task, error)),
+            Err(error) => Err(failed(update.action, update.task, &error)),
         }
     }
 
@@ -721,15 +788,17 @@ fn mentions(expression: &str, name: &str) -> bool {
     })
 }
 
+/// Whether the record is another task's; see [`Update::same_provider_task`].
 fn belongs_to_other_task(held: &Record, provider_task_id: Option<&str>) -> bool {
-    matches!((&held.provider_task_id, provider_task_id), (Some(held), Some(given)) if held != given)
+    match (&held.provider_task_id, provider_task_id) {
+        (Some(held), Some(given)) => held != given,
+        (None, Some(given)) => held.task == TaskKey::unregistered(held.task.provider(), given),
+        (_, None) => false,
+    }
 }
 
-fn failed<E, R>(action: &'static str, task: &TaskKey, error: SdkError<E, R>) -> TableError
-where
-    SdkError<E, R>: std::error::Error,
-{
-    TableError::Call { action, task: task.to_string(), reason: DisplayErrorContext(error).to_string() }
+fn failed<E: ProvideErrorMetadata, R>(action: &'static str, task: &TaskKey, error: &SdkError<E, R>) -> TableError {
+    TableError::Call { action, task: task.to_string(), reason: described(error) }
 }
 
 #[cfg(test)]
