@@ -27,8 +27,8 @@ pub enum CopyError {
         /// HTTP status.
         status: u16,
     },
-    /// What came is no media: an error page, mostly. As [`Self::NotThere`], it can be "not yet" or "no longer".
-    #[error("the origin sent {looks_like} instead of media")]
+    /// What came is no media, or no video where one should be: an error page, mostly. As [`Self::NotThere`], it can be "not yet" or "no longer".
+    #[error("the origin sent {looks_like} instead of the file")]
     NotMedia {
         /// What it looks like.
         looks_like: LooksLike,
@@ -118,6 +118,8 @@ pub enum LooksLike {
     Text,
     /// Compressed bytes.
     Compressed,
+    /// A picture where a video should be.
+    StillImage,
     /// None of these.
     Unknown,
 }
@@ -154,6 +156,7 @@ impl std::fmt::Display for LooksLike {
             Self::Json => "JSON",
             Self::Text => "text",
             Self::Compressed => "compressed bytes",
+            Self::StillImage => "a still image",
             Self::Unknown => "bytes of no known format",
         })
     }

@@ -9,6 +9,7 @@
 //! | [`budget`] | the memory all copies share |
 //! | [`store`] | writing to the bucket, once |
 //! | [`error`] | why a copy was not finished |
+//! | [`tally`] | what a copy did, for logs and metrics |
 //!
 //! The rules behind it (sizes of pieces, what an answer means, when to try again, what is kept) are in
 //! [`reelhook_core::copy_plan`].
@@ -25,11 +26,11 @@ mod budget;
 mod error;
 mod source;
 mod store;
+mod tally;
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
@@ -51,20 +52,21 @@ pub use self::error::{CopyError, Difference, LooksLike, Unfinished};
 use self::budget::{Budget, Buffer, Content, Passing, Reservation, combined};
 use self::source::{Failures, Halt, Incoming, Reading, Stream};
 use self::store::{Store, Written, checksum_of};
+use self::tally::Tally;
 use crate::download::{Downloader, DownloaderError, OriginPolicy, Refusal, Trouble};
 
-/// Memory for file contents, for all copies of an invocation together. With it a process stays below 96 MiB; 8 pieces of
-/// 8 MiB in flight fill a function's network many times over.
-const MEMORY: u64 = 64 * MEBIBYTE;
+/// Memory for file contents, for all copies of an invocation together: seven pieces of 8 MiB, which fill a function's network
+/// many times over. With it a process stays below 96 MiB; the rest are the buffers of up to 30 connections.
+const MEMORY: u64 = 56 * MEBIBYTE;
 
 /// Memory for a piece that passes through: one block being received, one waiting, one being sent, one to spare.
 const PASSING_MEMORY: u64 = 4 * MEBIBYTE;
 
 /// Pieces of one file that are on their way at a time: all that fit into [`MEMORY`].
-const PIECES_IN_FLIGHT: usize = 8;
+const PIECES_IN_FLIGHT: usize = 7;
 
 /// Connections to one origin, over all copies: as many for first requests and as many for further pieces. Browsers open six;
-/// there is memory for eight pieces.
+/// there is memory for seven pieces.
 const CONNECTIONS_PER_ORIGIN: usize = 8;
 
 /// How long before its deadline a copy asks the origin for nothing more. What has been received by then is still sent: a
@@ -207,67 +209,6 @@ impl Copier {
     }
 }
 
-/// What a copy did, for the log.
-#[derive(Debug, Default)]
-struct Tally {
-    bytes: AtomicU64,
-    parts: AtomicU64,
-    retries: AtomicU64,
-    resumed: AtomicU64,
-}
-
-impl Tally {
-    fn add(counter: &AtomicU64, amount: u64) {
-        counter.fetch_add(amount, Ordering::Relaxed);
-    }
-
-    /// One line per copy, with the same fields whatever became of it.
-    fn report(&self, request: &CopyRequest<'_>, started: Instant, result: &Result<StoredArtifact, Unfinished>) {
-        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let milliseconds = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
-        let bytes = read(&self.bytes);
-        let (parts, retries, resumed_bytes) = (read(&self.parts), read(&self.retries), read(&self.resumed));
-        let bytes_per_second = bytes.saturating_mul(1000) / milliseconds.max(1);
-        let seconds_before_expiry = request.expires_at.map(|end| end.since(Timestamp::from_seconds(now())));
-        let origin = request.link.host();
-        match result {
-            Ok(artifact) => tracing::info!(
-                copy.key = artifact.key,
-                copy.origin = origin,
-                copy.file_bytes = artifact.bytes,
-                copy.received_bytes = bytes,
-                copy.resumed_bytes = resumed_bytes,
-                copy.bytes_per_second = bytes_per_second,
-                copy.milliseconds = milliseconds,
-                copy.parts = parts,
-                copy.retries = retries,
-                copy.seconds_before_expiry = seconds_before_expiry,
-                "file copied"
-            ),
-            Err(unfinished) => tracing::warn!(
-                copy.key = request.key_stem,
-                copy.origin = origin,
-                copy.received_bytes = bytes,
-                copy.resumed_bytes = resumed_bytes,
-                copy.bytes_per_second = bytes_per_second,
-                copy.milliseconds = milliseconds,
-                copy.parts = parts,
-                copy.retries = retries,
-                copy.seconds_before_expiry = seconds_before_expiry,
-                copy.kept_parts = unfinished.upload.as_ref().map_or(0, |upload| upload.parts.0.len()),
-                copy.error = %unfinished.error,
-                "file not copied"
-            ),
-        }
-    }
-}
-
-/// Unix seconds.
-fn now() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
-}
-
 /// One copy.
 #[derive(Debug)]
 struct Job<'a> {
@@ -376,7 +317,7 @@ impl<'a> Job<'a> {
                 Outcome::AskWithoutRange => ranged = false,
                 Outcome::Again(reason) => trouble = reason,
             }
-            Tally::add(&self.tally.retries, 1);
+            self.tally.retries.add(1);
         }
         Err(Unfinished { error: CopyError::Origin { trouble, retry_after: None }, upload: None })
     }
@@ -387,7 +328,7 @@ impl<'a> Job<'a> {
         let Some(mut upload) = Upload::from_saved(saved, self.request.key_stem) else { return Ok(None) };
         let finished = (0..).zip(&upload.parts).filter(|(_, part)| part.is_some());
         let resumed = finished.filter_map(|(number, _)| Piece::of(upload.source.length, upload.piece_size, number));
-        Tally::add(&self.tally.resumed, resumed.map(|piece| piece.length).sum());
+        self.tally.resumed_bytes.add(resumed.map(|piece| piece.length).sum());
         match self.carry_out(&mut upload, None).await {
             Ok(artifact) => Ok(Some(artifact)),
             Err(Halt::Failed(error)) => Err(self.kept(error, &upload).await),
@@ -448,7 +389,7 @@ impl<'a> Job<'a> {
             let mut buffer = Buffer::new(reservation.split(first.length));
             let mut reading = Reading::of_answer(Arc::clone(&source), first, incoming);
             reading.fill(self, &mut buffer, SIGNATURE_LENGTH as u64).await?;
-            let format = recognised(&buffer)?;
+            let format = self.recognised(&buffer)?;
             check_claim(&buffer, source.length)?;
             let second = Piece::of(source.length, size, 1);
             let second = second.map(|piece| (piece, Buffer::new(reservation)));
@@ -487,7 +428,7 @@ impl<'a> Job<'a> {
             let mut buffer = Buffer::new(reservation);
             let mut reading = Reading::of_answer(Arc::clone(&source), first, incoming);
             self.fetching(reading.fill(self, &mut buffer, SIGNATURE_LENGTH as u64)).await?;
-            let format = recognised(&buffer)?;
+            let format = self.recognised(&buffer)?;
             check_claim(&buffer, source.length)?;
             let key = self.key(format);
             let id = self.begin(&key, format).await?;
@@ -551,7 +492,7 @@ impl<'a> Job<'a> {
                     _ = says_so.tick() => tracing::info!(
                         copy.key = upload.key,
                         copy.file_bytes = upload.source.length,
-                        copy.received_bytes = self.tally.bytes.load(Ordering::Relaxed),
+                        copy.received_bytes = self.tally.received_bytes.get(),
                         copy.finished_parts = finished.len(),
                         copy.parts = total,
                         "file is being copied"
@@ -634,7 +575,7 @@ impl<'a> Job<'a> {
             });
             match futures_util::future::try_join(receiving, sending).await {
                 Ok((checksum, etag)) => {
-                    Tally::add(&self.tally.parts, 1);
+                    self.tally.parts.add(1);
                     return Ok((number, etag, checksum));
                 }
                 Err(Halt::Failed(error @ CopyError::Storage { .. })) => failures.wait_for_storage(self, error).await?,
@@ -657,7 +598,7 @@ impl<'a> Job<'a> {
         }
         let mut buffer = Buffer::new(reservation);
         self.fetching(stream.begin(self, &mut buffer, SIGNATURE_LENGTH as u64)).await?;
-        let format = recognised(&buffer)?;
+        let format = self.recognised(&buffer)?;
         let mut more = self.fetching(stream.fill(self, &mut buffer)).await?;
         let claimed = claimed_length(|offset| buffer.from(offset));
         let checked = |bytes: u64| match claimed {
@@ -734,6 +675,25 @@ impl<'a> Job<'a> {
         result
     }
 
+    /// The format of a file, by its first bytes.
+    fn recognised(&self, buffer: &Buffer) -> Result<Format, Halt> {
+        let beginning = buffer.from(0);
+        let beginning = &beginning[..beginning.len().min(SIGNATURE_LENGTH)];
+        let looks_like = match recognise(beginning) {
+            // Some stores answer with a picture that says that there is no video. GIF and WebP can be animated.
+            Some(Format { content_type, .. })
+                if matches!(self.request.kind, Kind::Video | Kind::WatermarkedVideo)
+                    && content_type.starts_with("image/")
+                    && !matches!(content_type, "image/gif" | "image/webp") =>
+            {
+                LooksLike::StillImage
+            }
+            Some(format) => return Ok(format),
+            None => LooksLike::of(beginning),
+        };
+        Err(CopyError::NotMedia { looks_like }.into())
+    }
+
     fn key(&self, format: Format) -> String {
         format!("{}.{}", self.request.key_stem, format.extension)
     }
@@ -760,7 +720,7 @@ impl<'a> Job<'a> {
         let sent =
             self.sending(async { self.copier.store.upload_part(key, id, number, content).await.map_err(Halt::from) });
         let etag = sent.await?;
-        Tally::add(&self.tally.parts, 1);
+        self.tally.parts.add(1);
         Ok(etag)
     }
 
@@ -769,7 +729,7 @@ impl<'a> Job<'a> {
         let key = self.key(format);
         self.sending(async {
             let written = self.copier.store.put(&key, format.content_type, content).await?;
-            Tally::add(&self.tally.parts, 1);
+            self.tally.parts.add(1);
             let (bytes, checksum) = (content.length(), content.checksum());
             Ok(self.settled(written, "PutObject", &key, format.content_type, bytes, checksum).await?)
         })
@@ -887,12 +847,6 @@ fn keep(parts: &mut [Option<(String, u64, u64)>], (number, etag, checksum, lengt
     if let Some(part) = usize::try_from(number - 1).ok().and_then(|index| parts.get_mut(index)) {
         *part = Some((etag, checksum, length));
     }
-}
-
-fn recognised(buffer: &Buffer) -> Result<Format, Halt> {
-    let beginning = buffer.from(0);
-    let beginning = &beginning[..beginning.len().min(SIGNATURE_LENGTH)];
-    recognise(beginning).ok_or_else(|| CopyError::NotMedia { looks_like: LooksLike::of(beginning) }.into())
 }
 
 /// Whether a file is as long as it says.

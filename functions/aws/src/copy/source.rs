@@ -11,18 +11,24 @@ use reelhook_core::copy_plan::{
     wait_before_retry,
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 use url::Url;
 
+use super::Job;
 use super::budget::Buffer;
 use super::error::CopyError;
 use super::store::PartError;
-use super::{Job, Tally, now};
 use crate::download::{Answer, FetchError, Refusal, Trouble};
+use crate::telemetry;
 
 /// A connection that brings nothing for this long is given up. Origins that fetch a file while they send it pause for a few
 /// seconds.
 const STALLED_AFTER: Duration = Duration::from_secs(10);
+
+/// A connection that brings less than [`LEAST_IN_A_SPAN`] in this time counts as stalled: a byte now and then would hold an
+/// invocation to its end. 2 KB/s is no origin of videos.
+const SPAN: Duration = Duration::from_secs(30);
+const LEAST_IN_A_SPAN: usize = 64 * 1024;
 
 /// How often a quiet connection is compared with what others have achieved meanwhile.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
@@ -70,6 +76,79 @@ impl From<Refusal> for Halt {
 pub(super) struct Incoming {
     answer: Answer,
     place: Option<OwnedSemaphorePermit>,
+    /// How long bytes have been waited for since there were any. Only waiting counts: while the bucket is slow, nobody listens.
+    quiet: Duration,
+    /// The same since the present [`SPAN`] began, and how many bytes came in it.
+    span: (Duration, usize),
+}
+
+/// What comes next on a connection.
+enum Next {
+    /// Some bytes.
+    Bytes(Bytes),
+    /// Nothing yet, but it is time to look whether that is too slow.
+    Nothing,
+    /// The end of the answer.
+    End,
+    /// It broke, or brings next to nothing.
+    Trouble(Trouble),
+    /// The moment has come at which it is called slow.
+    TooSlow,
+}
+
+impl Incoming {
+    fn new(answer: Answer, place: Option<OwnedSemaphorePermit>) -> Self {
+        Self { answer, place, quiet: Duration::ZERO, span: (Duration::ZERO, 0) }
+    }
+
+    /// Waits for the next bytes, at most a second.
+    async fn next(&mut self, slow_at: Option<Instant>) -> Next {
+        let asked_at = Instant::now();
+        let until = slow_at.unwrap_or(asked_at + LOOK_AGAIN).min(asked_at + LOOK_AGAIN);
+        let chunk = timeout_at(until, self.answer.chunk()).await;
+        let now = Instant::now();
+        self.quiet += now - asked_at;
+        self.span.0 += now - asked_at;
+        let next = match chunk {
+            Ok(Ok(Some(chunk))) => {
+                self.quiet = Duration::ZERO;
+                self.span.1 += chunk.len();
+                Next::Bytes(chunk)
+            }
+            Ok(Ok(None)) => Next::End,
+            Ok(Err(trouble)) => Next::Trouble(trouble),
+            Err(_) if self.quiet >= STALLED_AFTER => Next::Trouble(Trouble::Stalled),
+            Err(_) if slow_at.is_some_and(|slow_at| slow_at <= now) => Next::TooSlow,
+            Err(_) => Next::Nothing,
+        };
+        if self.span.0 >= SPAN {
+            if self.span.1 < LEAST_IN_A_SPAN && matches!(next, Next::Bytes(_) | Next::Nothing) {
+                return Next::Trouble(Trouble::Stalled);
+            }
+            self.span = (Duration::ZERO, 0);
+        }
+        next
+    }
+}
+
+/// Trouble with an origin, after which it may be tried again.
+#[derive(Clone, Copy, Debug)]
+struct Setback {
+    trouble: Trouble,
+    /// Seconds that the origin asks for.
+    retry_after: Option<u32>,
+}
+
+impl From<Trouble> for Setback {
+    fn from(trouble: Trouble) -> Self {
+        Self { trouble, retry_after: None }
+    }
+}
+
+impl Setback {
+    fn status(status: u16, retry_after: Option<u32>) -> Self {
+        Self { trouble: Trouble::Status(status), retry_after }
+    }
 }
 
 /// Failures in a row.
@@ -78,13 +157,13 @@ pub(super) struct Failures(u32);
 
 impl Failures {
     /// Counts one more and waits before the next try, or says that there is none.
-    async fn wait(&mut self, job: &Job<'_>, trouble: Trouble, retry_after: Option<u32>) -> Result<(), CopyError> {
+    async fn wait(&mut self, job: &Job<'_>, Setback { trouble, retry_after }: Setback) -> Result<(), CopyError> {
         // Silence has cost a lot of time already; twice as much is enough.
         self.0 += if trouble == Trouble::Silent { MOST_FAILURES.div_ceil(3) } else { 1 };
         let Some(wait) = wait_before_retry(self.0, retry_after) else {
             return Err(CopyError::Origin { trouble, retry_after });
         };
-        Tally::add(&job.tally.retries, 1);
+        job.tally.retries.add(1);
         sleep(wait).await;
         Ok(())
     }
@@ -93,7 +172,7 @@ impl Failures {
     pub(super) async fn wait_for_storage(&mut self, job: &Job<'_>, error: CopyError) -> Result<(), CopyError> {
         self.0 += 1;
         let Some(wait) = wait_before_retry(self.0, None) else { return Err(error) };
-        Tally::add(&job.tally.retries, 1);
+        job.tally.retries.add(1);
         sleep(wait).await;
         Ok(())
     }
@@ -113,14 +192,14 @@ impl Job<'_> {
                 Ok(incoming) => incoming,
                 Err(FetchError::Refused(refusal)) => return Err(refusal.into()),
                 Err(FetchError::Trouble(trouble)) => {
-                    failures.wait(self, trouble, None).await?;
+                    failures.wait(self, trouble.into()).await?;
                     continue;
                 }
             };
-            match opening(&incoming.answer.head(now()), ranged) {
+            match opening(&incoming.answer.head(telemetry::now().seconds()), ranged) {
                 Opening::Problem(Problem::Later { status, retry_after }) => {
                     drop(incoming);
-                    failures.wait(self, Trouble::Status(status), retry_after).await?;
+                    failures.wait(self, Setback::status(status, retry_after)).await?;
                 }
                 Opening::Problem(problem) => return Err(failed(problem).into()),
                 opening => {
@@ -131,13 +210,8 @@ impl Job<'_> {
         }
     }
 
-    /// Asks for a piece of a known version. The inner error is trouble that may pass.
-    async fn ask_for(
-        &self,
-        source: &Source,
-        piece: Piece,
-        failures: &mut Failures,
-    ) -> Result<Result<Incoming, Trouble>, Halt> {
+    /// Asks for a piece of a known version. The inner error may pass.
+    async fn ask_for(&self, source: &Source, piece: Piece) -> Result<Result<Incoming, Setback>, Halt> {
         let mut headers = HeaderMap::new();
         headers.insert(RANGE, header(&piece.range_header()));
         headers.insert(IF_RANGE, header(source.validator.text()));
@@ -146,23 +220,21 @@ impl Job<'_> {
         let incoming = match self.ask(&location, &headers, places).await {
             Ok(incoming) => incoming,
             Err(FetchError::Refused(refusal)) => return Err(refusal.into()),
-            Err(FetchError::Trouble(trouble)) => return Ok(Err(trouble)),
+            Err(FetchError::Trouble(trouble)) => return Ok(Err(trouble.into())),
         };
-        match piece_answer(&incoming.answer.head(now()), source, piece) {
+        match piece_answer(&incoming.answer.head(telemetry::now().seconds()), source, piece) {
             PieceAnswer::Good => {
                 self.moved_to(incoming.answer.url());
                 Ok(Ok(incoming))
             }
             PieceAnswer::Changed => Err(Halt::Again(Trouble::Changing)),
             PieceAnswer::Problem(Problem::Later { status, retry_after }) => {
-                drop(incoming);
-                failures.wait(self, Trouble::Status(status), retry_after).await?;
-                Ok(Err(Trouble::Status(status)))
+                Ok(Err(Setback::status(status, retry_after)))
             }
             // Where the link was redirected to may live shorter than the link itself.
             PieceAnswer::Problem(Problem::NotThere(_)) if location != self.link => {
                 self.moved_to(&self.link);
-                Ok(Err(Trouble::Dropped))
+                Ok(Err(Trouble::Dropped.into()))
             }
             PieceAnswer::Problem(problem) => Err(failed(problem).into()),
         }
@@ -171,7 +243,7 @@ impl Job<'_> {
     /// Sends a request when there is a place among the connections to its origin.
     async fn ask(&self, url: &Url, headers: &HeaderMap, places: Arc<Semaphore>) -> Result<Incoming, FetchError> {
         let place = places.acquire_owned().await.ok();
-        Ok(Incoming { answer: self.copier.downloader.get(url, headers).await?, place })
+        Ok(Incoming::new(self.copier.downloader.get(url, headers).await?, place))
     }
 
     fn location(&self) -> Url {
@@ -221,8 +293,6 @@ pub(super) struct Reading {
     moves: u32,
     /// When it began.
     began: Option<Instant>,
-    /// Since when the connection has brought nothing.
-    quiet_since: Option<Instant>,
 }
 
 impl Reading {
@@ -237,7 +307,6 @@ impl Reading {
             failures: Failures::default(),
             moves: 0,
             began: None,
-            quiet_since: None,
         }
     }
 
@@ -268,64 +337,48 @@ impl Reading {
             if buffer.length() >= enough {
                 return Ok(());
             }
-            let trouble = match self.read(job).await? {
-                Ok(()) => continue,
-                Err(trouble) => trouble,
-            };
+            let Err(setback) = self.read(job).await? else { continue };
             self.incoming = None;
             if self.received - mark >= PROGRESS {
                 self.failures = Failures::default();
-                Tally::add(&job.tally.retries, 1);
+                job.tally.retries.add(1);
             } else {
-                self.failures.wait(job, trouble, None).await?;
+                self.failures.wait(job, setback).await?;
             }
             mark = self.received;
         }
     }
 
-    /// Reads the next bytes, asking for what is missing if there is no answer. The inner error is trouble that may pass.
-    async fn read(&mut self, job: &Job<'_>) -> Result<Result<(), Trouble>, Halt> {
+    /// Reads the next bytes, asking for what is missing if there is no answer. The inner error may pass.
+    async fn read(&mut self, job: &Job<'_>) -> Result<Result<(), Setback>, Halt> {
         let incoming = match &mut self.incoming {
             Some(incoming) => incoming,
-            none => match job.ask_for(&self.source, self.piece.after(self.received), &mut self.failures).await? {
+            none => match job.ask_for(&self.source, self.piece.after(self.received)).await? {
                 Ok(incoming) => none.insert(incoming),
-                Err(trouble) => return Ok(Err(trouble)),
+                Err(setback) => return Ok(Err(setback)),
             },
         };
-        let now = Instant::now();
-        let stalled_at = *self.quiet_since.get_or_insert(now) + STALLED_AFTER;
-        let slow_at = job.slow_at(*self.began.get_or_insert(now), self.moves).unwrap_or(stalled_at);
-        let until = stalled_at.min(slow_at).min(now + LOOK_AGAIN);
-        match timeout_at(until, incoming.answer.chunk()).await {
-            Ok(Ok(Some(chunk))) => {
-                self.quiet_since = None;
+        let began = *self.began.get_or_insert_with(Instant::now);
+        match incoming.next(job.slow_at(began, self.moves)).await {
+            Next::Bytes(chunk) => {
                 // An origin that sends more than it said is cut.
                 let missing = usize::try_from(self.piece.length - self.received).unwrap_or(usize::MAX);
                 self.rest = chunk.slice(..chunk.len().min(missing));
-                Tally::add(&job.tally.bytes, self.rest.len() as u64);
-                return Ok(Ok(()));
+                job.tally.received_bytes.add(self.rest.len() as u64);
+                Ok(Ok(()))
             }
+            Next::Nothing => Ok(Ok(())),
             // Less than was asked for, which an origin may send: the rest is asked for.
-            Ok(Ok(None)) => self.quiet_since = None,
-            Ok(Err(trouble)) => {
-                self.quiet_since = None;
-                return Ok(Err(trouble));
-            }
-            Err(_) if until == stalled_at && stalled_at < slow_at => {
-                self.quiet_since = None;
-                return Ok(Err(Trouble::Stalled));
-            }
+            Next::End => Ok(Err(Trouble::Dropped.into())),
+            Next::Trouble(trouble) => Ok(Err(trouble.into())),
             // Others of its length were much faster: the rest is asked for on another connection.
-            Err(_) if until == slow_at => {
+            Next::TooSlow => {
                 self.incoming = None;
-                self.quiet_since = None;
                 self.moves += 1;
-                Tally::add(&job.tally.retries, 1);
-                return Ok(Ok(()));
+                job.tally.retries.add(1);
+                Ok(Ok(()))
             }
-            Err(_) => return Ok(Ok(())),
         }
-        Ok(Err(Trouble::Dropped))
     }
 }
 
@@ -381,15 +434,17 @@ impl Stream {
 
     /// Reads the next bytes; false at the end of the file.
     async fn next(&mut self, job: &Job<'_>) -> Result<bool, Halt> {
-        match timeout(STALLED_AFTER, self.incoming.answer.chunk()).await {
-            Ok(Ok(Some(chunk))) => {
-                Tally::add(&job.tally.bytes, chunk.len() as u64);
-                self.rest = chunk;
-                Ok(true)
+        loop {
+            match self.incoming.next(None).await {
+                Next::Bytes(chunk) => {
+                    job.tally.received_bytes.add(chunk.len() as u64);
+                    self.rest = chunk;
+                    return Ok(true);
+                }
+                Next::Nothing | Next::TooSlow => {}
+                Next::End => return Ok(false),
+                Next::Trouble(trouble) => return Err(Halt::Again(trouble)),
             }
-            Ok(Ok(None)) => Ok(false),
-            Ok(Err(trouble)) => Err(Halt::Again(trouble)),
-            Err(_) => Err(Halt::Again(Trouble::Stalled)),
         }
     }
 }

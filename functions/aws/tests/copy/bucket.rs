@@ -164,6 +164,11 @@ impl Bucket {
         self.locked().calls.iter().filter(|call| call.operation == operation).count()
     }
 
+    /// Calls so far.
+    pub(crate) fn all_calls(&self) -> usize {
+        self.locked().calls.len()
+    }
+
     fn locked(&self) -> MutexGuard<'_, Contents> {
         locked(&self.contents)
     }

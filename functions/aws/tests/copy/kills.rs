@@ -43,8 +43,10 @@ async fn copies_killed_at_any_moment_end_in_one_file() {
     });
     stage.bucket.fail(|_| Some(Fault::Slow(Duration::from_millis(40))));
     let mut left = 0;
-    // Moments all over a copy of about 1.2 seconds, and a little beyond.
-    for moment in [30, 150, 280, 420, 550, 690, 820, 960, 1090, 1230] {
+    // Once when it has begun, and then after each of the first calls to the bucket, at a moment that is a different one each
+    // time: while uploads are listed, aborted and begun, and while parts are written.
+    for calls in 0..10 {
+        let before = (stage.origin.requests().len(), stage.bucket.all_calls());
         let mut child = Command::new(std::env::current_exe().expect("this binary"))
             .args(["--exact", "kills::copies_until_it_is_killed", "--ignored"])
             .env(ENDPOINT, stage.bucket.endpoint())
@@ -53,7 +55,14 @@ async fn copies_killed_at_any_moment_end_in_one_file() {
             .stderr(Stdio::null())
             .spawn()
             .expect("a process");
-        tokio::time::sleep(Duration::from_millis(moment)).await;
+        let began = Instant::now();
+        while (stage.origin.requests().len() == before.0 || stage.bucket.all_calls() < before.1 + calls)
+            && began.elapsed() < LONG
+        {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        let chance = u64::from(child.id()) * 7919 % 40;
+        tokio::time::sleep(Duration::from_millis(chance)).await;
         // SIGKILL.
         child.kill().expect("it is killed");
         child.wait().expect("it is gone");

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use reelhook_aws::copy::{CopyError, CopyRequest, Earlier};
+use reelhook_aws::copy::{CopyError, CopyRequest, Earlier, LooksLike};
+use reelhook_core::Timestamp;
 use reelhook_core::redacted::SignedUrl;
 use reelhook_core::report::Kind;
 use tokio::time::Instant;
@@ -56,8 +57,8 @@ async fn a_small_file_takes_one_request_on_either_side() {
 async fn the_extension_and_the_content_type_follow_from_the_bytes() {
     let stage = Stage::new().await;
     for (beginning, extension, content_type) in [
-        (b"\x89PNG\r\n\x1a\n".as_slice(), "png", "image/png"),
-        (b"\xff\xd8\xff\xe0", "jpg", "image/jpeg"),
+        (b"GIF89a".as_slice(), "gif", "image/gif"),
+        (b"RIFF\xff\xff\xff\xffWEBP", "webp", "image/webp"),
         (b"\x1a\x45\xdf\xa3", "webm", "video/webm"),
         (b"ID3\x04", "mp3", "audio/mpeg"),
     ] {
@@ -69,6 +70,27 @@ async fn the_extension_and_the_content_type_follow_from_the_bytes() {
         assert_eq!(artifact.content_type, content_type);
         assert_eq!(stage.bucket.object(&artifact.key).expect("it is there").content_type, content_type);
     }
+}
+
+#[tokio::test]
+async fn a_picture_is_a_cover_and_no_video() {
+    let stage = Stage::new().await;
+    let film = Film { beginning: b"\x89PNG\r\n\x1a\n".to_vec(), ..Film::new(5000, 1) };
+    stage.origin.film("/v", &film);
+    let error = stage.copy("/v").await.expect_err("it is no video").error;
+    assert!(matches!(error, CopyError::NotMedia { looks_like: LooksLike::StillImage }), "{error}");
+    stage.assert_untouched();
+    let request = CopyRequest {
+        link: &SignedUrl::new(stage.origin.link("/v")),
+        key_stem: "tasks/kling/job-1/cover",
+        kind: Kind::Cover,
+        expires_at: Some(Timestamp::from_seconds(1)),
+        deadline: Instant::now() + LONG,
+        earlier: Earlier::None,
+        resume: None,
+    };
+    let artifact = stage.copier.copy(request).await.expect("it is a cover");
+    assert_eq!((artifact.key.as_str(), artifact.content_type.as_str()), ("tasks/kling/job-1/cover.png", "image/png"));
 }
 
 #[tokio::test]
