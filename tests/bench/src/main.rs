@@ -243,7 +243,7 @@ fn benchmark(chosen: &[String]) -> Result<(), Failure> {
         for gigabytes in [1, 20] {
             let link = format!("http://{ORIGIN}/plain/{}/0", gigabytes * GIGABYTE);
             let mut command = Command::new(&program);
-            command.args(["copy", &format!("http://{SINK}"), &link]);
+            command.args(["copy", &format!("http://{SINK}"), &link]).stdout(Stdio::null());
             let run = measure(&mut command)?;
             let title = format!("one file of {gigabytes} GB into a bucket that swallows");
             let end = if run.succeeded { "nothing stored" } else { "broken off" };
@@ -311,7 +311,7 @@ fn verdict(case: &Case, bucket: &Path) -> io::Result<&'static str> {
 }
 
 /// What the function `process` does with the links of a batch, over the same library call.
-#[tokio::main(flavor = "current_thread")]
+#[tokio::main]
 async fn copy(words: &[String]) -> Result<(), Failure> {
     let (endpoint, links) = words.split_first().ok_or("copy needs an endpoint and links")?;
     let config = aws_sdk_s3::Config::builder()

@@ -101,7 +101,9 @@ impl Drop for Block {
 /// Bytes that are being received, with the checksum of what is there.
 #[derive(Debug)]
 pub(super) struct Buffer {
-    reservation: Reservation,
+    /// Blocks that are reserved and empty. They are taken at once and not one by one, so that the memory of a long copy is
+    /// that of a short one from its first pieces on.
+    spare: Vec<Block>,
     blocks: Vec<Block>,
     length: u64,
     digest: Digest,
@@ -109,8 +111,9 @@ pub(super) struct Buffer {
 
 impl Buffer {
     /// An empty buffer. It takes as much as is reserved.
-    pub(super) fn new(reservation: Reservation) -> Self {
-        Self { reservation, blocks: Vec::new(), length: 0, digest: Digest::new(CrcAlgorithm::Crc64Nvme) }
+    pub(super) fn new(mut reservation: Reservation) -> Self {
+        let spare = std::iter::from_fn(|| reservation.block()).collect();
+        Self { spare, blocks: Vec::new(), length: 0, digest: Digest::new(CrcAlgorithm::Crc64Nvme) }
     }
 
     /// Bytes in it.
@@ -122,7 +125,7 @@ impl Buffer {
     pub(super) fn add<'a>(&mut self, mut bytes: &'a [u8]) -> &'a [u8] {
         while !bytes.is_empty() {
             if self.blocks.last().is_none_or(|block| block.memory.len() == BLOCK) {
-                match self.reservation.block() {
+                match self.spare.pop() {
                     Some(block) => self.blocks.push(block),
                     None => break,
                 }

@@ -36,6 +36,9 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// How often a piece is moved to another connection for being slow. If the second is no faster, the origin is.
 const MOST_MOVES: u32 = 2;
 
+/// Finished parts for each piece that may be moved, besides the first: outliers are fewer.
+const PARTS_PER_MOVE: u64 = 8;
+
 /// Finished pieces that others are compared with: the latest ones, so that a copy follows an origin that changes its pace.
 const PACES: usize = 32;
 
@@ -267,10 +270,10 @@ impl Job<'_> {
         }
     }
 
-    /// When a piece is called slow that began at some time: never, if there is nothing to compare it with yet or it has been
-    /// moved often enough.
+    /// When a piece is called slow that began at some time: never, if there is nothing to compare it with yet, if it has been
+    /// moved often enough, or if so many were moved that it is the link that has become slow: other copies have begun.
     fn slow_at(&self, began: Instant, moves: u32) -> Option<Instant> {
-        if moves >= MOST_MOVES {
+        if moves >= MOST_MOVES || self.tally.moves.get() > self.tally.parts.get() / PARTS_PER_MOVE {
             return None;
         }
         let paces: Vec<Duration> = self.paces.lock().unwrap_or_else(PoisonError::into_inner).iter().copied().collect();
@@ -371,11 +374,15 @@ impl Reading {
             // Less than was asked for, which an origin may send: the rest is asked for.
             Next::End => Ok(Err(Trouble::Dropped.into())),
             Next::Trouble(trouble) => Ok(Err(trouble.into())),
-            // Others of its length were much faster: the rest is asked for on another connection.
+            // Others of its length were much faster: the rest is asked for on another connection. Unless others were moved
+            // at the same moment.
             Next::TooSlow => {
-                self.incoming = None;
-                self.moves += 1;
-                job.tally.retries.add(1);
+                if job.slow_at(began, self.moves).is_some() {
+                    self.incoming = None;
+                    self.moves += 1;
+                    job.tally.moves.add(1);
+                    job.tally.retries.add(1);
+                }
                 Ok(Ok(()))
             }
         }

@@ -18,6 +18,8 @@ pub(super) struct Tally {
     pub(super) resumed_bytes: Counter,
     /// Parts that were written, a single `PutObject` among them.
     pub(super) parts: Counter,
+    /// Pieces that were moved to another connection because the first was slow. Each is a retry as well.
+    pub(super) moves: Counter,
     /// Whatever had to be done again.
     pub(super) retries: Counter,
 }

@@ -295,6 +295,21 @@ async fn a_slow_connection_among_fast_ones_is_replaced() {
 }
 
 #[tokio::test]
+async fn a_link_that_becomes_slow_is_not_asked_over_and_over() {
+    let stage = Stage::new().await;
+    let film = Film::new(80 * MEBIBYTE, 1);
+    let served = film.clone();
+    stage.origin.on("/v", move |request| Reply {
+        // More than a second for a piece, after the first were there in no time.
+        bytes_per_second: (request.earlier >= 4).then_some(4_000_000),
+        ..Reply::honest(&served, Some("\"a\""), request)
+    });
+    let result = stage.copy("/v").await;
+    stage.assert_stored(&film, &result);
+    assert!(stage.origin.requests().len() <= 10 + 2, "{}", stage.origin.requests().len());
+}
+
+#[tokio::test]
 async fn a_slow_origin_is_waited_for() {
     let stage = Stage::new().await;
     let film = Film::new(200_000, 1);
