@@ -50,14 +50,13 @@ const PROFILE: Profile = Profile {
 /// Codes of failed tasks look like HTTP statuses, or are names such as `invalid_duration`; there is no published list.
 const FAILURES: Failures = Failures {
     rules: &[
+        // About the key, also where it is the key that expired.
+        code("401", Reason::Unknown),
+        code("authentication_error", Reason::Unknown),
         // A reference picture or video whose link died: it has to be hosted again first.
         words("expired", Reason::InvalidParameters),
     ],
-    later: &[
-        prefix("invalid_", Reason::InvalidParameters),
-        code("payment_required", Reason::InsufficientCredits),
-        code("authentication_error", Reason::Unknown),
-    ],
+    later: &[prefix("invalid_", Reason::InvalidParameters), code("payment_required", Reason::InsufficientCredits)],
     otherwise: (Reason::ProviderError, Retry::Helps),
 };
 
@@ -140,15 +139,25 @@ fn statement(task: &Value, now: Timestamp) -> Option<Statement> {
     Some(match word(&task["status"])?.as_str() {
         "pending" | "processing" | "submitted" | "queued" | "in_progress" => common::open_at(&task["progress"]),
         "completed" => links(task, now).into_success(),
-        "failed" => Statement::failed(match &task["error"] {
-            Value::Object(_) => {
-                FAILURES.of_task(first_text(&task["error"], &["code", "type"]), text(&task["error"]["message"]))
-            }
-            error => FAILURES.of_task(None, text(error)),
-        }),
-        "cancelled" | "canceled" => Statement::failed(Failure::new(Reason::Cancelled, false)),
+        "failed" => {
+            let (code, message) = error(task);
+            Statement::failed(FAILURES.of_task(code, message))
+        }
+        "cancelled" | "canceled" => {
+            let (code, message) = error(task);
+            let failure = Failure::new(Reason::Cancelled, false).code(code.unwrap_or_default());
+            Statement::failed(failure.message(message.unwrap_or_default()))
+        }
         unknown => Statement::unknown_status(unknown),
     })
+}
+
+/// Code and message of `error`, which may be the message alone.
+fn error(body: &Value) -> (Option<String>, Option<String>) {
+    match &body["error"] {
+        error @ Value::Object(_) => (first_text(error, &["code", "type"]), text(&error["message"])),
+        error => (None, text(error)),
+    }
 }
 
 fn links(task: &Value, now: Timestamp) -> Links {
@@ -183,10 +192,9 @@ fn absolute(link: &Value) -> Value {
 
 /// The failure in `error`, or in an envelope whose code is no 2xx.
 fn refusal(answer: &Answer<'_>, body: &Value) -> Option<Failure> {
-    let error = &body["error"];
-    if error.is_object() {
-        let code = first_text(error, &["code", "type"]);
-        return Some(FAILURES.of_answer(answer.status, code, text(&error["message"])));
+    let (code, message) = error(body);
+    if body["error"].is_object() || (message.is_some() && !answer.is_success()) {
+        return Some(FAILURES.of_answer(answer.status, code, message));
     }
     let code = integer(&body["code"]).filter(|code| *code != 0 && !(200..300).contains(code))?;
     Some(FAILURES.of_answer(answer.status, Some(code.to_string()), first_text(body, &["message", "msg"])))
@@ -213,6 +221,7 @@ mod tests {
             ("500", "content policy", Reason::ContentModeration, false),
             ("400", "Prompt violates our guidelines", Reason::ContentModeration, false),
             ("401", "Invalid token", Reason::Unknown, false),
+            ("401", "Your token has expired", Reason::Unknown, false),
             ("402", "Insufficient balance", Reason::InsufficientCredits, false),
             ("403", "model not allowed", Reason::Unknown, false),
             ("429", "slow down", Reason::RateLimited, true),

@@ -128,9 +128,11 @@ fn upstream(body: &Value, now: Timestamp) -> CallbackBody {
     let has = |field: &str| body.get(field).is_some();
     if has("task_status") || has("outputs") || has("create_time") {
         kling::callback(body, now)
-    } else if has("state") {
+    } else if has("state") || has("creations") || has("err_code") {
         vidu::callback(body, now)
-    } else if has("challenge") || has("base_resp") || has("file_id") || has("task") {
+    } else if ["challenge", "base_resp", "file_id", "task", "task_id"].into_iter().any(has)
+        || !body["content"]["url"].is_null()
+    {
         minimax::callback(body, now)
     } else {
         ark::callback(body, now)
@@ -160,7 +162,7 @@ fn refusal(answer: &Answer<'_>, body: &Value) -> Option<Failure> {
         return None;
     }
     let code = code.map(|code| code.to_string()).or_else(|| first_text(error, &["code", "type"]));
-    let message = text(&error["message"]).or_else(|| first_text(body, &["message", "msg"]));
+    let message = text(&error["message"]).or_else(|| text(error)).or_else(|| first_text(body, &["message", "msg"]));
     Some(FAILURES.of_answer(answer.status, code, message))
 }
 

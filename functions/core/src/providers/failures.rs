@@ -85,6 +85,7 @@ const CLEAR_WORDS: &[Rule] = &[
     words("policy violation", Reason::ContentModeration),
     words("violat", Reason::ContentModeration),
     words("nsfw", Reason::ContentModeration),
+    words("unsafe", Reason::ContentModeration),
     words("prohibited", Reason::ContentModeration),
     words("copyright", Reason::ContentModeration),
     words("content blocked", Reason::ContentModeration),

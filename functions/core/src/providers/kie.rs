@@ -15,6 +15,7 @@
 //! | submissions: `POST /api/v1/runway/generate`, `/api/v1/veo/generate`, `/api/v1/jobs/createTask`, `callBackUrl` | confirmed; the latter two from public notes |
 //! | `POST /api/v1/common/download-url`: a fresh link for 20 minutes | confirmed: docs.kie.ai/common-api/download-url |
 //! | Market links live about 24 hours | the Market page, against 14 days elsewhere |
+//! | Market `resultWaterMarkUrls` beside `resultUrls` | a copy of the Sora 2 page, and public clients |
 //! | which family a task belongs to when only its id is known | inferred from the form of the ids in the samples |
 //! | errors as HTTP 200 with another code; texts decide before codes | inferred |
 //! | `failCode` of any type, `resultJson` null; `completed`, `failed`, `pending`; `successFlag` 4 (generated, but the callback failed); callbacks without a result | single observations |
@@ -296,6 +297,7 @@ fn links(data: &Value, now: Timestamp) -> Links {
         result => result.clone(),
     };
     links.add_by_ending(&list(&result["resultUrls"]));
+    links.add(Kind::WatermarkedVideo, &list(&result["resultWaterMarkUrls"]));
     links
 }
 
@@ -348,6 +350,7 @@ mod tests {
             ("500", "server", Reason::ProviderError, true),
             ("501", "generation failed", Reason::ProviderError, true),
             ("505", "feature off", Reason::Unknown, false),
+            ("PUBLIC_ERROR_UNSAFE_GENERATION", "", Reason::ContentModeration, false),
             ("", "who knows", Reason::ProviderError, true),
         ] {
             let failure = FAILURES.of_task(Some(code.into()), Some(message.into()));

@@ -126,7 +126,8 @@ fn statement(task: &Value, now: Timestamp) -> Option<Statement> {
         "pending" | "processing" | "submitted" => Statement::open(),
         "success" => links(task, now).into_success(),
         "failure" | "failed" | "fail" => Statement::failed(match reason(task) {
-            Some(reason) => FAILURES.of_task(Some(reason), None),
+            // A reason is given where somebody has to act on it, so the same again fails again, whatever it sounds like.
+            Some(reason) => Failure { retryable: false, ..FAILURES.of_task(Some(reason), None) },
             // Transient, a time-out, or anything else: worth another try.
             None => Failure::new(Reason::Unknown, true),
         }),
@@ -185,6 +186,8 @@ mod tests {
             ("FAILURE", Some("INVALID_PARAMETERS"), Reason::InvalidParameters, false),
             ("FAILURE", Some("INSUFFICIENT_POINTS"), Reason::InsufficientCredits, false),
             ("FAILURE", Some("NEWS_TO_US"), Reason::Unknown, false),
+            ("FAILURE", Some("INTERNAL_NEWS"), Reason::ProviderError, false),
+            ("FAILURE", Some("UPSTREAM_TIMEOUT"), Reason::Timeout, false),
             ("FAILURE", None, Reason::Unknown, true),
             ("FAILED", None, Reason::Unknown, true),
             ("fail", None, Reason::Unknown, true),

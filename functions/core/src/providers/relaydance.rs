@@ -44,9 +44,14 @@ const PROFILE: Profile = Profile {
     doubts: "whether Ark's own body arrives instead; life of links; failed bodies of the documented shape",
 };
 
-/// No codes are published. Ark's codes come through in some shapes, so its table stands in front; see [`failure`].
+/// No codes are published. Ark's codes come through in some shapes, so its table stands in front; see [`judge`]. The two
+/// about quota are from new-api's source, which gives them with HTTP 403.
 const FAILURES: Failures = Failures {
-    rules: &[code("blocked", Reason::ContentModeration)],
+    rules: &[
+        code("blocked", Reason::ContentModeration),
+        code("pre_consume_token_quota_failed", Reason::InsufficientCredits),
+        code("quota_not_enough", Reason::InsufficientCredits),
+    ],
     later: &[],
     otherwise: (Reason::ProviderError, Retry::Helps),
 };
@@ -91,8 +96,8 @@ impl Adapter for RelayDance {
     fn read_submission(&self, answer: &Answer<'_>) -> SubmissionAnswer {
         let body = object(answer.body).unwrap_or_default();
         let id = task_id(task(&body));
-        // An `error` beside an id is a queued task's.
-        let refusal = if id.is_some() { None } else { refusal(answer, &body) };
+        // An `error` beside an id is a queued task's, unless the call itself was refused.
+        let refusal = if id.is_some() && answer.is_success() { None } else { refusal(answer, &body) };
         common::submission(answer, id, refusal)
     }
 
@@ -108,8 +113,8 @@ impl Adapter for RelayDance {
         })
     }
 
-    /// The id in the answer is not compared: it may be Ark's, or the number of a row.
-    fn read_status(&self, answer: &Answer<'_>, _: &str, now: Timestamp) -> StatusAnswer {
+    /// Of the ids in the answer only `task_id` is compared, and not where it is Ark's: `id` may be the number of a row.
+    fn read_status(&self, answer: &Answer<'_>, provider_task_id: &str, now: Timestamp) -> StatusAnswer {
         let Some(body) = object(answer.body) else { return common::status_by_http_alone(answer) };
         let task = task(&body);
         if task_id(task).is_none() && task["status"].is_null() {
@@ -124,6 +129,10 @@ impl Adapter for RelayDance {
         }
         if !answer.is_success() {
             return common::status_by_http_alone(answer);
+        }
+        let other = |id: String| id != provider_task_id && !is_foreign(&id);
+        if id(&task["task_id"]).is_some_and(other) {
+            return StatusAnswer::Unreadable;
         }
         common::status(Some(statement(task, now)))
     }
@@ -165,8 +174,10 @@ fn statement(task: &Value, now: Timestamp) -> Statement {
         "success" if links(task, now).is_empty() => Statement::open(),
         "succeeded" | "completed" | "success" => links(task, now).into_success(),
         "failed" | "failure" => Statement::failed(failure(task)),
-        "cancelled" | "canceled" => Statement::failed(Failure::new(Reason::Cancelled, false)),
-        "expired" => Statement::failed(Failure::new(Reason::Expired, true)),
+        "cancelled" | "canceled" => {
+            Statement::failed(Failure { reason: Reason::Cancelled, retryable: false, ..failure(task) })
+        }
+        "expired" => Statement::failed(Failure { reason: Reason::Expired, retryable: true, ..failure(task) }),
         unknown => Statement::unknown_status(unknown),
     }
 }
@@ -194,10 +205,14 @@ fn links(task: &Value, now: Timestamp) -> Links {
     links
 }
 
-/// What a failed task says: `error` in shapes A, B and D, `fail_reason` in C, where a generic one can hide Ark's own code.
+/// What a failed task says: `error` in shapes A, B and D, `fail_reason` in C, where a generic one can hide Ark's own code
+/// and words: both are judged, and the outer words are told.
 fn failure(task: &Value) -> Failure {
     let (code, message) = error(task).or_else(|| error(&task["data"])).unwrap_or_default();
-    judge(None, code, text(&task["fail_reason"]).or(message))
+    match (text(&task["fail_reason"]), message) {
+        (Some(outer), Some(inner)) => judge(None, code, Some(format!("{outer} {inner}"))).message(outer),
+        (outer, inner) => judge(None, code, outer.or(inner)),
+    }
 }
 
 /// Code and message of an `error`, which may be an object, a text, or an object in a text.
@@ -206,8 +221,9 @@ fn error(task: &Value) -> Option<(Option<String>, Option<String>)> {
         let code = text(&error["code"]).or_else(|| text(&error["type"]));
         (code, text(&error["message"]))
     };
+    let said = |error: &(Option<String>, Option<String>)| error.0.is_some() || error.1.is_some();
     match &task["error"] {
-        error @ Value::Object(_) => Some(read(error)),
+        error @ Value::Object(_) => Some(read(error)).filter(said),
         Value::String(json) => match object(json.as_bytes()) {
             Some(error) if error["error"].is_object() => Some(read(&error["error"])),
             Some(error) => Some(read(&error)),
@@ -261,6 +277,14 @@ mod tests {
             let failure = judge(None, Some(code.into()), Some(message.into()));
             assert_eq!((failure.reason, failure.retryable), (reason, retryable), "{code} {message}");
         }
+    }
+
+    #[test]
+    fn an_empty_error_hides_nothing() {
+        let upstream = json!({"error": {"code": "OutputVideoSensitiveContentDetected", "message": "words"}});
+        let task = json!({"status": "failed", "error": {}, "data": upstream});
+        let code = "OutputVideoSensitiveContentDetected";
+        assert_eq!(failure(&task), Failure::new(Reason::ContentModeration, false).code(code).message("words"));
     }
 
     /// The error page: `{"error":{message,type}}` under each status.
