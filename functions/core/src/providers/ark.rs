@@ -78,7 +78,8 @@ pub(super) const FAILURES: Failures = Failures {
         prefix("InflightBatchsizeExceeded", Reason::RateLimited).retryable(),
         prefix("InternalServiceError", Reason::ProviderError).retryable(),
     ],
-    later: &[],
+    // Said of a refused input without a code, too.
+    later: &[words("real person", Reason::ContentModeration)],
     otherwise: (Reason::Unknown, Retry::IsPointless),
 };
 
@@ -193,10 +194,13 @@ fn ended(failure: Failure, task: &Value) -> Failure {
     failure.code(code.unwrap_or_default()).message(message.unwrap_or_default())
 }
 
-/// Code and message of a task's error; an older form calls it `failure_reason`.
+/// Code and message of an error, if it has any; an older form calls that of a task `failure_reason`.
 fn error(task: &Value) -> Option<(Option<String>, Option<String>)> {
     [&task["error"], &task["failure_reason"]].into_iter().find_map(|error| match error {
-        Value::Object(_) => Some((text(&error["code"]), text(&error["message"]))),
+        Value::Object(_) => {
+            let (code, message) = (text(&error["code"]), text(&error["message"]));
+            (code.is_some() || message.is_some()).then_some((code, message))
+        }
         error => text(error).map(|message| (None, Some(message))),
     })
 }
@@ -276,6 +280,30 @@ mod tests {
                 let read = statement(&task, Timestamp::from_seconds(0));
                 assert_eq!(read, Some(Statement::failed(expected)), "{code}");
             }
+        }
+    }
+
+    /// It once was a refusal, and the task would have been forgotten.
+    #[test]
+    fn an_empty_error_beside_an_id_is_none() {
+        for error in [json!(null), json!({}), json!(""), json!({"code": "", "message": null})] {
+            let body = json!({"id": "cgt-1", "error": error}).to_string();
+            let answer = Answer { status: 200, retry_after: None, body: body.as_bytes() };
+            let accepted = SubmissionAnswer::Accepted { provider_task_id: "cgt-1".to_owned() };
+            assert_eq!(Ark.read_submission(&answer), accepted, "{body}");
+        }
+    }
+
+    #[test]
+    fn words_are_judged_where_there_is_no_code() {
+        for (message, reason) in [
+            ("The request failed because the input image may contain real person.", Reason::ContentModeration),
+            ("The request failed because the output video may be related to copyright", Reason::ContentModeration),
+            ("the task did not finish", Reason::Unknown),
+        ] {
+            let task = json!({"status": "failed", "error": {"message": message}});
+            let expected = Statement::failed(Failure::new(reason, false).message(message));
+            assert_eq!(statement(&task, Timestamp::from_seconds(0)), Some(expected));
         }
     }
 }

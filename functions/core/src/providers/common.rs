@@ -225,14 +225,20 @@ fn is_link(text: &str) -> bool {
         && Url::parse(text).is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
 }
 
+/// Whether a success names what the task was submitted for. A cover or a last frame alone is none; a watermarked video is
+/// where there is no other.
+fn has_result(artifacts: &[Artifact]) -> bool {
+    artifacts.iter().any(|artifact| artifact.kind.is_essential() || artifact.kind == Kind::WatermarkedVideo)
+}
+
 /// The reading of a callback under the provider's own id. Without an id or a statement nothing is certain; a success that
-/// names no file, or one that has to be asked for, is a hint.
+/// names no result, or one that has to be asked for, is a hint.
 pub(super) fn callback(provider_task_id: Option<String>, statement: Option<Statement>) -> CallbackBody {
     let (Some(provider_task_id), Some(statement)) = (provider_task_id, statement) else {
         return CallbackBody::Unreadable;
     };
     let trust = match &statement {
-        Statement::Final(Report::Succeeded { artifacts }) if artifacts.is_empty() => Trust::Hint(Doubt::NoResult),
+        Statement::Final(Report::Succeeded { artifacts }) if !has_result(artifacts) => Trust::Hint(Doubt::NoResult),
         Statement::Final(Report::Succeeded { artifacts })
             if artifacts.iter().any(|artifact| matches!(artifact.source, Source::FileId(_))) =>
         {
@@ -253,12 +259,12 @@ pub(super) fn foreign(body: CallbackBody) -> CallbackBody {
     }
 }
 
-/// What a status answer says about its task. A success that names no file is nothing to end a task on: it stays open, and
+/// What a status answer says about its task. A success that names no result is nothing to end a task on: it stays open, and
 /// the next answer may have one.
 pub(super) fn status(statement: Option<Statement>) -> StatusAnswer {
     match statement {
         None => StatusAnswer::Unreadable,
-        Some(Statement::Final(Report::Succeeded { artifacts })) if artifacts.is_empty() => {
+        Some(Statement::Final(Report::Succeeded { artifacts })) if !has_result(&artifacts) => {
             StatusAnswer::Task(Statement::open())
         }
         Some(statement) => StatusAnswer::Task(statement),

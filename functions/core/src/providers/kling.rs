@@ -14,6 +14,7 @@
 //! | files live 30 days | confirmed: the callbacks page and the legacy manual; whether a link with its anti-leech token does is unknown |
 //! | error codes | confirmed: kling.ai/document-api/api/get-started/error-codes; the retry column is inferred |
 //! | retries, time-out and order of callbacks | unknown |
+//! | `url_mp3`, `url_wav` and `series_images` in `task_result` | single observation: a public client |
 //! | an unknown id is `data: []`, or 1201 with `data: []`; refusals under HTTP 200 with `data: null`; times in seconds or as text | single observations in public logs |
 
 use base64::Engine as _;
@@ -161,19 +162,20 @@ impl Adapter for Kling {
         if !answer.is_success() {
             return common::status_by_http_alone(answer);
         }
-        let fields = ["id", "task_id", "external_id"];
-        let task = match &body["data"] {
-            Value::Array(tasks) if !says_a_status(&body) => {
-                let named =
-                    |task: &&Value| fields.iter().any(|field| text(&task[*field]).as_deref() == Some(provider_task_id));
-                match tasks.iter().find(named) {
-                    Some(task) => task,
-                    None => return StatusAnswer::NotFound,
-                }
-            }
-            _ => task(&body),
+        // Tasks can be asked after by the caller's own id, too.
+        let is_named = |task: &&Value| {
+            [&task["id"], &task["task_id"], &task["external_id"], &task["task_info"]["external_task_id"]]
+                .into_iter()
+                .any(|id| text(id).as_deref() == Some(provider_task_id))
         };
-        if !common::is_about(task, &fields, provider_task_id) {
+        let task = match list(&body) {
+            Some(tasks) => match tasks.iter().find(is_named) {
+                Some(task) => task,
+                None => return StatusAnswer::NotFound,
+            },
+            None => task(&body),
+        };
+        if !is_named(&task) && !common::is_about(task, &["id", "task_id"], provider_task_id) {
             return StatusAnswer::Unreadable;
         }
         match statement(task, now) {
@@ -190,7 +192,17 @@ impl Adapter for Kling {
 
 /// The task in the envelope of an answer, or without one: callbacks come bare.
 fn task(body: &Value) -> &Value {
-    if says_a_status(body) { body } else { in_data(body) }
+    match list(body) {
+        Some([task, ..]) => task,
+        _ if says_a_status(body) => body,
+        _ => in_data(body),
+    }
+}
+
+/// The tasks of an answer that has several: a list, or a page of one (`POST /tasks`).
+fn list(body: &Value) -> Option<&[Value]> {
+    let tasks = body["data"].as_array().or_else(|| body["data"]["result"].as_array())?;
+    (!says_a_status(body)).then_some(tasks)
 }
 
 fn says_a_status(body: &Value) -> bool {
@@ -240,7 +252,9 @@ fn links(task: &Value, made_at: Timestamp) -> Links {
         }
     }
     let result = &task["task_result"];
-    for (field, kind) in [("videos", Kind::Video), ("images", Kind::Image), ("audios", Kind::Audio)] {
+    for (field, kind) in
+        [("videos", Kind::Video), ("images", Kind::Image), ("series_images", Kind::Image), ("audios", Kind::Audio)]
+    {
         for file in items(&result[field]) {
             add(&mut links, kind, file);
         }
@@ -253,16 +267,20 @@ fn add(links: &mut Links, kind: Kind, file: &Value) {
     match kind {
         Kind::Video => links.add(Kind::WatermarkedVideo, &file["watermark_url"]),
         Kind::Audio => {
-            links.add(kind, &file["mp3_url"]);
-            links.add(kind, &file["wav_url"]);
+            // The new generation's names, then the legacy one's.
+            for field in ["mp3_url", "wav_url", "url_mp3", "url_wav"] {
+                links.add(kind, &file[field]);
+            }
         }
+        // A watermarked image has no kind of its own; it is the result where there is no other.
+        Kind::Image if text(&file["url"]).is_none() => links.add(kind, &file["watermark_url"]),
         _ => {}
     }
 }
 
-/// The failure in an envelope; none where its code is 0 or there is none.
+/// The failure in an envelope; none where its code is 0, or there is none, or a gateway wrote its own 200 over it.
 fn refusal(answer: &Answer<'_>, body: &Value) -> Option<Failure> {
-    let code = integer(&body["code"]).filter(|code| *code != 0)?;
+    let code = integer(&body["code"]).filter(|code| *code != 0 && !(*code == 200 && answer.is_success()))?;
     Some(FAILURES.of_answer(answer.status, Some(code.to_string()), first_text(body, &["message", "msg"])))
 }
 
@@ -388,5 +406,59 @@ mod tests {
         let asked: Vec<_> =
             Kling.status_requests(&tasks, &settings, NOW).into_iter().map(|request| request.tasks).collect();
         assert_eq!(asked, [vec![1]]);
+    }
+
+    #[test]
+    fn a_page_of_tasks_is_a_list() {
+        let task = |id: &str, status: &str| json!({"id": id, "status": status, "message": "words"});
+        let tasks = [task("1", "processing"), task("2", "failed")];
+        let body = json!({"code": 0, "data": {"result": tasks, "count": 2, "has_more": false}}).to_string();
+        let answer = Answer { status: 200, retry_after: None, body: body.as_bytes() };
+        assert_eq!(Kling.status_id(&answer).as_deref(), Some("1"));
+        assert_eq!(Kling.read_status(&answer, "1", NOW), StatusAnswer::Task(Statement::open()));
+        let failed = Statement::failed(Failure::new(Reason::ProviderError, false).message("words"));
+        assert_eq!(Kling.read_status(&answer, "2", NOW), StatusAnswer::Task(failed));
+        assert_eq!(Kling.read_status(&answer, "3", NOW), StatusAnswer::NotFound);
+    }
+
+    #[test]
+    fn tasks_are_known_by_the_callers_own_id_too() {
+        let new = json!([{"id": "1", "external_id": "job-1", "status": "processing"}]);
+        let legacy = json!({"task_id": "1", "task_info": {"external_task_id": "job-1"}, "task_status": "processing"});
+        for data in [new, legacy] {
+            let body = json!({"code": 0, "data": data}).to_string();
+            let answer = Answer { status: 200, retry_after: None, body: body.as_bytes() };
+            for id in ["1", "job-1"] {
+                assert_eq!(Kling.read_status(&answer, id, NOW), StatusAnswer::Task(Statement::open()), "{id} {body}");
+            }
+            assert!(!matches!(Kling.read_status(&answer, "job-2", NOW), StatusAnswer::Task(_)), "{body}");
+        }
+    }
+
+    #[test]
+    fn sounds_and_pictures_of_either_generation_are_found() {
+        let result = json!({
+            "images": [{"url": "", "watermark_url": "https://a.test/marked.png"}],
+            "series_images": [{"url": "https://a.test/1.png", "watermark_url": "https://a.test/1-marked.png"}],
+            "audios": [{"id": "1", "url_mp3": "https://a.test/s.mp3", "url_wav": "https://a.test/s.wav"}],
+        });
+        let task = json!({"task_id": "1", "task_status": "succeed", "task_result": result});
+        let found: Vec<_> = links(&task, NOW).into_artifacts();
+        let found: Vec<_> = found
+            .iter()
+            .map(|artifact| match &artifact.source {
+                Source::Url(url) => (artifact.kind, url.expose()),
+                Source::FileId(id) => (artifact.kind, id.as_str()),
+            })
+            .collect();
+        assert_eq!(
+            found,
+            [
+                (Kind::Image, "https://a.test/marked.png"),
+                (Kind::Image, "https://a.test/1.png"),
+                (Kind::Audio, "https://a.test/s.mp3"),
+                (Kind::Audio, "https://a.test/s.wav"),
+            ]
+        );
     }
 }

@@ -252,7 +252,10 @@ fn v1_statement(body: &Value) -> Option<Statement> {
 }
 
 fn v2_statement(task: &Value, now: Timestamp) -> Option<Statement> {
-    let (code, message) = (text(&task["error"]["code"]), text(&task["error"]["message"]));
+    let error = &task["error"];
+    let message = text(&error["message"]);
+    let code =
+        text(&error["code"]).or_else(|| number_in_brackets(message.as_deref()?)).or_else(|| text(&error["type"]));
     let ended = |failure: Failure| {
         let (code, message) = (code.clone().unwrap_or_default(), message.clone().unwrap_or_default());
         Statement::failed(failure.code(code).message(message))
@@ -304,13 +307,19 @@ fn refusal(answer: &Answer<'_>, body: &Value) -> Option<Failure> {
     let error = if body["error"].is_object() { &body["error"] } else { body };
     let is_error = error["http_code"].is_string() || word(&error["type"]).is_some_and(|word| word.contains("error"));
     // Under a 2xx a message alone is none: a polite answer may have one, and the task that it took would be forgotten.
-    let message = text(&error["message"]).filter(|_| is_error || !answer.is_success() || body["error"].is_object())?;
-    let number = message.strip_suffix(')').and_then(|message| message.rsplit_once('(')).map(|(_, number)| number);
-    let code = number
-        .filter(|number| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()))
-        .map(str::to_owned)
-        .or_else(|| first_text(error, &["code", "type"]));
-    Some(FAILURES.of_answer(answer.status, code, Some(message)))
+    let message = text(&error["message"]).filter(|_| is_error || !answer.is_success() || body["error"].is_object());
+    let kind = word(&error["type"]).filter(|kind| kind.ends_with("_error"));
+    if message.is_none() && kind.is_none() {
+        return None;
+    }
+    let code = message.as_deref().and_then(number_in_brackets).or_else(|| first_text(error, &["code", "type"]));
+    Some(FAILURES.of_answer(answer.status, code, message))
+}
+
+/// The code at the end of a v2 message: `1002` of `rate limit exceeded (1002)`.
+fn number_in_brackets(message: &str) -> Option<String> {
+    let (_, number) = message.strip_suffix(')')?.rsplit_once('(')?;
+    (!number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())).then(|| number.to_owned())
 }
 
 fn api(settings: &ProviderSettings) -> Result<Api<'_>, InvalidSubmission> {
@@ -391,12 +400,40 @@ mod tests {
 
     #[test]
     fn any_challenge_is_echoed_as_it_came() {
-        for challenge in [json!("c"), json!(7), json!(null), json!(true), json!({"a": ["ü", 1.5]})] {
-            let body = json!({"challenge": challenge});
-            assert_eq!(callback(&body, Timestamp::from_seconds(0)), CallbackBody::Handshake(body));
+        // The last number once came back with another last digit.
+        for challenge in
+            [r#""c""#, "7", "null", "true", r#"{"a":["ü",1.5]}"#, "18446744073709551615", "0.9937135890470127"]
+        {
+            let body = format!(r#"{{"challenge":{challenge}}}"#);
+            let read = MiniMax.read_callback(body.as_bytes(), Timestamp::from_seconds(0));
+            let CallbackBody::Handshake(answer) = read else { panic!("{body} is read as {read:?}") };
+            assert_eq!(answer.to_string(), body);
         }
         let update = json!({"challenge": "c", "task_id": "1", "status": "processing"});
         let read = callback(&update, Timestamp::from_seconds(0));
         assert_eq!(read, CallbackBody::report("1", Statement::open()));
+    }
+
+    /// The error of a failed v2 task has a code by the page. Without it, it is read as the error of a call is.
+    #[test]
+    fn the_error_of_a_task_may_look_like_that_of_a_call() {
+        for (error, code, reason) in [
+            (json!({"code": 1026, "message": "words"}), "1026", Reason::ContentModeration),
+            (json!({"message": "words (1026)"}), "1026", Reason::ContentModeration),
+            (json!({"type": "server_error", "message": "words (2061)"}), "2061", Reason::InvalidParameters),
+            (json!({"type": "unprocessable_entity_error"}), "unprocessable_entity_error", Reason::ContentModeration),
+        ] {
+            let task = json!({"id": "1", "status": "failed", "error": error});
+            let failure = Failure::new(reason, false).code(code).message(text(&error["message"]).unwrap_or_default());
+            assert_eq!(v2_statement(&task, Timestamp::from_seconds(0)), Some(Statement::failed(failure)), "{error}");
+        }
+    }
+
+    #[test]
+    fn an_error_may_come_without_words() {
+        let body = br#"{"type":"error","error":{"type":"insufficient_balance_error","http_code":"402"}}"#;
+        let answer = Answer { status: 402, retry_after: None, body };
+        let expected = Failure::new(Reason::InsufficientCredits, false).code("insufficient_balance_error");
+        assert_eq!(MiniMax.read_submission(&answer), SubmissionAnswer::Refused(expected));
     }
 }

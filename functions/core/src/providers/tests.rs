@@ -411,6 +411,29 @@ fn only_links_that_can_be_fetched_are_taken() {
     assert_eq!(Provider::Ark.adapter().read_callback(&body(&long), NOW), no_result);
 }
 
+/// A success with a cover and an empty link once ended the task without its video.
+#[test]
+fn a_cover_or_a_last_frame_alone_is_no_result() {
+    let picture = "https://a.test/p.png";
+    for (provider, body) in [
+        (Provider::Ark, json!({"id": "1", "status": "succeeded", "content": {"last_frame_url": picture}})),
+        (Provider::Vidu, json!({"id": "1", "state": "success", "creations": [{"url": "", "cover_url": picture}]})),
+    ] {
+        let body = body.to_string();
+        let read = provider.adapter().read_callback(body.as_bytes(), NOW);
+        assert!(
+            matches!(read, CallbackBody::Task { trust: Trust::Hint(Doubt::NoResult), .. }),
+            "{provider} reads {body} as {read:?}"
+        );
+        let answer = Answer { status: 200, retry_after: None, body: body.as_bytes() };
+        let read = provider.adapter().read_status(&answer, "1", NOW);
+        assert_eq!(read, StatusAnswer::Task(Statement::open()), "{provider}");
+    }
+    let marked = json!({"id": "1", "status": "succeeded", "outputs": [{"type": "video", "watermark_url": picture}]});
+    let read = Provider::Kling.adapter().read_callback(marked.to_string().as_bytes(), NOW);
+    assert!(matches!(read, CallbackBody::Task { trust: Trust::Report, .. }), "{read:?}");
+}
+
 #[test]
 fn profiles_are_sensible() {
     for provider in Provider::ALL {
@@ -491,6 +514,9 @@ fn a_good_word_is_no_refusal() {
     for (provider, body) in [
         (Provider::Vidu, json!({"code": 0, "message": "ok", "data": {"task_id": "1"}})),
         (Provider::Vidu, json!({"code": 200, "message": "success"})),
+        (Provider::Kling, json!({"code": 200, "message": "success"})),
+        (Provider::Ark, json!({"error": {}})),
+        (Provider::Ark, json!({"error": {"code": "", "message": null}})),
         (Provider::MiniMax, json!({"message": "ok"})),
         (Provider::MiniMax, json!({"code": 0, "message": "accepted (7)", "data": {"task_id": "1"}})),
     ] {

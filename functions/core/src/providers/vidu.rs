@@ -221,7 +221,7 @@ fn links(task: &Value, now: Timestamp) -> Links {
 
 /// The failure of a call. Its name is in `reason`, and now and then in `code`.
 fn refusal(answer: &Answer<'_>, body: &Value) -> Option<Failure> {
-    if ["state", "creations", "task_id"].into_iter().any(|field| !body[field].is_null()) {
+    if first_text(body, &["state", "task_id"]).is_some() || !items(&body["creations"]).is_empty() {
         return None;
     }
     let code = first_text(body, &["reason", "code"])?;
@@ -298,6 +298,16 @@ mod tests {
         let body = br#"{"code":500,"reason":"VendorTrouble","message":"words"}"#;
         let answer = Answer { status: 500, retry_after: None, body };
         let expected = Failure::new(Reason::ProviderError, true).code("VendorTrouble").message("words");
+        assert_eq!(Vidu.read_submission(&answer), SubmissionAnswer::Refused(expected));
+    }
+
+    /// It once was judged by its HTTP status alone, without the provider's words.
+    #[test]
+    fn a_refusal_may_have_an_empty_task_in_it() {
+        let body =
+            br#"{"code":400,"reason":"CreditInsufficient","message":"words","task_id":"","state":"","creations":[]}"#;
+        let answer = Answer { status: 400, retry_after: None, body };
+        let expected = Failure::new(Reason::InsufficientCredits, false).code("CreditInsufficient").message("words");
         assert_eq!(Vidu.read_submission(&answer), SubmissionAnswer::Refused(expected));
     }
 }
