@@ -12,8 +12,8 @@ const END: &str = "<!-- /providers -->";
 /// The table, as it has to stand between the two marks.
 fn table() -> String {
     let mut table = String::from(
-        "| provider | verified by | answer within | calls back | links live | asked after | not confirmed |\n\
-         |---|---|---|---|---|---|---|\n",
+        "| provider | verified by | answer within | calls back | links live | asked after | confirmed | not confirmed |\n\
+         |---|---|---|---|---|---|---|---|\n",
     );
     for provider in Provider::ALL {
         let profile = provider.adapter().profile();
@@ -24,13 +24,14 @@ fn table() -> String {
         let _ = writeln!(
             table,
             "| {title} `{provider}` | {verified} | {budget} | {retries} | {life} | {first}, then every {interval} to \
-             {longest}, up to {deadline} | {doubts} |",
+             {longest}, up to {deadline} | {confirmed} | {doubts} |",
             title = profile.title,
             verified = profile.verified,
             budget = span(profile.answer_budget.into()),
             retries = profile.retries,
             life = span(profile.link_life),
             deadline = span(profile.deadline.into()),
+            confirmed = profile.confirmed,
             doubts = profile.doubts,
         );
     }

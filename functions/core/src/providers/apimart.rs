@@ -44,7 +44,9 @@ const PROFILE: Profile = Profile {
     deadline: DAY,
     verified: "token in the URL; signs nothing",
     retries: "3 more within about 2 minutes, none after a 4xx",
-    doubts: "whether the pushed body has its envelope; retries of failed tasks are inferred",
+    confirmed: "submission; status body and words; expires_at, 24 h ahead in the samples",
+    doubts: "time to answer and retries (from a copy of the webhook page); whether the pushed body has its envelope; \
+        life of links without expires_at; pace and end of asking; retries of failed tasks are inferred",
 };
 
 /// Codes of failed tasks look like HTTP statuses, or are names such as `invalid_duration`; there is no published list.

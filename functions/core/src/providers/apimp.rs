@@ -39,7 +39,9 @@ const PROFILE: Profile = Profile {
     deadline: 50 * HOUR,
     verified: "token in the URL; bodies are other systems', always confirmed by asking",
     retries: "the upstream's",
-    doubts: "API host; life of links; the status words running and failed; the error body",
+    confirmed: "submission; callbacks are the upstreams' own; the status call with not_started, finished and files",
+    doubts: "API host; time to answer, retries, life of links, pace and end of asking; the status words running and \
+        failed; the error body",
 };
 
 /// No codes are published: `error_message` is free text, and HTTP statuses are what they are everywhere.

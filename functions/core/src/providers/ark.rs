@@ -40,7 +40,9 @@ const PROFILE: Profile = Profile {
     deadline: 73 * HOUR,
     verified: "token in the URL; signs nothing",
     retries: "three tries (three repeats or three in all is unclear)",
-    doubts: "delay of the tries; a cancelled task is not pushed; task data is kept 7 days or 24 h, the pages disagree",
+    confirmed: "status body; pushed states; 5 s and three tries for succeeded and failed; links for 24 h; error codes",
+    doubts: "delay of the tries; time to answer and tries for other states; a cancelled task is not pushed; pace and \
+        end of asking; task data is kept 7 days or 24 h, the pages disagree",
 };
 
 /// Ids in one list call. A page holds 500; 50 ids of some 22 characters keep the URL short.

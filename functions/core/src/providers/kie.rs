@@ -43,7 +43,9 @@ const PROFILE: Profile = Profile {
     deadline: DAY,
     verified: "HMAC over task id and time, not the body (optional); always confirmed by asking",
     retries: "until 3 failures in a row; spacing not documented",
-    doubts: "whether the key is text; the failed Runway body; the life of Market links (24 h or 14 days)",
+    confirmed: "Runway's callback, 15 s, 3 failures, 30 s pace; files for 14 days; string to sign; status bodies",
+    doubts: "whether the key is text; the failed Runway body; time to answer, retries and signed id of Veo and Market; \
+        the life of Market links (24 h or 14 days); pace beyond Runway's 30 s and end of asking",
 };
 
 /// Life of a link of the Market family, in seconds: "about 24 h".

@@ -44,7 +44,10 @@ const PROFILE: Profile = Profile {
     deadline: 24 * HOUR,
     verified: "Standard Webhooks over the body (opt-in)",
     retries: "on every status change; again: not documented",
-    doubts: "retries, time-out and order; legacy bodies are taken to be signed like new ones",
+    confirmed: "both callback bodies, on every status change; signature with test vector; files for 30 days; error \
+        codes",
+    doubts: "time to answer, retries and order; whether links live as long as files; pace and end of asking; legacy \
+        bodies are taken to be signed like new ones",
 };
 
 /// Ids in one status question. The page names no limit; chosen so that the URL stays short.

@@ -37,7 +37,9 @@ const PROFILE: Profile = Profile {
     deadline: 5 * HOUR,
     verified: "token in the URL; signs nothing",
     retries: "once; never again",
-    doubts: "HTTP status of error envelopes; a null failure_reason is taken to be worth a retry",
+    confirmed: "callback body; status words; 5 s; no retry; links for 7 days; Seedance takes up to 4 h",
+    doubts: "HTTP status of error envelopes; a null failure_reason is taken to be worth a retry; whether links to an \
+        upstream's host live as long; pace and end of asking",
 };
 
 /// From the webhook and the moderation page. `failure_reason` is all there is; other words than these are taken as final.

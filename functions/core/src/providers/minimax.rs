@@ -42,7 +42,10 @@ const PROFILE: Profile = Profile {
     deadline: DAY,
     verified: "token in the URL and the challenge; signs nothing",
     retries: "on every status change; again: not documented",
-    doubts: "when the challenge is sent; the body of a failed v1 callback; the real life of links",
+    confirmed: "challenge within 3 s; callbacks on every status change; 10 s between questions; v1 links for 1 h; \
+        error codes",
+    doubts: "when the challenge is sent; time to answer and retries of updates; the body of a failed v1 callback; the \
+        real life of links (9 h in v1's samples, no figure for v2); pace beyond the 10 s and end of asking",
 };
 
 /// Ids in one v2 list call; chosen so that the URL stays short.

@@ -198,7 +198,10 @@ pub struct Profile {
     pub verified: &'static str,
     /// How often the provider calls back, and again when it is not answered, for people.
     pub retries: &'static str,
-    /// What nobody could confirm and what this adapter assumes instead, for people.
+    /// What the provider's own pages or SDKs confirm, for people.
+    pub confirmed: &'static str,
+    /// What nobody could confirm and what this adapter assumes instead, for people. Names each figure above that is inferred
+    /// or chosen.
     pub doubts: &'static str,
 }
 

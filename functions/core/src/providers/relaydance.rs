@@ -41,7 +41,9 @@ const PROFILE: Profile = Profile {
     deadline: 2 * DAY,
     verified: "token in the URL; signs nothing",
     retries: "retried on failure; how often is not documented",
-    doubts: "whether Ark's own body arrives instead; life of links; failed bodies of the documented shape",
+    confirmed: "submission; status words; the flat body of a success; that failed deliveries are repeated; HTTP errors",
+    doubts: "whether Ark's own body arrives instead; time to answer, number of retries, life of links, pace and end of \
+        asking; failed bodies of the documented shape",
 };
 
 /// No codes are published. Ark's codes come through in some shapes, so its table stands in front; see [`judge`]. The two

@@ -443,7 +443,7 @@ fn profiles_are_sensible() {
         assert!(profile.first_poll >= 5 && profile.poll_interval >= 5, "{provider}");
         assert!(profile.poll_interval <= profile.longest_poll_interval, "{provider}");
         assert!(profile.longest_poll_interval <= profile.deadline / 10, "{provider}");
-        for text in [profile.title, profile.verified, profile.retries, profile.doubts] {
+        for text in [profile.title, profile.verified, profile.retries, profile.confirmed, profile.doubts] {
             assert!(!text.is_empty() && !text.contains('|'), "{provider}: {text:?} has to fit into a table");
         }
         assert!(

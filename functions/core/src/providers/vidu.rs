@@ -44,7 +44,9 @@ const PROFILE: Profile = Profile {
     deadline: 50 * HOUR,
     verified: "HMAC over method, path, query and headers, not the body; always confirmed by asking",
     retries: "up to 3 more for success and failed",
-    doubts: "which token signs; delays and time-out; whether the Date header reaches a Lambda unchanged",
+    confirmed: "string to sign; three retries of success and failed; links for 24 h; off-peak takes up to 48 h",
+    doubts: "which token signs; time to answer and delays; whether the Date header reaches a Lambda unchanged; life of \
+        covers (1 h seen); pace and end of asking",
 };
 
 /// Life of a cover, in seconds: `X-Amz-Expires=3600` in every logged answer.
