@@ -21,10 +21,12 @@ use std::time::Duration;
 
 use aws_credential_types::Credentials;
 use aws_sdk_s3::config::{BehaviorVersion, Region, RequestChecksumCalculation, ResponseChecksumValidation};
+use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart};
 use aws_smithy_async::rt::sleep::{SharedAsyncSleep, TokioSleep};
-use futures_util::StreamExt;
+use futures_util::{StreamExt as _, TryStreamExt as _};
 use reelhook_aws::copy::{Copier, CopyRequest, Earlier};
 use reelhook_aws::download::OriginPolicy;
+use reelhook_core::copy_plan::{Piece, SINGLE_PUT, piece_size};
 use reelhook_core::redacted::SignedUrl;
 use reelhook_core::report::Kind;
 use tokio::time::Instant;
@@ -42,8 +44,14 @@ const KEY: &str = "benchmark0benchmark0";
 /// The S3 that everything is stored in.
 const S3_SERVER: (&str, &str) = ("s3s-fs", "0.14.1");
 
+/// Where the S3 keeps what it is given, if there is such a folder: a disk would be what is measured.
+const MEMORY: &str = "/dev/shm";
+
 /// Copies and other tools at a time where there are many files: an SQS batch of `process` has ten records.
 const AT_A_TIME: usize = 10;
+
+/// Parts on their way at a time: as many as reelhook holds in memory.
+const PARTS_AT_A_TIME: usize = 7;
 
 /// Runs of each tool in each case; the best counts, because everything else on a machine makes a run only slower.
 const RUNS: usize = 3;
@@ -92,19 +100,22 @@ impl Case {
 /// Who copies.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Tool {
-    /// The raw limit: the bytes are thrown away.
+    /// The raw limit of reading: the bytes are thrown away.
     Curl,
+    /// The raw limit of storing: the bytes come out of memory, in the parts and requests that reelhook cuts files into.
+    Store,
     Reelhook,
     CurlAws,
     Rclone,
 }
 
 impl Tool {
-    const ALL: [Self; 4] = [Self::Curl, Self::Reelhook, Self::CurlAws, Self::Rclone];
+    const ALL: [Self; 5] = [Self::Curl, Self::Store, Self::Reelhook, Self::CurlAws, Self::Rclone];
 
     fn name(self) -> &'static str {
         match self {
             Self::Curl => "curl -o /dev/null",
+            Self::Store => "the same parts from memory",
             Self::Reelhook => "reelhook",
             Self::CurlAws => "curl piped into aws s3 cp",
             Self::Rclone => "rclone copyurl",
@@ -113,11 +124,16 @@ impl Tool {
 
     fn is_installed(self) -> bool {
         match self {
-            Self::Reelhook => true,
+            Self::Reelhook | Self::Store => true,
             Self::Curl => found("curl"),
             Self::CurlAws => found("curl") && found("aws"),
             Self::Rclone => found("rclone"),
         }
+    }
+
+    /// Whether a case says anything about the tool.
+    fn takes(self, case: &Case) -> bool {
+        self != Self::Store || case.behaviour == "plain"
     }
 
     fn command(self, case: &Case) -> Result<Command, Failure> {
@@ -142,6 +158,11 @@ impl Tool {
                 for link in &links {
                     command.args(["-o", "/dev/null", link]);
                 }
+                command
+            }
+            Self::Store => {
+                let mut command = Command::new(env::current_exe()?);
+                command.args(["store", &endpoint, &case.length.to_string(), &case.files.to_string()]);
                 command
             }
             Self::Reelhook => {
@@ -176,6 +197,7 @@ fn main() -> ExitCode {
         Some("origin") => server::origin(ORIGIN).map_err(Failure::from),
         Some("sink") => server::sink(SINK).map_err(Failure::from),
         Some("copy") => copy(&words[1..]),
+        Some("store") => store(&words[1..]),
         _ => benchmark(&words),
     };
     match result {
@@ -196,7 +218,8 @@ fn benchmark(chosen: &[String]) -> Result<(), Failure> {
     let program = env::current_exe()?;
     let tools = program.parent().ok_or("no folder")?.join("bench-tools");
     let s3_server = installed_s3_server(&tools)?;
-    let folder = tools.join("s3");
+    let memory = Path::new(MEMORY);
+    let folder = if memory.is_dir() { memory.join("reelhook-bench") } else { tools.join("s3") };
     let _ = fs::remove_dir_all(&folder);
     fs::create_dir_all(folder.join(BUCKET))?;
     let origin = Server::start(Command::new(&program).arg("origin"))?;
@@ -213,10 +236,13 @@ fn benchmark(chosen: &[String]) -> Result<(), Failure> {
     sink.ready(SINK)?;
     s3.ready(S3)?;
 
+    for tool in Tool::ALL.into_iter().filter(|tool| !tool.is_installed()) {
+        say(&format!("{} is left out: it is not installed", tool.name()));
+    }
     let mut table =
         String::from("| | tool | seconds | MB/s | peak memory, MB | ends in |\n|---|---|---|---|---|---|\n");
     for case in CASES.iter().filter(|case| chosen.is_empty() || chosen.iter().any(|word| word == case.letter)) {
-        for tool in Tool::ALL.into_iter().filter(|tool| tool.is_installed()) {
+        for tool in Tool::ALL.into_iter().filter(|tool| tool.is_installed() && tool.takes(case)) {
             let mut best: Option<(Run, &str)> = None;
             for _ in 0..RUNS {
                 empty(&folder.join(BUCKET))?;
@@ -310,10 +336,7 @@ fn verdict(case: &Case, bucket: &Path) -> io::Result<&'static str> {
     })
 }
 
-/// What the function `process` does with the links of a batch, over the same library call.
-#[tokio::main]
-async fn copy(words: &[String]) -> Result<(), Failure> {
-    let (endpoint, links) = words.split_first().ok_or("copy needs an endpoint and links")?;
+fn client(endpoint: &str) -> aws_sdk_s3::Client {
     let config = aws_sdk_s3::Config::builder()
         .behavior_version(BehaviorVersion::latest())
         .region(Region::new("us-east-1"))
@@ -325,8 +348,15 @@ async fn copy(words: &[String]) -> Result<(), Failure> {
         .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
         .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
         .build();
+    aws_sdk_s3::Client::from_conf(config)
+}
+
+/// What the function `process` does with the links of a batch, over the same library call.
+#[tokio::main]
+async fn copy(words: &[String]) -> Result<(), Failure> {
+    let (endpoint, links) = words.split_first().ok_or("copy needs an endpoint and links")?;
     let policy = OriginPolicy::allowing([ORIGIN])?;
-    let copier = Copier::new(aws_sdk_s3::Client::from_conf(config), BUCKET, policy)?;
+    let copier = Copier::new(client(endpoint), BUCKET, policy)?;
     let deadline = Instant::now() + Duration::from_mins(15);
     let under_way = futures_util::stream::iter(links.iter().enumerate()).map(|(number, link)| {
         let copier = &copier;
@@ -346,6 +376,47 @@ async fn copy(words: &[String]) -> Result<(), Failure> {
     let mut under_way = std::pin::pin!(under_way.buffer_unordered(AT_A_TIME));
     while let Some(copied) = under_way.next().await {
         copied?;
+    }
+    Ok(())
+}
+
+/// What the S3 needs for the same files and the same parts if nothing has to be read, and no checksum to be computed.
+#[tokio::main]
+async fn store(words: &[String]) -> Result<(), Failure> {
+    let [endpoint, length, files] = words else { return Err("store needs an endpoint, a length and a number".into()) };
+    let (length, files): (u64, u64) = (length.parse()?, files.parse()?);
+    let client = client(endpoint);
+    if length <= SINGLE_PUT {
+        let film = server::piece(length, 0, length);
+        let puts = futures_util::stream::iter(0..files).map(|number| {
+            let put = client.put_object().bucket(BUCKET).key(format!("{number}/video.mp4"));
+            put.body(film.clone().into()).send()
+        });
+        let mut puts = std::pin::pin!(puts.buffer_unordered(AT_A_TIME));
+        while let Some(put) = puts.next().await {
+            put?;
+        }
+        return Ok(());
+    }
+    for number in 0..files {
+        let key = format!("{number}/video.mp4");
+        let upload = client.create_multipart_upload().bucket(BUCKET).key(&key).send().await?;
+        let id = upload.upload_id().unwrap_or_default();
+        let size = piece_size(length);
+        let pieces = (0..).map_while(|piece| Some((i32::try_from(piece + 1).ok()?, Piece::of(length, size, piece)?)));
+        let parts = futures_util::stream::iter(pieces).map(|(number, piece)| {
+            let part = client.upload_part().bucket(BUCKET).key(&key).upload_id(id).part_number(number);
+            async move {
+                let body = server::piece(length, piece.start, piece.start + piece.length);
+                let part = part.body(body.into()).send().await?;
+                let part = CompletedPart::builder().part_number(number).set_e_tag(part.e_tag);
+                Ok::<_, Failure>(part.build())
+            }
+        });
+        let parts: Vec<_> = parts.buffered(PARTS_AT_A_TIME).try_collect().await?;
+        let whole = CompletedMultipartUpload::builder().set_parts(Some(parts)).build();
+        let complete = client.complete_multipart_upload().bucket(BUCKET).key(&key).upload_id(id);
+        complete.multipart_upload(whole).send().await?;
     }
     Ok(())
 }

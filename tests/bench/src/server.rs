@@ -42,6 +42,19 @@ pub(crate) fn film(length: u64, position: u64) -> Vec<u8> {
     stretch(position, length).to_vec()
 }
 
+/// A piece of a film, up to and without a position.
+pub(crate) fn piece(length: u64, start: u64, end: u64) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut position = start;
+    while position < end {
+        let mut next = film(length, position);
+        next.truncate(usize::try_from(end - position).unwrap_or(usize::MAX));
+        position += next.len() as u64;
+        bytes.append(&mut next);
+    }
+    bytes
+}
+
 fn stretch(position: u64, end: u64) -> &'static [u8] {
     let from = usize::try_from(position % BLOCK as u64).unwrap_or(0);
     let rest = &CONTENT[from..];
