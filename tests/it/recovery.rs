@@ -1,15 +1,20 @@
 //! What happens when something between two lines does not.
 
-use std::sync::Arc;
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use axum::body::Bytes;
+use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use local::runtime_api::{Function, Invoked};
+use local::samples;
 use serde_json::{Value, json};
 use simulator::Provider;
 use tokio::time::sleep;
 
 use crate::Case;
 use crate::callbacks::{binary, direct_submission, event};
+use crate::submissions::submissions;
 use crate::world::{World, with};
 
 pub(crate) fn cases() -> Vec<Case> {
@@ -19,6 +24,7 @@ pub(crate) fn cases() -> Vec<Case> {
         Case::new("recovery::a_registered_task_whose_callback_is_lost", registered_and_lost),
         Case::new("recovery::a_worker_that_dies_after_its_claim", worker_dies),
         Case::new("recovery::one_bad_message_of_a_batch", bad_message),
+        Case::new("recovery::writes_whose_answers_are_lost_are_known_again", lost_answers),
         Case::new("recovery::a_deadline_ends_as_lost_and_is_announced", deadline),
         Case::new("recovery::no_upload_is_left_behind", no_upload_left),
         Case::new("recovery::a_run_of_poll_stops_in_time_and_the_next_goes_on", more_than_a_run_can_do),
@@ -161,6 +167,82 @@ async fn no_upload_left(world: Arc<World>) {
     world.assert_archived("kling/large", "callback").await;
     let answer = world.client.unfinished_uploads().await.expect("the bucket answers");
     assert!(answer.contains("<ListMultipartUploadsResult") && !answer.contains("kling/large"), "{answer}");
+}
+
+/// The stand-in, behind a line that loses the first answer to every write to the table: what was asked for is done, and the
+/// SDK, which cannot know, asks again. Gives the address and how many answers were lost so far.
+async fn forgetful_table(world: &World) -> (String, Arc<Mutex<HashSet<Bytes>>>) {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let url = format!("http://{}", listener.local_addr().expect("an address"));
+    let (client, endpoint) = (world.client.http().clone(), world.stack.endpoint().to_owned());
+    let lost = Arc::new(Mutex::new(HashSet::new()));
+    let seen = Arc::clone(&lost);
+    let forward = move |method: Method, uri: Uri, mut headers: HeaderMap, body: Bytes| async move {
+        let target = headers.get("x-amz-target").and_then(|target| target.to_str().ok()).unwrap_or_default();
+        let is_write = ["UpdateItem", "DeleteItem", "PutItem"].iter().any(|write| target.ends_with(write));
+        headers.remove("host");
+        let request = client.request(method, format!("{endpoint}{uri}")).headers(headers).body(body.clone());
+        let answer = request.send().await.expect("the stand-in answers");
+        if is_write && seen.lock().expect("no case has panicked with it").insert(body) {
+            return (StatusCode::INTERNAL_SERVER_ERROR, HeaderMap::new(), Bytes::from_static(b"{}"));
+        }
+        let (status, mut headers) = (answer.status(), answer.headers().clone());
+        headers.remove("transfer-encoding");
+        (status, headers, answer.bytes().await.expect("the answer is whole"))
+    };
+    let application = axum::Router::new().fallback(forward);
+    tokio::spawn(async move { axum::serve(listener, application).await });
+    (url, lost)
+}
+
+/// Every write is done and its answer lost: one submission, one copy, one announcement, and nobody waits for a lease that is
+/// its own.
+async fn lost_answers(world: Arc<World>) {
+    let (url, lost) = forgetful_table(&world).await;
+    let nowhere = world.stack.outputs().queue_url.replace("WorkQueue", "NoSuchQueue");
+    let environment = with(with(world.environment(), "AWS_ENDPOINT_URL", &url), "QUEUE_URL", &nowhere);
+    let environment = with(environment, "CALLBACK_BASE_URL", "http://127.0.0.1:9");
+    let limit = Duration::from_secs(20);
+
+    let mut tasks = Function::start(&binary(&world, "tasks"), &environment).await.expect("it starts");
+    let submission = |id: &str, script: &str| {
+        let mut event: Value = serde_json::from_str(include_str!("../../events/lambda/function-url-tasks.json"))
+            .expect("the event is JSON");
+        event["rawPath"] = json!(format!("/tasks/apimart/{id}"));
+        event["requestContext"]["http"]["path"] = event["rawPath"].clone();
+        let prompt = format!("marker-{id} [simulate {script}]");
+        event["body"] = json!(samples::of(Provider::ApiMart).body(&prompt).to_string());
+        event
+    };
+    let Invoked::Response(refused) = tasks.invoke(submission("refused-and-lost", "submit=balance"), limit).await else {
+        panic!("no answer")
+    };
+    assert_eq!(refused["statusCode"], 402, "{refused}");
+    assert_eq!(world.view("apimart/refused-and-lost").await.status, 404, "the id is free again");
+    let Invoked::Response(answer) = tasks.invoke(submission("lost-answers", "callback=lose"), limit).await else {
+        panic!("no answer")
+    };
+    assert_eq!(answer["statusCode"], 201, "{answer}");
+    assert_eq!(submissions(&world, "marker-lost-answers"), 1);
+
+    let view = world.view("apimart/lost-answers").await.body;
+    let id = view["provider_task_id"].as_str().expect("an id");
+    world.simulator.wait_for(id, limit, |task| task.phase.is_final()).await.expect("it finishes");
+    let callback = world.simulator.callback(id).expect("a callback");
+    let mut function = Function::start(&binary(&world, "callback"), &environment).await.expect("it starts");
+    let Invoked::Response(answer) = function.invoke(event(&callback), limit).await else { panic!("no answer") };
+    assert_eq!(answer["statusCode"], 200, "{answer}");
+
+    let mut worker = Function::start(&binary(&world, "process"), &environment).await.expect("it starts");
+    let batch = batch(&[("m-1", r#"{"version":"1","task":"apimart/lost-answers"}"#)]);
+    let Invoked::Response(done) = worker.invoke(batch, limit).await else { panic!("no answer") };
+    assert_eq!(done["batchItemFailures"], json!([]), "{done}");
+    assert_eq!(world.view("apimart/lost-answers").await.body["state"], "archived");
+    world.assert_archived("apimart/lost-answers", "callback").await;
+    world.assert_announced("apimart/lost-answers", 1).await;
+    // Registering twice, withdrawing, noting the submission, the callback, claiming, settling.
+    let lost = lost.lock().expect("no case has panicked with it").len();
+    assert!(lost >= 7, "only {lost} answers were lost");
 }
 
 /// A provider that answers every question after nine seconds, with an outage.

@@ -24,7 +24,7 @@ pub(crate) fn cases() -> Vec<Case> {
 }
 
 /// How often the provider was asked to make the task with this marker in its prompt.
-fn submissions(world: &World, marker: &str) -> usize {
+pub(crate) fn submissions(world: &World, marker: &str) -> usize {
     let all = world.simulator.submissions();
     all.iter().filter(|submission| String::from_utf8_lossy(&submission.body).contains(marker)).count()
 }

@@ -26,6 +26,8 @@ pub(super) mod attribute {
     pub(in crate::table) const FALLBACK: &str = "fallback";
     pub(in crate::table) const ARTIFACTS: &str = "artifacts";
     pub(in crate::table) const UPLOAD: &str = "upload";
+    /// The number of the latest write; see the table's own page.
+    pub(in crate::table) const WRITTEN_BY: &str = "written_by";
     pub(in crate::table) const DUE_AT: &str = "due_at";
     pub(in crate::table) const DUE_SHARD: &str = "due_shard";
     pub(in crate::table) const CLAIMED_UNTIL: &str = "claimed_until";

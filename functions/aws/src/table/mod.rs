@@ -1,9 +1,15 @@
 //! The table `tasks`: the truth. Every transition of a record is one conditional write that returns the old item when its
 //! condition fails, so no read comes before it and two writers can never both believe that they were first.
+//!
+//! A write whose answer is lost is repeated by the SDK, and then it is our own write that the condition fails over. So each
+//! write leaves a number of its own in the item (`written_by`), and a repeated one knows it.
 
 mod item;
 
 use std::collections::HashMap;
+use std::hash::{BuildHasher as _, RandomState};
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_dynamodb::operation::delete_item::DeleteItemError;
@@ -325,15 +331,20 @@ impl Table {
             .expression_attribute_values(":pending", text(State::Pending.name()))
             .expression_attribute_values(":fingerprint", text(&mark.fingerprint))
             .expression_attribute_values(":until", time(mark.under_way_until))
+            .return_values_on_condition_check_failure(ReturnValuesOnConditionCheckFailure::AllOld)
             .send()
             .await;
         match deleted {
             Ok(_) => Ok(true),
-            Err(SdkError::ServiceError(error))
-                if matches!(error.err(), DeleteItemError::ConditionalCheckFailedException(_)) =>
-            {
-                Ok(false)
-            }
+            Err(SdkError::ServiceError(error)) => match error.into_err() {
+                // Without an item it was deleted by the first try, whose answer was lost.
+                DeleteItemError::ConditionalCheckFailedException(refused) => Ok(refused.item.is_none()),
+                other => Err(TableError::Call {
+                    action: "withdrawing the submission",
+                    task: task.to_string(),
+                    reason: described_service(&other),
+                }),
+            },
             Err(error) => Err(failed("withdrawing the submission", task, &error)),
         }
     }
@@ -697,6 +708,8 @@ impl Table {
     }
 
     async fn apply(&self, update: Update<'_>) -> Result<Updated, TableError> {
+        let own = text(write_number());
+        let update = update.set(a::WRITTEN_BY, own.clone());
         let mut expression = format!("SET {}", update.set.join(", "));
         if !update.remove.is_empty() {
             let names: Vec<String> = update.remove.iter().map(|name| format!("#{name}")).collect();
@@ -723,7 +736,12 @@ impl Table {
         match answer {
             Ok(answer) => Ok(Updated::Done(answer.attributes.unwrap_or_default())),
             Err(SdkError::ServiceError(error)) => match error.into_err() {
-                UpdateItemError::ConditionalCheckFailedException(refused) => Ok(Updated::Refused(refused.item)),
+                UpdateItemError::ConditionalCheckFailedException(refused) => Ok(match refused.item {
+                    // The first try was written and its answer lost. Whoever wrote in between has left their own number;
+                    // then this write counts as refused, which every caller copes with.
+                    Some(item) if item.get(a::WRITTEN_BY) == Some(&own) => Updated::Done(item),
+                    item => Updated::Refused(item),
+                }),
                 other => Err(TableError::Call {
                     action: update.action,
                     task: update.task.to_string(),
@@ -781,6 +799,13 @@ fn noting<'a>(
         .set_once(a::ATTEMPTS, Some(number(0)))
 }
 
+/// A number that no other write has: that of the process, and a count.
+fn write_number() -> String {
+    static PROCESS: LazyLock<u64> = LazyLock::new(|| RandomState::new().hash_one("write"));
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    format!("{:016x}-{}", *PROCESS, COUNT.fetch_add(1, Ordering::Relaxed))
+}
+
 /// Whether an expression has exactly this `#name` or `:value`, not one that begins with it.
 fn mentions(expression: &str, name: &str) -> bool {
     expression.match_indices(name).any(|(at, _)| {
@@ -804,6 +829,12 @@ fn failed<E: ProvideErrorMetadata, R>(action: &'static str, task: &TaskKey, erro
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_two_writes_have_one_number() {
+        let numbers: std::collections::HashSet<_> = (0..1000).map(|_| write_number()).collect();
+        assert_eq!(numbers.len(), 1000);
+    }
 
     #[test]
     fn names_are_found_whole() {
