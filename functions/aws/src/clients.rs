@@ -60,6 +60,21 @@ pub(crate) fn described_service(error: &impl ProvideErrorMetadata) -> String {
     message.map_or_else(|| code.to_owned(), |message| format!("{code}: {message}"))
 }
 
+/// The roots that certificates of AWS end in, out of <https://www.amazontrust.com/repository/>: Amazon Root CA 1 to 4 and
+/// Starfield Services Root Certificate Authority G2, which AWS asks every client to trust. They end in 2037 and later.
+const AMAZON_ROOTS: &str = include_str!("amazon-roots.pem");
+
+/// Whom the clients trust. To read and parse the 150 roots of the operating system is most of what a function does before
+/// its first event; AWS needs five. Other partitions and other endpoints may have other roots.
+fn trust_store(region: &str, endpoint: Option<&str>) -> tls::TrustStore {
+    let is_commercial = !["cn-", "us-gov-", "us-iso", "eu-isoe", "eusc-"].iter().any(|other| region.starts_with(other));
+    if is_commercial && endpoint.is_none() {
+        tls::TrustStore::empty().with_pem_certificate(AMAZON_ROOTS)
+    } else {
+        tls::TrustStore::default()
+    }
+}
+
 impl Clients {
     /// Reads the environment. Does not connect anywhere.
     pub fn from_environment(patience: Patience) -> Self {
@@ -71,8 +86,12 @@ impl Clients {
             "environment",
         );
         let region = environment::optional("AWS_REGION").unwrap_or_else(|| "us-east-1".to_owned());
-        let http_client =
-            aws_smithy_http_client::Builder::new().tls_provider(tls::Provider::Rustls(CryptoMode::Ring)).build_https();
+        let endpoint = environment::optional("AWS_ENDPOINT_URL");
+        let trusted = tls::TlsContext::builder().with_trust_store(trust_store(&region, endpoint.as_deref())).build();
+        let http_client = aws_smithy_http_client::Builder::new()
+            .tls_provider(tls::Provider::Rustls(CryptoMode::Ring))
+            .tls_context(trusted.unwrap_or_default())
+            .build_https();
         let mut config = SdkConfig::builder()
             .behavior_version(BehaviorVersion::latest())
             .region(Region::new(region))
@@ -92,7 +111,7 @@ impl Clients {
                     // The default of 1 s would use up half of a callback's budget before the second try.
                     .with_initial_backoff(Duration::from_millis(50)),
             );
-        if let Some(endpoint) = environment::optional("AWS_ENDPOINT_URL") {
+        if let Some(endpoint) = endpoint {
             config = config.endpoint_url(endpoint);
         }
         Self { config: config.build() }
@@ -133,5 +152,32 @@ impl Clients {
             .force_path_style(self.config.endpoint_url().is_some())
             .build();
         aws_sdk_s3::Client::from_conf(config)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustls::RootCertStore;
+    use rustls::pki_types::CertificateDer;
+    use rustls::pki_types::pem::PemObject as _;
+
+    use super::*;
+
+    #[test]
+    fn the_roots_of_aws_are_five_that_can_be_read() {
+        let mut store = RootCertStore::empty();
+        for certificate in CertificateDer::pem_slice_iter(AMAZON_ROOTS.as_bytes()) {
+            store.add(certificate.expect("PEM")).expect("a root");
+        }
+        assert_eq!(store.len(), 5);
+    }
+
+    #[test]
+    fn only_endpoints_of_aws_are_known_to_need_no_other_roots() {
+        let native = |region, endpoint| format!("{:?}", trust_store(region, endpoint)).contains("native_roots: true");
+        assert!(!native("eu-central-1", None));
+        assert!(native("eu-central-1", Some("https://vpce.example")));
+        assert!(native("cn-north-1", None));
+        assert!(native("us-gov-west-1", None));
     }
 }
