@@ -1,12 +1,11 @@
 //! What becomes of a task whose file is served badly: one table for every fault that the simulated origin has.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
 use simulator::origin::FaultKind;
 use simulator::{FileKind, FileRequest, Provider};
-use tokio::time::sleep;
 
 use crate::Case;
 use crate::world::World;
@@ -224,14 +223,7 @@ async fn bad_for_a_day(
     let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock that is set");
     let back_then = i64::try_from(now.as_secs()).expect("a time of this age") - 26 * 3600;
     world.set_number(&task, "reported_at", back_then).await;
-    // It is due ten seconds after it was given back.
-    for _ in 0..10 {
-        if world.view(&task).await.body["state"] != "reported" {
-            break;
-        }
-        sleep(Duration::from_secs(6)).await;
-        world.poll().await;
-    }
+    world.enqueue(&task).await;
     assert_lost(&world, &task, reason).await;
 }
 

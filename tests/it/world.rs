@@ -176,7 +176,8 @@ impl World {
         answer.expect("the function is invoked").json().await.expect("poll answers with a summary")
     }
 
-    /// Queues a task, as `poll` does when it is due.
+    /// Queues a task, as `poll` does when it is due. A run of `poll` would visit the tasks of other cases as well, some
+    /// earlier than they expect.
     pub(crate) async fn enqueue(&self, task: &str) {
         let message = json!({ "version": "1", "task": task }).to_string();
         let request = json!({ "QueueUrl": self.stack.outputs().queue_url, "MessageBody": message });
