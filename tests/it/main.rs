@@ -3,6 +3,7 @@
 
 mod callbacks;
 mod journeys;
+mod origins;
 mod recovery;
 mod submissions;
 mod world;
@@ -34,10 +35,11 @@ fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     // Most of a case is waiting: for the queue, for the schedule, for a time-out.
     arguments.test_threads.get_or_insert(16);
-    let cases: Vec<Case> = [journeys::cases(), callbacks::cases(), recovery::cases(), submissions::cases()]
-        .into_iter()
-        .flatten()
-        .collect();
+    let cases: Vec<Case> =
+        [journeys::cases(), callbacks::cases(), recovery::cases(), submissions::cases(), origins::cases()]
+            .into_iter()
+            .flatten()
+            .collect();
     if arguments.list {
         let trials = cases.into_iter().map(|case| Trial::test(case.name, || Ok(()))).collect();
         return libtest_mimic::run(&arguments, trials).exit_code();

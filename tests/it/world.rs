@@ -98,9 +98,15 @@ impl World {
 
     /// Checks a success from end to end: record, `result.json` by its schema, every byte, and one announcement.
     pub(crate) async fn assert_archived(&self, task: &str, reported_by: &str) -> Value {
+        let view = self.assert_archived_by_anybody(task).await;
+        assert_eq!(view["reported_by"], reported_by, "{view}");
+        view
+    }
+
+    /// The same where `poll` may ask before a callback that only hints was worked on.
+    pub(crate) async fn assert_archived_by_anybody(&self, task: &str) -> Value {
         let view = self.until_final(task).await;
         assert_eq!(view["state"], "archived", "{view}");
-        assert_eq!(view["reported_by"], reported_by, "{view}");
         let result = self.result(task).await;
         assert_eq!(result["outcome"], "succeeded");
         assert_eq!(result["artifacts"], view["artifacts"]);
@@ -168,6 +174,14 @@ impl World {
         let url = format!("{}/2015-03-31/functions/{name}/invocations", self.stack.endpoint());
         let answer = self.client.http().post(url).header("authorization", credential("lambda")).body("{}").send().await;
         answer.expect("the function is invoked").json().await.expect("poll answers with a summary")
+    }
+
+    /// Queues a task, as `poll` does when it is due. A run of `poll` would visit the tasks of other cases as well, some
+    /// earlier than they expect.
+    pub(crate) async fn enqueue(&self, task: &str) {
+        let message = json!({ "version": "1", "task": task }).to_string();
+        let request = json!({ "QueueUrl": self.stack.outputs().queue_url, "MessageBody": message });
+        call(&self.client, self.stack.endpoint(), "sqs", "AmazonSQS.SendMessage", &request).await;
     }
 
     /// The item of a task as it stands in the table; null when there is none.

@@ -111,6 +111,8 @@ pub struct Record {
     pub artifacts: Vec<StoredArtifact>,
     /// What a worker needs to go on with an interrupted copy; the copier's own form.
     pub upload: Option<String>,
+    /// Why the last copy did not succeed, while another is to come.
+    pub trouble: Option<String>,
     /// When to look again.
     pub due_at: Option<Timestamp>,
     /// Until when a worker has it.

@@ -57,6 +57,8 @@ pub(crate) enum Copied {
         at: Timestamp,
         /// What it can go on with.
         upload: Option<String>,
+        /// Which file could not be had yet, and why.
+        trouble: String,
     },
     /// The invocation is about to end.
     OutOfTime {
@@ -78,7 +80,7 @@ struct Planned {
 enum One {
     Stored(StoredArtifact),
     Missing(String),
-    Later(Timestamp, Option<SavedUpload>),
+    Later { at: Timestamp, upload: Option<SavedUpload>, reason: String },
     OutOfTime(Option<SavedUpload>),
 }
 
@@ -116,26 +118,25 @@ fn conclude(mut done: Vec<(Planned, One)>) -> Copied {
     // In the order of their names, whatever order they finished in.
     done.sort_by_key(|(planned, _)| (planned.artifact.kind, planned.number));
     let (mut stored, mut missing, mut lost) = (vec![], vec![], None);
-    let (mut later, mut out_of_time) = (None::<Timestamp>, false);
+    let (mut later, mut out_of_time) = (None::<(Timestamp, String)>, false);
     let mut uploads = BTreeMap::new();
     for (planned, one) in done {
         let kind = planned.artifact.kind;
+        let named = |reason: &str| format!("{} {}: {reason}", kind.name(), planned.number);
         match one {
             One::Stored(artifact) => stored.push(artifact),
             One::Missing(reason) => {
                 if kind.is_essential() {
-                    lost.get_or_insert_with(|| {
-                        Failure::new(Reason::Expired, true).message(format!(
-                            "{} {}: {reason}",
-                            kind.name(),
-                            planned.number
-                        ))
-                    });
+                    lost.get_or_insert_with(|| Failure::new(Reason::Expired, true).message(named(&reason)));
                 }
                 missing.push(MissingArtifact { kind, reason });
             }
-            One::Later(at, upload) => {
-                later = Some(later.map_or(at, |earlier| earlier.min(at)));
+            One::Later { at, upload, reason } => {
+                later = Some(match later {
+                    None => (at, named(&reason)),
+                    // One trouble is enough to know; the log has all.
+                    Some((earlier, trouble)) => (earlier.min(at), trouble),
+                });
                 uploads.extend(upload.map(|upload| (planned.key_stem, upload)));
             }
             One::OutOfTime(upload) => {
@@ -153,7 +154,7 @@ fn conclude(mut done: Vec<(Planned, One)>) -> Copied {
     }
     match (out_of_time, later, lost) {
         (true, _, _) => Copied::OutOfTime { upload },
-        (false, Some(at), _) => Copied::Later { at, upload },
+        (false, Some((at, trouble)), _) => Copied::Later { at, upload, trouble },
         (false, None, Some(failure)) => Copied::Lost { failure, stored, missing },
         (false, None, None) => Copied::All { stored, missing },
     }
@@ -260,12 +261,22 @@ async fn copy_one(
                 return match hub.copier.stored(&planned.key_stem, artifact.kind).await {
                     Ok(Some(standing)) => One::Stored(standing),
                     // Somebody removed it since.
-                    Ok(None) => {
-                        One::Later(next_copy_attempt(now(), record.attempts, planned.artifact.expires_at), resume)
-                    }
+                    Ok(None) => One::Later {
+                        at: next_copy_attempt(now(), record.attempts, planned.artifact.expires_at),
+                        upload: resume,
+                        reason: error.to_string(),
+                    },
                     Err(error) => later(record, planned, &error, resume),
                 };
             }
+            // Nothing heals these but another link.
+            CopyError::Refused(_) if !fresh => match refreshed(hub, own, record, planned).await {
+                Some(other) if other.source != artifact.source => {
+                    fresh = true;
+                    artifact = other;
+                }
+                _ => return One::Missing(error.to_string()),
+            },
             CopyError::NotThere { .. } | CopyError::NotMedia { .. } | CopyError::CutOff { .. } if !fresh => {
                 // Perhaps the link is dead: once per visit the provider is asked for another.
                 match refreshed(hub, own, record, planned).await {
@@ -279,7 +290,6 @@ async fn copy_one(
             CopyError::NotThere { .. } | CopyError::NotMedia { .. } | CopyError::CutOff { .. } => {
                 return not_there(record, planned, &error.to_string(), resume);
             }
-            // Another try gives the same.
             CopyError::Refused(_) => return One::Missing(error.to_string()),
             CopyError::Origin { retry_after, .. } => {
                 if now() > gives_up_at(record, planned).plus(GRACE) {
@@ -288,7 +298,7 @@ async fn copy_one(
                 let at = next_copy_attempt(now(), record.attempts, planned.artifact.expires_at);
                 // As the origin wishes, as long as it leaves a try before the end.
                 let wished = now().plus(retry_after.map_or(0, i64::from)).min(gives_up_at(record, planned));
-                return One::Later(at.max(wished), resume);
+                return One::Later { at: at.max(wished), upload: resume, reason: error.to_string() };
             }
             CopyError::Storage { .. } => return later(record, planned, &error, resume),
         }
@@ -299,13 +309,14 @@ async fn copy_one(
 fn later(record: &Record, planned: &Planned, error: &CopyError, upload: Option<SavedUpload>) -> One {
     let at = next_copy_attempt(now(), record.attempts, planned.artifact.expires_at);
     tracing::error!(task = %record.task, %error, next_attempt_at = %at, "the bucket could not be used");
-    One::Later(at, upload)
+    One::Later { at, upload, reason: error.to_string() }
 }
 
 /// The file is not there, and asking for another link did not help. Not yet, or no longer?
 fn not_there(record: &Record, planned: &Planned, reason: &str, upload: Option<SavedUpload>) -> One {
     if now() < gives_up_at(record, planned) {
-        return One::Later(next_copy_attempt(now(), record.attempts, planned.artifact.expires_at), upload);
+        let at = next_copy_attempt(now(), record.attempts, planned.artifact.expires_at);
+        return One::Later { at, upload, reason: reason.to_owned() };
     }
     One::Missing(reason.to_owned())
 }
@@ -442,8 +453,9 @@ mod tests {
     #[test]
     fn nothing_is_given_up_while_another_artifact_is_still_tried() {
         let at = Timestamp::from_seconds(7);
-        let both =
-            conclude(vec![done(Kind::Video, One::Missing("gone".into())), done(Kind::Audio, One::Later(at, None))]);
-        assert!(matches!(both, Copied::Later { at: then, .. } if then == at));
+        let still_tried = One::Later { at, upload: None, reason: "not yet".into() };
+        let both = conclude(vec![done(Kind::Video, One::Missing("gone".into())), done(Kind::Audio, still_tried)]);
+        let Copied::Later { at: then, trouble, .. } = both else { panic!("it is tried again") };
+        assert_eq!((then, trouble.as_str()), (at, "audio 1: not yet"));
     }
 }

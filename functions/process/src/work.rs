@@ -139,7 +139,7 @@ async fn ask(hub: &Hub, settings: &Settings, record: &Record) -> Result<Option<R
         // Nobody to ask: only another callback helps, until the deadline.
         deadline
     };
-    match hub.table.release(record, next, None).await? {
+    match hub.table.release(record, next, None, None).await? {
         Released::Free => {
             tracing::info!(%task, due_at = %next, "the task is open");
             Ok(None)
@@ -225,13 +225,13 @@ async fn act(hub: &Hub, settings: &Settings, record: Record, deadline: Instant) 
             tracing::error!(task = %record.task, reason = failure.message, "the result is lost");
             announce_and_settle(hub, &record, Report::Lost(failure), stored, missing).await
         }
-        Copied::Later { at, upload } => {
+        Copied::Later { at, upload, trouble } => {
             count(Metric::CopyRetried, record.task.provider(), 1);
-            hub.table.release(&record, at, upload.as_deref()).await.map(drop)
+            hub.table.release(&record, at, upload.as_deref(), Some(&trouble)).await.map(drop)
         }
         Copied::OutOfTime { upload } => {
             tracing::info!(task = %record.task, "the copy goes on in another invocation");
-            let released = hub.table.release(&record, now().plus(REQUEUE_AFTER), upload.as_deref()).await?;
+            let released = hub.table.release(&record, now().plus(REQUEUE_AFTER), upload.as_deref(), None).await?;
             if matches!(released, Released::Free) {
                 enqueue(hub, &record).await;
             }
@@ -267,7 +267,7 @@ async fn announce_and_settle(
         Err(error) => {
             let at = next_copy_attempt(now(), record.attempts, None);
             tracing::error!(%task, %error, next_attempt_at = %at, "the result could not be announced");
-            return hub.table.release(record, at, None).await.map(drop);
+            return hub.table.release(record, at, None, Some(&error.to_string())).await.map(drop);
         }
     };
     match hub.table.settle(record, &report, &stored, now()).await? {

@@ -24,6 +24,7 @@ pub(crate) fn of(record: &Record, callback_url: &str, now: Timestamp) -> Value {
     add("submission", submission(record, now).map(Value::from));
     add("outcome", record.outcome().map(Outcome::name).map(Value::from));
     add("failure", record.report.as_ref().and_then(failure));
+    add("trouble", record.trouble.as_deref().map(Value::from));
     add("reported_by", record.reported_by.map(Reporter::name).map(Value::from));
     add("result", record.state.is_final().then(|| json!(format!("{}result.json", record.task.prefix()))));
     view.insert("artifacts".into(), json!(record.artifacts));

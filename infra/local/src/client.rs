@@ -84,6 +84,15 @@ impl Client {
         }
     }
 
+    /// The keys of the bucket that begin like this: the first thousand.
+    pub async fn keys(&self, prefix: &str) -> Result<Vec<String>, Error> {
+        let url = format!("{}?list-type=2&prefix={}", self.bucket_url, prefix.replace('/', "%2F"));
+        let answer = self.send("s3", Method::GET, &url, String::new()).await?;
+        let list = answer.error_for_status().map_err(Error::http)?.text().await.map_err(Error::http)?;
+        let keys = list.split("<Key>").skip(1).filter_map(|rest| Some(rest.split_once("</Key>")?.0.to_owned()));
+        Ok(keys.collect())
+    }
+
     /// S3's list of unfinished multipart uploads of the bucket, as XML.
     pub async fn unfinished_uploads(&self) -> Result<String, Error> {
         let url = format!("{}?uploads=", self.bucket_url);

@@ -11,7 +11,7 @@ use http::{HeaderMap, Method, StatusCode, Uri, header};
 use crate::{
     clock,
     media::{self, Content},
-    origin::{self, Fault},
+    origin::{self, Fault, FaultKind},
     provider::{Dialect, Provider},
     record::{FileKind, FileRequest},
     script::LinkFate,
@@ -210,8 +210,12 @@ fn answer(found: &Found, target: &str, hop: u32, method: &Method, headers: &Head
     if found.earlier < found.not_ready {
         return style.error(StatusCode::NOT_FOUND, "NoSuchKey", "The specified key does not exist.");
     }
-    let request =
-        origin::Request { method, headers, target, hop, earlier: found.earlier.saturating_sub(found.not_ready) };
+    let earlier = match found.fault.kind {
+        // Its further requests do not come here: the link has ended.
+        FaultKind::Expires => 0,
+        _ => found.earlier.saturating_sub(found.not_ready),
+    };
+    let request = origin::Request { method, headers, target, hop, earlier };
     origin::serve(&request, &found.content, &found.seed, found.fault)
 }
 

@@ -192,6 +192,11 @@ impl Simulator {
         self.world.content(task_id, None).map(|content| content.to_vec()).unwrap_or_default()
     }
 
+    /// What [`Self::file`] becomes under the faults `change` and `change_silently`.
+    pub fn changed_file(&self, task_id: &str) -> Vec<u8> {
+        self.world.changed_content(task_id).map(|content| content.to_vec()).unwrap_or_default()
+    }
+
     /// A file of a task by its name (see [`TaskView::files`]), to be read in parts.
     pub fn content(&self, task_id: &str, name: &str) -> Option<Arc<Content>> {
         self.world.content(task_id, Some(name))

@@ -21,19 +21,23 @@
 //! | `no_etag` | no `ETag` and no `Last-Modified` | | |
 //! | `html` | an error page under 200 and `text/html` | | hits |
 //! | `html_as_video` | an error page under 200 and the file's own media type | | hits |
+//! | `json` | an error in JSON under 200 and the file's own media type | | hits |
 //! | `empty` | 200 and no bytes | | hits |
 //! | `gzip` | the file in `Content-Encoding: gzip`, although nobody asked for it | | hits |
 //! | `redirect` | `hops` redirects (1), then the file | | |
 //! | `redirect_loop` | redirects for ever | | |
-//! | `redirect_private` | a redirect to the metadata address of a cloud machine | | |
-//! | `redirect_local` | a redirect to port 1 of this machine, by name | | |
+//! | `redirect_private` | a redirect to the metadata address of a cloud machine; over https, so that only the address speaks against it | | |
+//! | `redirect_local` | the same to port 1 of this machine, by name | | |
 //! | `redirect_scheme` | a redirect to a `file:` URL | | |
 //! | `too_many` | 429 with `Retry-After: 1` | | hits |
 //! | `unavailable` | 503 with `Retry-After: 1` | | hits |
-//! | `expires` | the first request gets `at` bytes and a closed connection, all others 403 | half | |
+//! | `forbidden` | 403, which stores that hide what they have answer for a file that is not there yet | | hits |
+//! | `not_found` | 404 | | hits |
+//! | `expires` | the first request gets `at` bytes and a closed connection, all others 403 | half | links |
 //!
 //! Under `times`, *hits* is the number of requests that it happens to, all without the key; *before* is the number of
-//! requests that see nothing of it.
+//! requests that see nothing of it; *links* is the number of links to a task's file that end so, all without the key: one
+//! that is given out later works.
 
 use std::{io, sync::Arc, time::Duration};
 
@@ -80,6 +84,8 @@ pub enum FaultKind {
     Html,
     /// `html_as_video`
     HtmlAsVideo,
+    /// `json`
+    Json,
     /// `empty`
     Empty,
     /// `gzip`
@@ -98,12 +104,17 @@ pub enum FaultKind {
     TooMany,
     /// `unavailable`
     Unavailable,
+    /// `forbidden`
+    Forbidden,
+    /// `not_found`
+    NotFound,
     /// `expires`
     Expires,
 }
 
 impl FaultKind {
-    const NAMES: [(&'static str, Self); 26] = [
+    /// All of them, by the words that name them in a script: for tests that must leave none out.
+    pub const NAMES: [(&'static str, Self); 29] = [
         ("none", Self::None),
         ("no_range", Self::NoRange),
         ("wrong_range", Self::WrongRange),
@@ -120,6 +131,7 @@ impl FaultKind {
         ("no_etag", Self::NoEtag),
         ("html", Self::Html),
         ("html_as_video", Self::HtmlAsVideo),
+        ("json", Self::Json),
         ("empty", Self::Empty),
         ("gzip", Self::Gzip),
         ("redirect", Self::Redirect),
@@ -129,6 +141,8 @@ impl FaultKind {
         ("redirect_scheme", Self::RedirectScheme),
         ("too_many", Self::TooMany),
         ("unavailable", Self::Unavailable),
+        ("forbidden", Self::Forbidden),
+        ("not_found", Self::NotFound),
         ("expires", Self::Expires),
     ];
 }
@@ -162,7 +176,7 @@ impl Fault {
         Some(())
     }
 
-    fn hits(&self, earlier: u32) -> bool {
+    pub(crate) fn hits(&self, earlier: u32) -> bool {
         self.times.is_none_or(|times| earlier < times)
     }
 }
@@ -198,6 +212,13 @@ fn with_hop(target: &str, hop: u32) -> String {
 const PAGE: &str = "<!DOCTYPE html>\n<html><head><title>Error</title></head><body><h1>Something went wrong</h1>\
                     <p>Please try again later.</p></body></html>\n";
 
+const JSON: &str = "{\"code\":500,\"message\":\"Something went wrong. Please try again later.\"}\n";
+
+/// What a file becomes that changes while it is read: another one of the same length.
+pub(crate) fn changed(content: &Content, seed: &str) -> Content {
+    Content::video(&format!("{seed} changed"), Some(content.length()))
+}
+
 /// Serves `content`, of which `seed` says what it would be if it changed.
 pub(crate) fn serve(request: &Request<'_>, content: &Arc<Content>, seed: &str, fault: Fault) -> Response {
     let hit = fault.hits(request.earlier);
@@ -207,16 +228,21 @@ pub(crate) fn serve(request: &Request<'_>, content: &Arc<Content>, seed: &str, f
             redirect(&with_hop(request.target, request.hop + 1))
         }
         FaultKind::RedirectLoop => redirect(&with_hop(request.target, request.hop + 1)),
-        FaultKind::RedirectPrivate => redirect("http://169.254.169.254/latest/meta-data/iam/security-credentials/"),
-        FaultKind::RedirectLocal => redirect("http://localhost:1/internal"),
+        FaultKind::RedirectPrivate => redirect("https://169.254.169.254/latest/meta-data/iam/security-credentials/"),
+        FaultKind::RedirectLocal => redirect("https://localhost:1/internal"),
         FaultKind::RedirectScheme => redirect("file:///etc/hostname"),
         FaultKind::TooMany if hit => try_later(StatusCode::TOO_MANY_REQUESTS),
         FaultKind::Unavailable if hit => try_later(StatusCode::SERVICE_UNAVAILABLE),
+        FaultKind::Forbidden if hit => xml_error(StatusCode::FORBIDDEN, "AccessDenied", "Access Denied"),
+        FaultKind::NotFound if hit => {
+            xml_error(StatusCode::NOT_FOUND, "NoSuchKey", "The specified key does not exist.")
+        }
         FaultKind::Expires if request.earlier > 0 => {
             xml_error(StatusCode::FORBIDDEN, "AccessDenied", "Request has expired")
         }
         FaultKind::Html if hit => plain(StatusCode::OK, "text/html; charset=utf-8", PAGE),
         FaultKind::HtmlAsVideo if hit => plain(StatusCode::OK, content.content_type(), PAGE),
+        FaultKind::Json if hit => plain(StatusCode::OK, content.content_type(), JSON),
         FaultKind::Empty if hit => plain(StatusCode::OK, content.content_type(), ""),
         FaultKind::Gzip if hit => {
             let mut response = plain(StatusCode::OK, content.content_type(), media::gzip(&content.to_vec()));
@@ -230,7 +256,7 @@ pub(crate) fn serve(request: &Request<'_>, content: &Arc<Content>, seed: &str, f
             plain(StatusCode::OK, content.content_type(), bytes)
         }
         FaultKind::Change | FaultKind::ChangeSilently if request.earlier >= fault.times.unwrap_or(1) => {
-            let changed = Arc::new(Content::video(&format!("{seed} changed"), Some(length)));
+            let changed = Arc::new(changed(content, seed));
             let tag = if fault.kind == FaultKind::Change { format!("{seed} changed") } else { seed.to_owned() };
             part(request, &changed, &tag, Fault::default(), true)
         }

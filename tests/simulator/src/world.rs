@@ -18,6 +18,7 @@ use crate::{
     config::Config,
     files::{self, Link},
     media::{self, Content},
+    origin::{self, Fault, FaultKind},
     provider::{Dialect, Provider, Shape},
     providers,
     record::{Call, Delivery, FileKind, FileRequest, FileView, Phase, Stage, Submission, TaskView, Trouble},
@@ -41,6 +42,8 @@ struct Artifact {
     link: Option<String>,
     links: u32,
     requests: u32,
+    /// How many links ended while they were read, as their fault asks.
+    expired: u32,
 }
 
 pub(crate) struct Task {
@@ -369,7 +372,16 @@ impl World {
                     _ => Content::video(&seed, script.size),
                 };
                 let file_id = self.digits(15);
-                Artifact { kind, name, file_id, content: Arc::new(content), link: None, links: 0, requests: 0 }
+                Artifact {
+                    kind,
+                    name,
+                    file_id,
+                    content: Arc::new(content),
+                    link: None,
+                    links: 0,
+                    requests: 0,
+                    expired: 0,
+                }
             })
             .collect();
         let task = Task {
@@ -555,10 +567,22 @@ impl World {
         let artifact = task.artifacts.get_mut(link.file)?;
         let earlier = artifact.requests;
         artifact.requests += 1;
+        let mut fault = task.script.fault.unwrap_or_default();
+        if fault.kind == FaultKind::Expires && link.works(SystemTime::now()) && earlier >= task.script.not_ready {
+            if fault.hits(artifact.expired) {
+                artifact.expired += 1;
+                // This request is still served, by the link as it was.
+                if let Some(link) = state.links.get_mut(target) {
+                    link.expires_at = SystemTime::UNIX_EPOCH;
+                }
+            } else {
+                fault = Fault::default();
+            }
+        }
         let found = files::Found {
             earlier,
             not_ready: task.script.not_ready,
-            fault: task.script.fault.unwrap_or_default(),
+            fault,
             name: artifact.name.clone(),
             seed: format!("{}/{}", task.id, artifact.name),
             content: Arc::clone(&artifact.content),
@@ -597,6 +621,14 @@ impl World {
         let link = state.links.get(target)?;
         let task = state.tasks.get(&link.task_id).filter(|task| task.dialect.provider() == provider)?;
         task.artifacts.get(link.file).map(|artifact| artifact.file_id.clone())
+    }
+
+    /// What a task's first video becomes under a fault that changes it.
+    pub(crate) fn changed_content(&self, task_id: &str) -> Option<Content> {
+        let state = self.state();
+        let task = state.tasks.get(task_id)?;
+        let video = task.artifacts.iter().find(|artifact| artifact.kind == FileKind::Video)?;
+        Some(origin::changed(&video.content, &format!("{}/{}", task.id, video.name)))
     }
 
     /// The content of a task's file; of its first video without a name.

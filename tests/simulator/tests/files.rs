@@ -235,6 +235,7 @@ async fn the_bad_origin_serves_something_else() {
     let (_, [kind, ..], bytes) = whole("fault=html_as_video").await;
     assert_eq!(kind, "video/mp4");
     assert!(bytes.starts_with(b"<!DOCTYPE html>"));
+    assert!(whole("fault=json").await.2.starts_with(b"{"));
     assert!(whole("fault=empty").await.2.is_empty());
     let (_, [_, _, encoding, ..], bytes) = whole("fault=gzip").await;
     assert_eq!(encoding, "gzip");
@@ -257,8 +258,8 @@ async fn the_bad_origin_serves_something_else() {
     assert!(get(&client, &url, &[]).await.bytes().await.expect("a body") == file);
     for (fault, start) in [
         ("redirect_loop", "/origin/a.mp4"),
-        ("redirect_private", "http://169.254.169.254/"),
-        ("redirect_local", "http://localhost:1/"),
+        ("redirect_private", "https://169.254.169.254/"),
+        ("redirect_local", "https://localhost:1/"),
         ("redirect_scheme", "file:///"),
     ] {
         let (status, [_, _, _, location, _], _) = whole(&format!("fault={fault}")).await;
@@ -268,6 +269,10 @@ async fn the_bad_origin_serves_something_else() {
     for (fault, expected) in [("too_many", 429), ("unavailable", 503)] {
         let (status, [.., retry_after], _) = whole(&format!("fault={fault}&times=1")).await;
         assert_eq!((status, retry_after.as_str()), (expected, "1"));
+        assert_eq!(whole(&format!("fault={fault}&times=1")).await.0, 200);
+    }
+    for (fault, expected) in [("forbidden", 403), ("not_found", 404)] {
+        assert_eq!(whole(&format!("fault={fault}&times=1")).await.0, expected);
         assert_eq!(whole(&format!("fault={fault}&times=1")).await.0, 200);
     }
     assert_eq!(whole("fault=odd").await.0, 400);
@@ -288,6 +293,18 @@ async fn a_tasks_own_link_can_be_bad() {
     assert!(get(&client, &url, &[]).await.bytes().await.is_err());
     let rest = get(&client, &url, &[("range", "bytes=100-")]).await;
     assert!(rest.bytes().await.expect("a body") == simulator.file(&id)[100..]);
+}
+
+#[tokio::test]
+async fn a_link_that_expires_while_it_is_read_is_replaced_by_one_that_works() {
+    let (simulator, client) = start();
+    let id = task(&simulator, &client, "size=50000 fault=expires at=100 times=1").await;
+    let url = link(&simulator, &client, &id).await;
+    assert!(get(&client, &url, &[]).await.bytes().await.is_err());
+    assert_eq!(get(&client, &url, &[]).await.status(), 403);
+    let fresh = link(&simulator, &client, &id).await;
+    assert_ne!(fresh, url);
+    assert!(get(&client, &fresh, &[]).await.bytes().await.expect("a body") == simulator.file(&id));
 }
 
 #[test]

@@ -26,6 +26,7 @@ pub(super) mod attribute {
     pub(in crate::table) const FALLBACK: &str = "fallback";
     pub(in crate::table) const ARTIFACTS: &str = "artifacts";
     pub(in crate::table) const UPLOAD: &str = "upload";
+    pub(in crate::table) const TROUBLE: &str = "trouble";
     /// The number of the latest write; see the table's own page.
     pub(in crate::table) const WRITTEN_BY: &str = "written_by";
     pub(in crate::table) const DUE_AT: &str = "due_at";
@@ -120,6 +121,7 @@ pub(super) fn record(item: &Item) -> Result<Record, DamagedRecord> {
         raw,
         artifacts,
         upload: string(a::UPLOAD).cloned(),
+        trouble: string(a::TROUBLE).cloned(),
         due_at: at(a::DUE_AT),
         claimed_until: at(a::CLAIMED_UNTIL),
         claim: parsed(a::CLAIM).and_then(|claim| u64::try_from(claim).ok()).unwrap_or_default(),

@@ -442,7 +442,7 @@ impl Table {
         // failure would otherwise settle it over the success. Whoever loses this race sees a success and is a duplicate.
         let takeover = reporting(accepted, now, due_at)
             .increment(a::CLAIM)
-            .remove(&[a::CLAIMED_UNTIL, a::FINISHED_AT, a::EXPIRES_AT, a::ARTIFACTS, a::UPLOAD])
+            .remove(&[a::CLAIMED_UNTIL, a::FINISHED_AT, a::EXPIRES_AT, a::ARTIFACTS, a::UPLOAD, a::TROUBLE])
             .when(
                 "#state <> :pending AND #outcome <> :succeeded",
                 &[],
@@ -553,7 +553,8 @@ impl Table {
         Ok(matches!(self.apply(update).await?, Updated::Done(_)))
     }
 
-    /// Gives a claimed task back, due at a time. `upload` is what a later worker needs to go on with a copy.
+    /// Gives a claimed task back, due at a time. `upload` is what a later worker needs to go on with a copy, `trouble` is why
+    /// there has to be one, for people; either is left as it stands when there is nothing new.
     ///
     /// A task that was pending when it was claimed, and of which a callback has said more since, is not given back: nobody else
     /// could take it before the lease runs out, so the worker goes on with what is held now.
@@ -562,10 +563,12 @@ impl Table {
         record: &Record,
         due_at: Timestamp,
         upload: Option<&str>,
+        trouble: Option<&str>,
     ) -> Result<Released, TableError> {
         let update = Update::new("giving back", &record.task)
             .set(a::DUE_AT, time(due_at))
             .set_some(a::UPLOAD, upload.map(text))
+            .set_some(a::TROUBLE, trouble.map(text))
             .remove(&[a::CLAIMED_UNTIL])
             .when(
                 // A claim makes both times the same; a hint that came since has made the task due at once.
@@ -604,7 +607,7 @@ impl Table {
             .set(a::ARTIFACTS, json(artifacts))
             .set(a::FINISHED_AT, time(now))
             .set(a::EXPIRES_AT, time(now.plus(RETENTION)))
-            .remove(&[a::DUE_AT, a::DUE_SHARD, a::CLAIMED_UNTIL, a::UPLOAD])
+            .remove(&[a::DUE_AT, a::DUE_SHARD, a::CLAIMED_UNTIL, a::UPLOAD, a::TROUBLE])
             .when(
                 "#claim = :claim AND #state = :reported",
                 &[a::CLAIM],
