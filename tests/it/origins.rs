@@ -22,8 +22,6 @@ enum Outcome {
     /// Not a byte is in the bucket, the record names the trouble, and the task is due again. It is archived after all when
     /// the fault has ended.
     Withheld(&'static str),
-    /// At once, for this reason: nothing but another link would help, and the provider has none.
-    Lost(&'static str),
 }
 
 impl Outcome {
@@ -33,7 +31,6 @@ impl Outcome {
             Self::ArchivedAnew => "archived_anew",
             Self::ArchivedMixed => "archived_mixed",
             Self::Withheld(_) => "withheld",
-            Self::Lost(_) => "lost",
         }
     }
 }
@@ -90,7 +87,7 @@ const CODED: &str = "the origin sends the file in a content coding that was not 
 #[rustfmt::skip]
 fn rows() -> Vec<Row> {
     use Asked::{Anyhow, FirstPieceAgain, FirstPieceOnce, InPieces, Once, WithoutRange};
-    use Outcome::{Archived, ArchivedAnew, ArchivedMixed, Lost, Withheld};
+    use Outcome::{Archived, ArchivedAnew, ArchivedMixed, Withheld};
     use Provider::{ApiMart, Apimp, Ark, Kie, Kling, MaxApi, MiniMax, RelayDance, Vidu};
     vec![
         row(("none", ""), Kling, "size=17000000", InPieces, Archived),
@@ -115,14 +112,14 @@ fn rows() -> Vec<Row> {
         row(("html_as_video", ""), MiniMax, "", Anyhow, Withheld(HTML)),
         row(("json", ""), ApiMart, "", Anyhow, Withheld("the origin sent JSON instead of the file")),
         row(("empty", ""), Kling, "", Anyhow, Withheld("the origin sent an empty file instead of the file")),
-        row(("gzip", "for_good"), Kling, "", Anyhow, Lost(CODED)),
+        row(("gzip", "for_good"), Kling, "", Anyhow, Withheld(CODED)),
         row(("gzip", "on_one_link"), Vidu, "times=1", Anyhow, Archived),
         row(("redirect", "chain_of_5"), Kie, "size=17000000 hops=5", Anyhow, Archived),
-        row(("redirect", "chain_of_6"), Kling, "hops=6", Anyhow, Lost(TOO_FAR)),
-        row(("redirect_loop", ""), Vidu, "", Anyhow, Lost(TOO_FAR)),
-        row(("redirect_private", ""), Ark, "", Anyhow, Lost(PRIVATE)),
-        row(("redirect_local", ""), Kling, "", Anyhow, Lost(PRIVATE)),
-        row(("redirect_scheme", ""), Apimp, "", Anyhow, Lost("the link is not https")),
+        row(("redirect", "chain_of_6"), Kling, "hops=6", Anyhow, Withheld(TOO_FAR)),
+        row(("redirect_loop", ""), Vidu, "", Anyhow, Withheld(TOO_FAR)),
+        row(("redirect_private", ""), Ark, "", Anyhow, Withheld(PRIVATE)),
+        row(("redirect_local", ""), Kling, "", Anyhow, Withheld(PRIVATE)),
+        row(("redirect_scheme", ""), Apimp, "", Anyhow, Withheld("the link is not https")),
         row(("too_many", "twice"), Kling, "size=17000000 times=2", Anyhow, Archived),
         row(("too_many", "for_good"), Kling, "", Anyhow, Withheld("the origin answered with status 429")),
         row(("unavailable", "twice"), Kling, "size=17000000 times=2", Anyhow, Archived),
@@ -149,6 +146,7 @@ pub(crate) fn cases() -> Vec<Case> {
         ("dead_link", Provider::Kling, "link=lost", GONE),
         ("dead_file_id", Provider::MiniMax, "link=lost", GONE),
         ("error_page", Provider::ApiMart, "fault=html", HTML),
+        ("private_address", Provider::Ark, "fault=redirect_private", PRIVATE),
         ("outage", Provider::MaxApi, "fault=unavailable", UNAVAILABLE),
     ] {
         let name = format!("origins::{what}_of_a_day_is_lost");
@@ -196,7 +194,6 @@ async fn served_badly(world: Arc<World>, row: Row, id: String) {
             let view = world.assert_archived_by_anybody(&task).await;
             assert_eq!(view["trouble"], Value::Null, "{view}");
         }
-        Outcome::Lost(reason) => assert_lost(&world, &task, reason).await,
     }
     let name = world.simulator.task(&provider_task_id).expect("the provider knows it").files;
     let name = name.into_iter().find(|file| file.kind == FileKind::Video).expect("a task has a video").name;

@@ -78,7 +78,7 @@ fn origin_of(url: &Url) -> Option<(String, u16)> {
     Some((url.host_str()?.to_owned(), url.port_or_known_default()?))
 }
 
-/// Why a link is not followed. Nothing heals these but another link.
+/// Why a link is not followed. Trying again at once gives the same; another link may not, or the same one another day.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// It is no URL.

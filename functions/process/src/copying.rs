@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use futures_util::stream::{self, StreamExt as _};
 use reelhook_aws::asking::Asked;
 use reelhook_aws::copy::{CopyError, CopyRequest, Earlier};
+use reelhook_aws::download::Refusal;
 use reelhook_aws::telemetry::now;
 use reelhook_core::Timestamp;
 use reelhook_core::copy_plan::SavedUpload;
@@ -269,28 +270,23 @@ async fn copy_one(
                     Err(error) => later(record, planned, &error, resume),
                 };
             }
-            // Nothing heals these but another link.
-            CopyError::Refused(_) if !fresh => match refreshed(hub, own, record, planned).await {
-                Some(other) if other.source != artifact.source => {
-                    fresh = true;
-                    artifact = other;
-                }
-                _ => return One::Missing(error.to_string()),
-            },
-            CopyError::NotThere { .. } | CopyError::NotMedia { .. } | CopyError::CutOff { .. } if !fresh => {
-                // Perhaps the link is dead: once per visit the provider is asked for another.
-                match refreshed(hub, own, record, planned).await {
-                    Some(other) if other.source != artifact.source => {
+            // However often it is fetched.
+            CopyError::Refused(Refusal::TooLarge { .. }) => return One::Missing(error.to_string()),
+            // The link may be dead, or lead elsewhere by the next visit: redirects and DNS change, a provider may name a better
+            // one. Once per visit it is asked for another.
+            CopyError::NotThere { .. }
+            | CopyError::NotMedia { .. }
+            | CopyError::CutOff { .. }
+            | CopyError::Refused(_) => {
+                let other = if fresh { None } else { refreshed(hub, own, record, planned).await };
+                match other.filter(|other| other.source != artifact.source) {
+                    Some(other) => {
                         fresh = true;
                         artifact = other;
                     }
-                    _ => return not_there(record, planned, &error.to_string(), resume),
+                    None => return not_there(record, planned, &error.to_string(), resume),
                 }
             }
-            CopyError::NotThere { .. } | CopyError::NotMedia { .. } | CopyError::CutOff { .. } => {
-                return not_there(record, planned, &error.to_string(), resume);
-            }
-            CopyError::Refused(_) => return One::Missing(error.to_string()),
             CopyError::Origin { retry_after, .. } => {
                 if now() > gives_up_at(record, planned).plus(GRACE) {
                     return One::Missing(error.to_string());

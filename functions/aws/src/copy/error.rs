@@ -41,7 +41,7 @@ pub enum CopyError {
         /// What there is.
         bytes: u64,
     },
-    /// The link is not followed, or the file is not taken. Another try with this link gives the same.
+    /// The link is not followed, or the file is not taken. Trying again at once gives the same.
     #[error(transparent)]
     Refused(#[from] Refusal),
     /// The origin has trouble that may pass; it was tried several times.
