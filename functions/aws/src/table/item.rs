@@ -23,6 +23,8 @@ pub(super) mod attribute {
     pub(in crate::table) const REPORTED_BY: &str = "reported_by";
     pub(in crate::table) const RAW: &str = "raw";
     pub(in crate::table) const RAW_BYTES: &str = "raw_bytes";
+    /// The latest body that could not be read, for an operator. No function reads it.
+    pub(in crate::table) const UNREADABLE: &str = "unreadable";
     pub(in crate::table) const FALLBACK: &str = "fallback";
     pub(in crate::table) const ARTIFACTS: &str = "artifacts";
     pub(in crate::table) const UPLOAD: &str = "upload";

@@ -15,7 +15,7 @@ use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_dynamodb::operation::delete_item::DeleteItemError;
 use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
 use aws_sdk_dynamodb::types::{AttributeValue, ReturnValue, ReturnValuesOnConditionCheckFailure};
-use reelhook_core::callback::{Accepted, Hint, Open};
+use reelhook_core::callback::{Accepted, Doubt, Hint, Open};
 use reelhook_core::record::{REQUEUE_AFTER, RETENTION, Record, State, SubmissionMark, due_shard};
 use reelhook_core::report::{Outcome, Report};
 use reelhook_core::result::StoredArtifact;
@@ -462,6 +462,8 @@ impl Table {
             .set(a::DUE_AT, time(now))
             .set(a::RAW, text(hint.raw.expose()))
             .set(a::RAW_BYTES, number(hint.raw.received_bytes()))
+            // Beside `raw`, which the provider's answer will take the place of in a moment.
+            .set_some(a::UNREADABLE, (hint.why == Doubt::Unreadable).then(|| text(hint.raw.expose())))
             .set_some(a::FALLBACK, hint.fallback.as_ref().map(json))
             // From here on attempts are questions about this hint.
             .set(a::ATTEMPTS, number(0))
