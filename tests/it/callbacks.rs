@@ -124,7 +124,7 @@ async fn garbage(world: Arc<World>) {
     let answer = world.post(url, &[], "<<not json>>").await;
     assert_eq!(answer.status, 200, "{}", answer.body);
     // It was taken as a hint: the provider is asked, and knows.
-    world.assert_archived_by_anybody("maxapi/garbage").await;
+    world.assert_archived("maxapi/garbage", "callback").await;
     assert_eq!(world.item("maxapi/garbage").await["unreadable"]["S"], "<<not json>>");
 
     // Nothing says which task this is about; it is kept under its own hash.

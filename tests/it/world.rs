@@ -103,7 +103,7 @@ impl World {
         view
     }
 
-    /// The same where `poll` may ask before a callback that only hints was worked on.
+    /// The same, whoever reported it.
     pub(crate) async fn assert_archived_by_anybody(&self, task: &str) -> Value {
         let view = self.until_final(task).await;
         assert_eq!(view["state"], "archived", "{view}");

@@ -367,7 +367,9 @@ fn decide(record: &Record, asked: Option<&Asked>, pace: &Pace, pauses: &Pauses) 
         Some(StatusAnswer::Task(Statement::Final(report))) => {
             let id = record.provider_task_id.clone().unwrap_or_default();
             let body = asked.map_or(&[][..], |asked| asked.body.body());
-            return Next::Report(Box::new(Accepted::from_provider(task.clone(), id, report.clone(), body)));
+            // A pending task with a body has a callback that only hinted; this visit came before the worker that was queued.
+            let by = if record.raw.is_empty() { Accepted::from_provider } else { Accepted::confirmed };
+            return Next::Report(Box::new(by(task.clone(), id, report.clone(), body)));
         }
         Some(StatusAnswer::Task(Statement::Open(progress))) => {
             if let Some(word) = &progress.unknown_status {
@@ -429,7 +431,7 @@ async fn conclude(hub: &Hub, record: Record, next: Next) -> Option<(Message, boo
                 Ok(Recorded::New | Recorded::TookOver) => {
                     let outcome = accepted.report().outcome().name();
                     tracing::info!(%task, outcome, lost, "a visit found the task final");
-                    if !lost {
+                    if accepted.reporter() == Reporter::Poll {
                         count(Metric::PollRescued, task.provider(), 1);
                     }
                     Some((Message::new(task.clone()), lost))
