@@ -65,10 +65,10 @@ pub(crate) fn described_service(error: &impl ProvideErrorMetadata) -> String {
 const AMAZON_ROOTS: &str = include_str!("amazon-roots.pem");
 
 /// Whom the clients trust. To read and parse the 150 roots of the operating system is most of what a function does before
-/// its first event; AWS needs five. Other partitions and other endpoints may have other roots.
+/// its first event; AWS needs five. Other partitions and other endpoints may have other roots; one over http needs none.
 fn trust_store(region: &str, endpoint: Option<&str>) -> tls::TrustStore {
     let is_commercial = !["cn-", "us-gov-", "us-iso", "eu-isoe", "eusc-"].iter().any(|other| region.starts_with(other));
-    if is_commercial && endpoint.is_none() {
+    if is_commercial && endpoint.is_none_or(|endpoint| endpoint.starts_with("http:")) {
         tls::TrustStore::empty().with_pem_certificate(AMAZON_ROOTS)
     } else {
         tls::TrustStore::default()
@@ -176,6 +176,7 @@ mod tests {
     fn only_endpoints_of_aws_are_known_to_need_no_other_roots() {
         let native = |region, endpoint| format!("{:?}", trust_store(region, endpoint)).contains("native_roots: true");
         assert!(!native("eu-central-1", None));
+        assert!(!native("eu-central-1", Some("http://127.0.0.1:4566")));
         assert!(native("eu-central-1", Some("https://vpce.example")));
         assert!(native("cn-north-1", None));
         assert!(native("us-gov-west-1", None));
