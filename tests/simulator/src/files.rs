@@ -102,8 +102,8 @@ pub(crate) fn renewed_by_status(dialect: Dialect, dead: bool) -> bool {
     match dialect {
         // Signed at the time of asking.
         Dialect::Vidu | Dialect::MiniMaxSecond => true,
-        // A dead link is replaced by another call only.
-        Dialect::KieRunway | Dialect::KieVeo | Dialect::KieMarket => false,
+        // KIE replaces a dead link by another call only; New API keeps the link that it read once, dead or not.
+        Dialect::KieRunway | Dialect::KieVeo | Dialect::KieMarket | Dialect::RelayDance(_) => false,
         // None of the others says what happens: the simulator is kind to those who ask again.
         _ => dead,
     }

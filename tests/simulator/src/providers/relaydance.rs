@@ -4,12 +4,11 @@
 //! `/docs/errors`): paths, fields, `metadata.callback_url`, shape A and its states, that a callback is the task as the
 //! status call tells it, that delivery is repeated, HTTP errors.
 //!
-//! Confirmed by New API's source and public clients: shapes B and C. Inferred: the error object of a failure in shape A;
-//! that on a plain New API deployment Ark itself posts the callback, with its own id (shape D; the status call then
-//! answers in shape A).
+//! Confirmed by New API's source and public clients: shapes B and C, and that it keeps the link that it read once, so that
+//! the status call never gives another. Inferred: the error object of a failure in shape A; that on a plain New API
+//! deployment Ark itself posts the callback, with its own id (shape D; the status call then answers in shape A).
 //!
-//! Not documented, chosen here: two repeats after 5 and 30 seconds; links of 24 hours, replaced by the next status call
-//! when dead.
+//! Not documented, chosen here: two repeats after 5 and 30 seconds; links of 24 hours.
 
 use axum::{
     Router,
