@@ -7,9 +7,9 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use crate::callback::{Authenticity, CallbackRequest, Headers};
 use crate::providers::{Answer, CallbackBody, StatusAnswer, SubmissionAnswer, Trust};
 use crate::report::{Artifact, Failure, Reason, Report, Statement};
+use crate::request::{Authenticity, CallbackRequest, Headers};
 use crate::settings::{ProviderSettings, Settings};
 use crate::{Provider, Timestamp};
 

@@ -8,6 +8,7 @@
 //! |---|---|
 //! | [`task`] | how a task is called: provider, id, key, S3 prefix |
 //! | [`token`] | which callback URL a task has, and whether a token is right |
+//! | [`request`] | what a callback's request consists of, and why one is refused |
 //! | [`callback`] | whether a request is authentic, and what it says |
 //! | [`report`] | what a provider says about a task, normalised |
 //! | [`providers`] | the nine adapters, one file each |
@@ -34,6 +35,7 @@ pub mod providers;
 pub mod record;
 pub mod redacted;
 pub mod report;
+pub mod request;
 pub mod result;
 pub mod schedule;
 pub mod settings;

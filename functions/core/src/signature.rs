@@ -10,8 +10,8 @@ use sha2::Sha256;
 use subtle::{Choice, ConstantTimeEq as _};
 
 use crate::Timestamp;
-use crate::callback::{CallbackRequest, Headers, Refusal};
 use crate::redacted::Secret;
+use crate::request::{CallbackRequest, Headers, Refusal};
 
 /// How far a signed time may be off, in seconds, either way. Standard Webhooks' reference libraries use 300, and so does
 /// Kling's documentation; KIE and Vidu name no window, and get the same.

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use reelhook_core::callback::{CallbackRequest, Headers};
 use reelhook_core::explain::{Explanation, Kind, Outcome, Question, explain};
 use reelhook_core::report::{Artifact, Reason};
+use reelhook_core::request::{CallbackRequest, Headers};
 use reelhook_core::settings::ProviderSettings;
 use reelhook_core::{Provider, Timestamp};
 use serde::Deserialize;

@@ -6,11 +6,11 @@ use std::path::PathBuf;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
-use reelhook_core::callback::{CallbackRequest, Headers};
 use reelhook_core::explain::{Kind, Outcome, Question, explain, explain_line};
 use reelhook_core::providers::Answer;
 use reelhook_core::redacted::Secret;
 use reelhook_core::report::Source;
+use reelhook_core::request::{CallbackRequest, Headers};
 use reelhook_core::settings::ProviderSettings;
 use reelhook_core::{Provider, Timestamp};
 use serde_json::{Value, json};
@@ -296,7 +296,7 @@ proptest! {
 /// Bodies made to be expensive: deep, wide, and as long as a callback may be.
 #[test]
 fn hostile_bodies_are_read_in_no_time() {
-    let longest = reelhook_core::callback::LARGEST_BODY;
+    let longest = reelhook_core::request::LARGEST_BODY;
     let deep = "[".repeat(longest);
     let deep_objects = r#"{"data":"#.repeat(longest / 8);
     let wide = format!("[{}0]", "0,".repeat(longest / 2 - 2));

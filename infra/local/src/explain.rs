@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::Args;
-use reelhook_core::callback::Headers;
 use reelhook_core::explain::{InvalidLine, Kind, Question, explain, explain_line};
+use reelhook_core::request::Headers;
 use reelhook_core::settings::{InvalidSettings, Settings};
 use reelhook_core::{Provider, Timestamp};
 use serde_json::json;

@@ -4,12 +4,13 @@ use std::sync::LazyLock;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use reelhook_core::callback::{Authenticity, CallbackRequest, Event, Headers, Raw, Refusal, Route};
+use reelhook_core::callback::{Event, Raw, Route};
 use reelhook_core::explain::{Explanation, Kind, Question, explain, explain_line};
 use reelhook_core::message::Message;
 use reelhook_core::providers::{Answer, CallbackBody, StatusAnswer, SubmissionAnswer, Trust};
 use reelhook_core::redacted::Secret;
 use reelhook_core::report::{Artifact, Failure, Report, Source, Statement};
+use reelhook_core::request::{Authenticity, CallbackRequest, Headers, Refusal};
 use reelhook_core::settings::{ProviderSettings, Settings};
 use reelhook_core::signature::hmac_sha256;
 use reelhook_core::task::TaskId;

@@ -6,9 +6,9 @@ use std::fmt;
 
 use serde_json::Value;
 
-use crate::callback::{Authenticity, CallbackRequest, Doubt, Refusal};
 use crate::redacted::{Secret, SignedUrl};
 use crate::report::{Artifact, Failure, Statement};
+use crate::request::{Authenticity, CallbackRequest, Refusal};
 use crate::settings::ProviderSettings;
 use crate::time::Timestamp;
 
@@ -237,6 +237,37 @@ pub enum Trust {
     Report,
     /// No: the provider has to be asked, for this reason.
     Hint(Doubt),
+}
+
+/// Why a callback is only a hint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Doubt {
+    /// The signature does not cover the body.
+    SignatureWithoutBody,
+    /// The body is another system's, under that system's id.
+    ForeignBody,
+    /// There is an id to be turned into a link.
+    FileId,
+    /// It says that something ended, and not how.
+    NoResult,
+    /// Nothing is signed, and the provider can be asked.
+    Unsigned,
+    /// It could not be read.
+    Unreadable,
+}
+
+impl Doubt {
+    /// The word in logs and metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::SignatureWithoutBody => "signature_without_body",
+            Self::ForeignBody => "foreign_body",
+            Self::FileId => "file_id",
+            Self::NoResult => "no_result",
+            Self::Unsigned => "unsigned",
+            Self::Unreadable => "unreadable",
+        }
+    }
 }
 
 /// A submission, before the adapter makes a request of it.

@@ -11,8 +11,8 @@ pub(super) use super::{
     Adapter, Answer, CallbackBody, FreshLink, InvalidSubmission, PolledTask, Profile, Request, StatusAnswer,
     StatusRequest, Submission, SubmissionAnswer,
 };
-pub(super) use crate::callback::{Authenticity, CallbackRequest, Refusal};
 pub(super) use crate::redacted::Secret;
 pub(super) use crate::report::{Artifact, Failure, Kind, Reason, Source, Statement};
+pub(super) use crate::request::{Authenticity, CallbackRequest, Refusal};
 pub(super) use crate::settings::ProviderSettings;
 pub(super) use crate::time::Timestamp;
