@@ -196,53 +196,63 @@ async fn forgetful_table(world: &World) -> (String, Arc<Mutex<HashSet<Bytes>>>) 
 }
 
 /// Every write is done and its answer lost: one submission, one copy, one announcement, and nobody waits for a lease that is
-/// its own.
+/// its own. In a table that no other case's `poll` visits.
 async fn lost_answers(world: Arc<World>) {
+    const TASK: &str = "apimart/lost-answers";
+    world.create_table("forgetful").await;
     let (url, lost) = forgetful_table(&world).await;
     let nowhere = world.stack.outputs().queue_url.replace("WorkQueue", "NoSuchQueue");
     let environment = with(with(world.environment(), "AWS_ENDPOINT_URL", &url), "QUEUE_URL", &nowhere);
-    let environment = with(environment, "CALLBACK_BASE_URL", "http://127.0.0.1:9");
+    let environment = with(with(environment, "CALLBACK_BASE_URL", "http://127.0.0.1:9"), "TABLE_NAME", "forgetful");
     let limit = Duration::from_secs(20);
+    let answer_of = |invoked| match invoked {
+        Invoked::Response(answer) => answer,
+        other => panic!("no answer: {other:?}"),
+    };
 
     let mut tasks = Function::start(&binary(&world, "tasks"), &environment).await.expect("it starts");
-    let submission = |id: &str, script: &str| {
-        let mut event: Value = serde_json::from_str(include_str!("../../events/lambda/function-url-tasks.json"))
-            .expect("the event is JSON");
-        event["rawPath"] = json!(format!("/tasks/apimart/{id}"));
-        event["requestContext"]["http"]["path"] = event["rawPath"].clone();
-        let prompt = format!("marker-{id} [simulate {script}]");
-        event["body"] = json!(samples::of(Provider::ApiMart).body(&prompt).to_string());
-        event
-    };
-    let Invoked::Response(refused) = tasks.invoke(submission("refused-and-lost", "submit=balance"), limit).await else {
-        panic!("no answer")
-    };
-    assert_eq!(refused["statusCode"], 402, "{refused}");
-    assert_eq!(world.view("apimart/refused-and-lost").await.status, 404, "the id is free again");
-    let Invoked::Response(answer) = tasks.invoke(submission("lost-answers", "callback=lose"), limit).await else {
-        panic!("no answer")
-    };
-    assert_eq!(answer["statusCode"], 201, "{answer}");
+    let refused = tasks.invoke(about("PUT", "apimart/refused-and-lost", "submit=balance"), limit).await;
+    assert_eq!(answer_of(refused)["statusCode"], 402);
+    let free = tasks.invoke(about("GET", "apimart/refused-and-lost", ""), limit).await;
+    assert_eq!(answer_of(free)["statusCode"], 404, "the id is free again");
+    let submitted = answer_of(tasks.invoke(about("PUT", TASK, "marker-lost-answers callback=lose"), limit).await);
+    assert_eq!(submitted["statusCode"], 201, "{submitted}");
     assert_eq!(submissions(&world, "marker-lost-answers"), 1);
 
-    let view = world.view("apimart/lost-answers").await.body;
+    let view: Value = serde_json::from_str(submitted["body"].as_str().expect("a body")).expect("JSON");
     let id = view["provider_task_id"].as_str().expect("an id");
     world.simulator.wait_for(id, limit, |task| task.phase.is_final()).await.expect("it finishes");
     let callback = world.simulator.callback(id).expect("a callback");
     let mut function = Function::start(&binary(&world, "callback"), &environment).await.expect("it starts");
-    let Invoked::Response(answer) = function.invoke(event(&callback), limit).await else { panic!("no answer") };
+    let answer = answer_of(function.invoke(event(&callback), limit).await);
     assert_eq!(answer["statusCode"], 200, "{answer}");
 
     let mut worker = Function::start(&binary(&world, "process"), &environment).await.expect("it starts");
     let batch = batch(&[("m-1", r#"{"version":"1","task":"apimart/lost-answers"}"#)]);
-    let Invoked::Response(done) = worker.invoke(batch, limit).await else { panic!("no answer") };
+    let done = answer_of(worker.invoke(batch, limit).await);
     assert_eq!(done["batchItemFailures"], json!([]), "{done}");
-    assert_eq!(world.view("apimart/lost-answers").await.body["state"], "archived");
-    world.assert_archived("apimart/lost-answers", "callback").await;
-    world.assert_announced("apimart/lost-answers", 1).await;
-    // Registering twice, withdrawing, noting the submission, the callback, claiming, settling.
+    let view = answer_of(tasks.invoke(about("GET", TASK, ""), limit).await);
+    let view: Value = serde_json::from_str(view["body"].as_str().expect("a body")).expect("JSON");
+    assert_eq!(view["state"], "archived", "{view}");
+    let key = view["artifacts"][0]["key"].as_str().expect("an artifact has a key");
+    assert!(world.object(key).await.is_some_and(|stored| stored == world.simulator.file(id)), "{view}");
+    world.assert_announced(TASK, 1).await;
+    // Registering twice, withdrawing, noting the submission, the callback, claiming, what the provider said, settling.
     let lost = lost.lock().expect("no case has panicked with it").len();
-    assert!(lost >= 7, "only {lost} answers were lost");
+    assert!(lost >= 8, "only {lost} answers were lost");
+}
+
+/// A Function URL event of `tasks`; `script` goes into the prompt.
+fn about(method: &str, task: &str, script: &str) -> Value {
+    let mut event: Value =
+        serde_json::from_str(include_str!("../../events/lambda/function-url-tasks.json")).expect("the event is JSON");
+    event["rawPath"] = json!(format!("/tasks/{task}"));
+    event["requestContext"]["http"]["path"] = event["rawPath"].clone();
+    event["requestContext"]["http"]["method"] = json!(method);
+    let (marker, script) = script.split_once(' ').unwrap_or(("", script));
+    let prompt = format!("{marker} [simulate {script}]");
+    event["body"] = json!(samples::of(Provider::ApiMart).body(&prompt).to_string());
+    event
 }
 
 /// A provider that answers every question after nine seconds, with an outage.
