@@ -14,6 +14,7 @@ use reelhook_aws::table::{Noted, Recorded, Table, TableError};
 use reelhook_aws::telemetry::{Metric, count, now};
 use reelhook_core::callback::{Accepted, Event, Hint, NoRoute, Open, Route};
 use reelhook_core::message::Message;
+use reelhook_core::providers::Doubt;
 use reelhook_core::request::{CallbackRequest, Headers, LARGEST_BODY};
 use reelhook_core::schedule::Pace;
 use reelhook_core::settings::Settings;
@@ -199,7 +200,7 @@ async fn note_hint(hub: &Hub, settings: &Settings, hint: Hint) -> Result<Durable
         noted = hub.table.note_hint(&hint, now(), deadline_at).await?;
     }
     let Hint { key: task, why, outcome, .. } = hint;
-    if why == reelhook_core::providers::Doubt::Unreadable {
+    if why == Doubt::Unreadable {
         tracing::error!(%task, "an authentic callback could not be read; its body is kept in the record");
         count(Metric::CallbackUnreadable, provider, 1);
     }

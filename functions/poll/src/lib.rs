@@ -71,7 +71,7 @@ pub struct Summary {
     pub queued: usize,
     /// Tasks the provider was asked after.
     pub asked: usize,
-    /// Tasks that were found final.
+    /// Tasks that were found final before any callback said anything of them.
     pub rescued: usize,
     /// Tasks that were closed as lost.
     pub closed: usize,
@@ -300,14 +300,14 @@ async fn ask_and_conclude(
 ) -> Summary {
     let visited = ask_one(hub, settings, provider, records, pauses).await;
     let asked = visited.iter().filter(|(_, _, asked)| *asked).count();
-    let news: Vec<(Message, bool)> = stream::iter(visited)
+    let news: Vec<(Message, Reporter)> = stream::iter(visited)
         .map(|(record, next, _)| conclude(hub, record, next))
         .buffer_unordered(WRITES_AT_ONCE)
         .filter_map(|news| async { news })
         .collect()
         .await;
-    let closed = news.iter().filter(|(_, lost)| *lost).count();
-    let rescued = news.len() - closed;
+    let reported_by = |reporter: Reporter| news.iter().filter(|(_, by)| *by == reporter).count();
+    let (closed, rescued) = (reported_by(Reporter::Deadline), reported_by(Reporter::Poll));
     let queued = enqueue(hub, news.into_iter().map(|(message, _)| message)).await;
     Summary { queued, asked, rescued, closed, ..Summary::default() }
 }
@@ -407,8 +407,8 @@ fn decide(record: &Record, asked: Option<&Asked>, pace: &Pace, pauses: &Pauses) 
     Next::Later(record.deadline_at.map_or(next, |deadline| next.min(deadline)))
 }
 
-/// Writes down what a visit found. The message to queue comes back, with whether the task was closed as lost.
-async fn conclude(hub: &Hub, record: Record, next: Next) -> Option<(Message, bool)> {
+/// Writes down what a visit found. The message to queue comes back, with what counts as having reported the task.
+async fn conclude(hub: &Hub, record: Record, next: Next) -> Option<(Message, Reporter)> {
     let task = &record.task;
     match next {
         Next::Later(at) => {
@@ -434,7 +434,7 @@ async fn conclude(hub: &Hub, record: Record, next: Next) -> Option<(Message, boo
                     if accepted.reporter() == Reporter::Poll {
                         count(Metric::PollRescued, task.provider(), 1);
                     }
-                    Some((Message::new(task.clone()), lost))
+                    Some((Message::new(task.clone()), accepted.reporter()))
                 }
                 // A callback was faster by a moment; it has queued the task.
                 Ok(Recorded::Duplicate | Recorded::Contradicting) => None,
