@@ -1,7 +1,7 @@
-"""Deploys the template into the stand-in, with the AWS CLI's own `cloudformation package` and `cloudformation deploy`.
+"""Deploys the template into the emulator with the AWS CLI's `cloudformation package` and `cloudformation deploy`.
 
-Reads one JSON document from standard input and writes one to standard output; `deployment.rs` is the other side. Everything
-happens in one process because starting the CLI costs more than what it does here.
+Reads one JSON document from standard input and writes one to standard output; the caller is `deployment.rs`. One process
+runs every command, because starting the CLI takes longer than the work.
 """
 
 import contextlib
@@ -19,23 +19,23 @@ from awscli.customizations.cloudformation.yamlhelper import yaml_parse
 
 
 def fail(message: str) -> None:
-    """Ends with a message that `deployment.rs` shows."""
+    """Exits with a message that `deployment.rs` prints."""
     print(message, file=sys.stderr)
     sys.exit(1)
 
 
 def aws(*arguments: str) -> None:
-    """Runs an AWS CLI command. Shows what it printed, without its progress bars, only if it fails, and ends then."""
-    said = io.StringIO()
-    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+    """Runs an AWS CLI command. If it fails, prints its output without progress bars and exits."""
+    output = io.StringIO()
+    with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
         code = create_clidriver().main(list(arguments))
     if code:
-        lines = [line.rsplit("\r", 1)[-1] for line in said.getvalue().splitlines()]
+        lines = [line.rsplit("\r", 1)[-1] for line in output.getvalue().splitlines()]
         fail("\n".join([f"aws {arguments[0]} {arguments[1]} failed", *filter(None, lines)]))
 
 
 def failed_resources(cloudformation, stack_name: str) -> str:
-    """Says which resources failed and why."""
+    """Lists the resources that failed, with their reasons."""
     try:
         events = cloudformation.describe_stack_events(StackName=stack_name)["StackEvents"]
     except Exception as error:  # the deployment failed before there was a stack
@@ -45,17 +45,17 @@ def failed_resources(cloudformation, stack_name: str) -> str:
         for event in events
         if event["ResourceStatus"].endswith("FAILED")
     ]
-    return "\n".join(reasons) or "no resource says why"
+    return "\n".join(reasons) or "no resource reports a reason"
 
 
 def path_form(endpoint: str, function_url: str) -> str:
-    """The URL under which the stand-in serves a function URL without a host name that would have to resolve."""
+    """The path-style URL of a function. Its host-style URL needs a resolver that knows `*.localhost`."""
     identifier = urllib.parse.urlsplit(function_url).hostname.split(".")[0]
     return f"{endpoint}/_aws/lambda-url/{identifier}"
 
 
-def cover_gaps(session, template: dict, names: dict) -> None:
-    """Does by API what ministack 1.5.33 leaves out of a template. Values are the template's own."""
+def fill_gaps(session, template: dict, names: dict) -> None:
+    """Applies by API the properties of the template that ministack 1.5.33 ignores."""
     for logical, resource in template["Resources"].items():
         kind, properties = resource["Type"], resource.get("Properties", {})
         name = names.get(logical)
@@ -66,14 +66,14 @@ def cover_gaps(session, template: dict, names: dict) -> None:
         if kind == "AWS::S3::Bucket" and "LifecycleConfiguration" in properties:
             rules = []
             for rule in properties["LifecycleConfiguration"]["Rules"]:
-                # CloudFormation says Id where the API says ID, and lets the filter away.
+                # CloudFormation spells Id what the API spells ID, and omits the filter.
                 rule = {**rule, "ID": rule["Id"], "Filter": {"Prefix": rule.get("Prefix", "")}}
                 rules.append({key: value for key, value in rule.items() if key not in ("Id", "Prefix")})
             session.create_client("s3").put_bucket_lifecycle_configuration(
                 Bucket=name, LifecycleConfiguration={"Rules": rules}
             )
         if kind == "AWS::S3::BucketPolicy":
-            # It refuses plain http, which is all the stand-in speaks, and would be obeyed where permissions are enforced.
+            # The policy denies plain HTTP, which is all the emulator speaks, and would apply where permissions are enforced.
             session.create_client("s3").delete_bucket_policy(Bucket=names[properties["Bucket"]["Ref"]])
         if kind == "AWS::Serverless::Function" and "EventInvokeConfig" in properties:
             session.create_client("lambda").put_function_event_invoke_config(
@@ -82,7 +82,7 @@ def cover_gaps(session, template: dict, names: dict) -> None:
 
 
 def allow_batches(session, roles: list) -> None:
-    """ministack wants a permission sqs:SendMessageBatch, which AWS does not know: there sqs:SendMessage is for both."""
+    """ministack requires sqs:SendMessageBatch. AWS has no such action: there sqs:SendMessage covers batches."""
     iam = session.create_client("iam")
     for role in roles:
         for name in iam.list_role_policies(RoleName=role)["PolicyNames"]:
@@ -95,7 +95,7 @@ def allow_batches(session, roles: list) -> None:
 
 
 def make_concurrency_a_number(session, function_names: set) -> None:
-    """ministack keeps a maximum concurrency that came from a parameter as text and then fails at every poll of the queue."""
+    """ministack stores a maximum concurrency that comes from a parameter as text, and then every poll of the queue fails."""
     client = session.create_client("lambda")
     for mapping in client.list_event_source_mappings()["EventSourceMappings"]:
         concurrency = mapping.get("ScalingConfig", {}).get("MaximumConcurrency")
@@ -114,8 +114,7 @@ def main() -> None:
     bucket = "reelhook-local-artifacts"
     session.create_client("s3").create_bucket(Bucket=bucket)
 
-    # Unoptimised executables are 50 MB each. Compressing four of them takes 12 seconds, and they go no further than this
-    # machine.
+    # Debug executables are 50 MB each. Compressing four of them takes 12 seconds, and they never leave this machine.
     zipfile.ZipFile = functools.partial(zipfile.ZipFile, compresslevel=0)
 
     packaged = os.path.join(os.path.dirname(request["template"]), f"packaged-{stack_name}.yaml")
@@ -145,14 +144,14 @@ def main() -> None:
         session,
         [names[logical] for logical, resource in template["Resources"].items() if resource["Type"] == "AWS::IAM::Role"],
     )
-    cover_gaps(session, template, names)
+    fill_gaps(session, template, names)
 
     stack = cloudformation.describe_stacks(StackName=stack_name)["Stacks"][0]
     outputs = {output["OutputKey"]: output["OutputValue"] for output in stack["Outputs"]}
     for key in ("CallbackUrl", "TasksUrl"):
         outputs[key] = path_form(endpoint, outputs[key])
 
-    # Providers cannot reach the function URL of the stack's own environment variable, which names a host of AWS.
+    # CALLBACK_BASE_URL in the stack names an AWS host, which the simulated providers cannot reach.
     settings = request["settings"]
     settings.setdefault("callback", {}).setdefault("base_url", outputs["CallbackUrl"])
     session.create_client("ssm").put_parameter(

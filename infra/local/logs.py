@@ -1,4 +1,4 @@
-"""Prints what the functions of a stack wrote, oldest first. Arguments: names of functions as the stand-in knows them."""
+"""Prints the logs of a stack's functions, oldest first. Arguments: physical names of the functions."""
 
 import sys
 

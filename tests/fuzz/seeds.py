@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes the first corpus of every fuzz target from the files under events/providers: corpus/<target>/<case>."""
+"""Writes the initial corpus of every fuzz target from the files under events/providers: corpus/<target>/<case>."""
 
 import json
 import pathlib
@@ -19,7 +19,7 @@ KEYS = '"callback":{"keys":["sixteen-characters"],"base_url":"https://hub.test"}
 DOCUMENTS = [
     b'\0{"version":1,' + KEYS.encode() + b',"providers":{"kling":{"api_key":"k","signing_secrets":["whsec_AAAA"],'
     b'"base_url":"https://a.test","confirm":"never","artifacts":["video"],"poll":{"first_seconds":1}}}}',
-    b'\1{"version":"1","task":"kling/job-1","ask":true}',
+    b'\1{"version":"1","task":"kling/job-1","confirm":true}',
 ]
 
 

@@ -1,5 +1,20 @@
-//! The whole of reelhook, deployed from its template into the stand-in and run by the function binaries, against the
-//! simulated providers. `cargo test -p it -- NAME` runs the cases whose names contain NAME.
+//! End-to-end tests: the template deployed into the local AWS emulator, the real function binaries, the simulated providers.
+//!
+//! `cargo test -p it -- NAME` runs the cases whose names contain NAME. A case is named after its module and function; a
+//! parametrised one has the parameter in brackets: `journeys::a_success_is_archived[kling]`.
+
+/// A case named after the function that runs it. `case!(function[variant](arguments))` passes arguments after the world and
+/// adds the variant to the name.
+macro_rules! case {
+    ($function:ident) => {
+        $crate::Case::new(module_path!(), stringify!($function), $function)
+    };
+    ($function:ident[$variant:expr]($($argument:expr),+)) => {
+        $crate::Case::new(module_path!(), &format!("{}[{}]", stringify!($function), $variant), move |world| {
+            $function(world, $($argument),+)
+        })
+    };
+}
 
 mod callbacks;
 mod journeys;
@@ -16,24 +31,24 @@ use futures_util::future::LocalBoxFuture;
 use libtest_mimic::{Arguments, Trial};
 use world::World;
 
-/// A case by name.
 struct Case {
     name: String,
     run: Box<dyn FnOnce(Arc<World>) -> LocalBoxFuture<'static, ()> + Send>,
 }
 
 impl Case {
-    fn new<F>(name: impl Into<String>, run: impl FnOnce(Arc<World>) -> F + Send + 'static) -> Self
+    fn new<F>(module: &str, function: &str, run: impl FnOnce(Arc<World>) -> F + Send + 'static) -> Self
     where
         F: Future<Output = ()> + 'static,
     {
-        Self { name: name.into(), run: Box::new(move |world| run(world).boxed_local()) }
+        let module = module.rsplit("::").next().unwrap_or(module);
+        Self { name: format!("{module}::{function}"), run: Box::new(move |world| run(world).boxed_local()) }
     }
 }
 
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
-    // Most of a case is waiting: for the queue, for the schedule, for a time-out.
+    // Cases mostly wait: for the queue, the schedule, a timeout.
     arguments.test_threads.get_or_insert(16);
     let cases: Vec<Case> =
         [journeys::cases(), callbacks::cases(), recovery::cases(), submissions::cases(), origins::cases()]
@@ -44,11 +59,11 @@ fn main() -> ExitCode {
         let trials = cases.into_iter().map(|case| Trial::test(case.name, || Ok(()))).collect();
         return libtest_mimic::run(&arguments, trials).exit_code();
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime can be built");
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
     let world = match runtime.block_on(World::start()) {
         Ok(world) => Arc::new(world),
         Err(error) => {
-            world::say(&format!("error: {error}"));
+            world::print_error(&format!("error: {error}"));
             return ExitCode::FAILURE;
         }
     };
@@ -65,9 +80,9 @@ fn main() -> ExitCode {
     let conclusion = libtest_mimic::run(&arguments, trials);
     if conclusion.has_failed() {
         let logs = runtime.block_on(world.stack.logs()).unwrap_or_else(|error| error.to_string());
-        world::say(&format!("what the functions wrote:\n{logs}"));
+        world::print_error(&format!("logs of the functions:\n{logs}"));
     }
-    // Ends the stand-in and the functions. `exit_code` instead of `exit`, which would not drop it.
+    // Stops the emulator and the functions. `Conclusion::exit` would not drop the world.
     drop(world);
     conclusion.exit_code()
 }

@@ -1,4 +1,4 @@
-//! What becomes of a task whose file is served badly: one table for every fault that the simulated origin has.
+//! How a task ends when the origin of its file is faulty: a table of every fault that the simulated origin has.
 
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -10,69 +10,77 @@ use simulator::{FileKind, FileRequest, Provider};
 use crate::Case;
 use crate::world::World;
 
-/// How a task ends, or stands, whose file is served badly.
+/// The attribute of the record with the last error.
+const LAST_ERROR: &str = "last_error";
+
+/// How the task ends.
 #[derive(Clone, Copy, Debug)]
-enum Outcome {
-    /// At once, and every byte is what the provider has.
+enum Expected {
+    /// Archived, every byte as the provider has it.
     Archived,
-    /// At once: of a file that became another one while it was read, the new one, whole.
-    ArchivedAnew,
-    /// At once: pieces of both, when not even the `ETag` says that there are two files. Nothing could notice.
+    /// Archived: the new file, complete, after the file changed during the download.
+    ArchivedNewFile,
+    /// Archived with pieces of both files, because not even the `ETag` shows that the file changed. Undetectable.
     ArchivedMixed,
-    /// Not a byte is in the bucket, the record names the trouble, and the task is due again. It is archived after all when
-    /// the fault has ended.
+    /// Nothing is in the bucket, the record has this error, and the task is due again. Archived once the fault is over.
     Withheld(&'static str),
 }
 
-impl Outcome {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Archived => "archived",
-            Self::ArchivedAnew => "archived_anew",
-            Self::ArchivedMixed => "archived_mixed",
-            Self::Withheld(_) => "withheld",
-        }
-    }
-}
-
-/// How the file was asked for, where the outcome alone does not show that the fault was met as it should be.
+/// How the file must be requested, if the end of the task alone does not show that the fault was handled correctly.
 #[derive(Clone, Copy, Debug)]
-enum Asked {
-    /// However.
-    Anyhow,
-    /// In pieces, each of them once.
-    InPieces,
-    /// In one request.
-    Once,
-    /// Without `Range` in the end.
+enum Requests {
+    Any,
+    /// One request per piece.
+    OnePerPiece,
+    /// One request in all.
+    One,
+    /// The last request has no `Range`.
     WithoutRange,
-    /// The first piece again: another connection took over from the first one.
+    /// The first piece more than once: another connection replaced the first one.
     FirstPieceAgain,
-    /// The first piece once, although the link ended: a fresh link went on where it stood.
+    /// The first piece once, although the link expired: the copy resumed with a fresh link.
     FirstPieceOnce,
 }
 
-/// A file that is served badly.
+/// A fault, and what must come of it.
 #[derive(Clone, Copy, Debug)]
 struct Row {
-    /// The word of the fault.
+    /// The name of the fault in scripts.
     fault: &'static str,
-    /// What is particular about this row; empty for a fault with one row only.
+    /// Tells rows with the same fault apart; empty if there is only one.
     variant: &'static str,
     provider: Provider,
     script: &'static str,
-    asked: Asked,
-    outcome: Outcome,
+    requests: Requests,
+    expected: Expected,
 }
 
 const fn row(
     (fault, variant): (&'static str, &'static str),
     provider: Provider,
     script: &'static str,
-    asked: Asked,
-    outcome: Outcome,
+    requests: Requests,
+    expected: Expected,
 ) -> Row {
-    Row { fault, variant, provider, script, asked, outcome }
+    Row { fault, variant, provider, script, requests, expected }
+}
+
+impl Row {
+    /// The fault and its variant, unique in the table.
+    fn name(&self) -> String {
+        match self.variant {
+            "" => self.fault.to_owned(),
+            variant => format!("{}_{variant}", self.fault),
+        }
+    }
+
+    fn task_id(&self) -> String {
+        format!("fault-{}", self.name())
+    }
+
+    fn task(&self) -> String {
+        format!("{}/{}", self.provider, self.task_id())
+    }
 }
 
 const GONE: &str = "the origin answered with status 403: the file is not there yet, or not any more";
@@ -83,160 +91,180 @@ const PRIVATE: &str = "the link leads to an address that is not public";
 const TOO_FAR: &str = "the link is redirected more than 5 times";
 const CODED: &str = "the origin sends the file in a content coding that was not asked for";
 
-/// Up to 8 MiB a file is read with one request, up to 16 MiB it is stored with one; 17 MB are three pieces.
+/// A file of up to 8 MiB takes one request to download, one of up to 16 MiB one to upload; 17 MB are three pieces.
 #[rustfmt::skip]
 fn rows() -> Vec<Row> {
-    use Asked::{Anyhow, FirstPieceAgain, FirstPieceOnce, InPieces, Once, WithoutRange};
-    use Outcome::{Archived, ArchivedAnew, ArchivedMixed, Withheld};
+    use Expected::{Archived, ArchivedMixed, ArchivedNewFile, Withheld};
     use Provider::{ApiMart, Apimp, Ark, Kie, Kling, MaxApi, MiniMax, RelayDance, Vidu};
+    use Requests::{Any, FirstPieceAgain, FirstPieceOnce, One, OnePerPiece, WithoutRange};
     vec![
-        row(("none", ""), Kling, "size=17000000", InPieces, Archived),
-        row(("no_range", ""), MaxApi, "size=17000000", Once, Archived),
+        row(("none", ""), Kling, "size=17000000", OnePerPiece, Archived),
+        row(("no_range", ""), MaxApi, "size=17000000", One, Archived),
         row(("wrong_range", ""), ApiMart, "size=17000000", WithoutRange, Archived),
-        row(("lying_range", ""), Kling, "size=17000000", Anyhow, Withheld("the origin sent bytes of no known format instead of the file")),
+        row(("lying_range", ""), Kling, "size=17000000", Any, Withheld("the origin sent bytes of no known format instead of the file")),
         row(("wrong_total", ""), RelayDance, "size=17000000", WithoutRange, Archived),
-        row(("slow", "origin"), Kling, "size=2000000 rate=500000", Once, Archived),
+        row(("slow", "origin"), Kling, "size=2000000 rate=500000", One, Archived),
         row(("slow", "connection"), Kling, "size=36000000 rate=50000 times=1", FirstPieceAgain, Archived),
-        row(("stall", ""), Kling, "size=17000000 at=1000000 times=1", Anyhow, Archived),
-        row(("drop", "with_progress"), Kling, "size=17000000 at=2000000", Anyhow, Archived),
-        row(("drop", "without_progress"), MaxApi, "size=1000000 at=1000", Anyhow, Withheld("the connection broke off")),
-        row(("truncated", ""), Kling, "size=1000000 at=500000", Anyhow, Withheld("the origin has 500000 bytes of a file that says it has ")),
-        row(("long_length", ""), Kling, "size=17000000", Anyhow, Archived),
-        row(("no_length", ""), Kling, "size=17000000", InPieces, Archived),
-        row(("change", ""), Kling, "size=17000000", Anyhow, ArchivedAnew),
-        row(("change_silently", "between_requests"), Kling, "size=17000000", InPieces, ArchivedMixed),
-        row(("change_silently", "after_the_only_request"), Kling, "size=1000000", Once, Archived),
+        row(("stall", ""), Kling, "size=17000000 at=1000000 times=1", Any, Archived),
+        row(("drop", "with_progress"), Kling, "size=17000000 at=2000000", Any, Archived),
+        row(("drop", "without_progress"), MaxApi, "size=1000000 at=1000", Any, Withheld("the connection broke off")),
+        row(("truncated", ""), Kling, "size=1000000 at=500000", Any, Withheld("the origin has 500000 bytes of a file that says it has ")),
+        row(("long_length", ""), Kling, "size=17000000", Any, Archived),
+        row(("no_length", ""), Kling, "size=17000000", OnePerPiece, Archived),
+        row(("change", ""), Kling, "size=17000000", Any, ArchivedNewFile),
+        row(("change_silently", "between_requests"), Kling, "size=17000000", OnePerPiece, ArchivedMixed),
+        row(("change_silently", "after_the_only_request"), Kling, "size=1000000", One, Archived),
         row(("no_etag", ""), Kling, "size=17000000", WithoutRange, Archived),
-        row(("html", "for_good"), Ark, "", Anyhow, Withheld(HTML)),
-        row(("html", "on_one_link"), Vidu, "times=1", Anyhow, Archived),
-        row(("html_as_video", ""), MiniMax, "", Anyhow, Withheld(HTML)),
-        row(("json", ""), ApiMart, "", Anyhow, Withheld("the origin sent JSON instead of the file")),
-        row(("empty", ""), Kling, "", Anyhow, Withheld("the origin sent an empty file instead of the file")),
-        row(("gzip", "for_good"), Kling, "", Anyhow, Withheld(CODED)),
-        row(("gzip", "on_one_link"), Vidu, "times=1", Anyhow, Archived),
-        row(("redirect", "chain_of_5"), Kie, "size=17000000 hops=5", Anyhow, Archived),
-        row(("redirect", "chain_of_6"), Kling, "hops=6", Anyhow, Withheld(TOO_FAR)),
-        row(("redirect_loop", ""), Vidu, "", Anyhow, Withheld(TOO_FAR)),
-        row(("redirect_private", ""), Ark, "", Anyhow, Withheld(PRIVATE)),
-        row(("redirect_local", ""), Kling, "", Anyhow, Withheld(PRIVATE)),
-        row(("redirect_scheme", ""), Apimp, "", Anyhow, Withheld("the link is not https")),
-        row(("too_many", "twice"), Kling, "size=17000000 times=2", Anyhow, Archived),
-        row(("too_many", "for_good"), Kling, "", Anyhow, Withheld("the origin answered with status 429")),
-        row(("unavailable", "twice"), Kling, "size=17000000 times=2", Anyhow, Archived),
-        row(("unavailable", "for_good"), RelayDance, "", Anyhow, Withheld(UNAVAILABLE)),
-        row(("forbidden", "at_first"), Kling, "times=1", Anyhow, Withheld(GONE)),
-        row(("not_found", "at_first"), MaxApi, "times=1", Anyhow, Withheld(NOT_FOUND)),
+        row(("html", "persistent"), Ark, "", Any, Withheld(HTML)),
+        row(("html", "on_one_link"), Vidu, "times=1", Any, Archived),
+        row(("html_as_video", ""), MiniMax, "", Any, Withheld(HTML)),
+        row(("json", ""), ApiMart, "", Any, Withheld("the origin sent JSON instead of the file")),
+        row(("empty", ""), Kling, "", Any, Withheld("the origin sent an empty file instead of the file")),
+        row(("gzip", "persistent"), Kling, "", Any, Withheld(CODED)),
+        row(("gzip", "on_one_link"), Vidu, "times=1", Any, Archived),
+        row(("redirect", "chain_of_5"), Kie, "size=17000000 hops=5", Any, Archived),
+        row(("redirect", "chain_of_6"), Kling, "hops=6", Any, Withheld(TOO_FAR)),
+        row(("redirect_loop", ""), Vidu, "", Any, Withheld(TOO_FAR)),
+        row(("redirect_private", ""), Ark, "", Any, Withheld(PRIVATE)),
+        row(("redirect_local", ""), Kling, "", Any, Withheld(PRIVATE)),
+        row(("redirect_scheme", ""), Apimp, "", Any, Withheld("the link is not https")),
+        row(("too_many", "twice"), Kling, "size=17000000 times=2", Any, Archived),
+        row(("too_many", "persistent"), Kling, "", Any, Withheld("the origin answered with status 429")),
+        row(("unavailable", "twice"), Kling, "size=17000000 times=2", Any, Archived),
+        row(("unavailable", "persistent"), RelayDance, "", Any, Withheld(UNAVAILABLE)),
+        row(("forbidden", "at_first"), Kling, "times=1", Any, Withheld(GONE)),
+        row(("not_found", "at_first"), MaxApi, "times=1", Any, Withheld(NOT_FOUND)),
         row(("expires", "status_gives_another_link"), Kling, "size=17000000 at=10000000 times=1", FirstPieceOnce, Archived),
         row(("expires", "download_url_gives_another_link"), Kie, "size=17000000 at=10000000 times=1", FirstPieceOnce, Archived),
         row(("expires", "file_id_gives_another_link"), MiniMax, "size=17000000 at=10000000 times=1", FirstPieceOnce, Archived),
-        row(("expires", "every_link"), Kling, "size=1000000", Anyhow, Withheld(GONE)),
+        row(("expires", "every_link"), Kling, "size=1000000", Any, Withheld(GONE)),
     ]
 }
 
 pub(crate) fn cases() -> Vec<Case> {
-    let mut cases = vec![Case::new("origins::every_fault_has_a_row", every_fault_has_a_row)];
+    let mut cases = vec![case!(every_fault_is_in_the_table)];
     for row in rows() {
-        let variant = if row.variant.is_empty() { String::new() } else { format!("_{}", row.variant) };
-        let id = format!("fault-{}{variant}", row.fault);
-        let name = format!("origins::{}{variant}_is_{}", row.fault, row.outcome.name());
-        cases.push(Case::new(name, move |world| served_badly(world, row, id)));
+        let name = row.name();
+        cases.push(match row.expected {
+            Expected::Archived => case!(a_file_is_archived_despite_the_fault[name](row)),
+            Expected::ArchivedNewFile => case!(a_file_that_changes_is_copied_again_from_the_start[name](row)),
+            Expected::ArchivedMixed => case!(a_silent_change_between_requests_is_not_detected[name](row)),
+            Expected::Withheld(error) => case!(a_faulty_file_is_withheld_until_the_fault_ends[name](row, error)),
+        });
     }
-    // A link of Kling is replaced by the status call, one of MiniMax is made from a file id.
-    for (what, provider, script, reason) in [
+    // Kling gets a fresh link from a status call, MiniMax from a file id.
+    for (name, provider, script, error) in [
         ("dead_link", Provider::Kling, "link=lost", GONE),
         ("dead_file_id", Provider::MiniMax, "link=lost", GONE),
         ("error_page", Provider::ApiMart, "fault=html", HTML),
         ("private_address", Provider::Ark, "fault=redirect_private", PRIVATE),
         ("outage", Provider::MaxApi, "fault=unavailable", UNAVAILABLE),
     ] {
-        let name = format!("origins::{what}_of_a_day_is_lost");
-        cases.push(Case::new(name, move |world| bad_for_a_day(world, what, provider, script, reason)));
+        cases.push(case!(a_file_that_fails_for_a_day_is_lost[name](name, provider, script, error)));
     }
     cases
 }
 
-async fn every_fault_has_a_row(_: Arc<World>) {
+async fn every_fault_is_in_the_table(_: Arc<World>) {
     let rows = rows();
     for (name, _) in FaultKind::NAMES {
         assert!(rows.iter().any(|row| row.fault == name), "the table has no row for the fault {name}");
     }
 }
 
-async fn served_badly(world: Arc<World>, row: Row, id: String) {
-    let submitted = world.submit(row.provider, &id, &format!("fault={} {}", row.fault, row.script)).await;
-    let provider_task_id = submitted["provider_task_id"].as_str().expect("an id").to_owned();
-    let task = format!("{}/{id}", row.provider);
-    match row.outcome {
-        Outcome::Archived => {
-            world.assert_archived_by_anybody(&task).await;
-        }
-        Outcome::ArchivedAnew => {
-            let stored = archived_video(&world, &task).await;
-            assert!(stored == world.simulator.changed_file(&provider_task_id), "{task}: not the new file");
-        }
-        Outcome::ArchivedMixed => {
-            let stored = archived_video(&world, &task).await;
-            let (old, new) = (world.simulator.file(&provider_task_id), world.simulator.changed_file(&provider_task_id));
-            let one_of = stored.iter().zip(old.iter().zip(&new)).all(|(byte, (old, new))| byte == old || byte == new);
-            assert!(stored.len() == old.len() && one_of, "{task}: bytes of neither file");
-            assert!(stored != old && stored != new, "{task}: the fault was not met");
-        }
-        Outcome::Withheld(reason) => {
-            let view = until_given_back(&world, &task).await;
-            assert_eq!(view["state"], "reported", "{view}");
-            let trouble = view["trouble"].as_str().unwrap_or_default();
-            assert!(trouble.starts_with(&format!("video 1: {reason}")), "{view}");
-            assert!(view["times"]["due_at"].is_string(), "{view}");
-            assert_bucket_has(&world, &task, &[]).await;
-            // The origin is well again.
-            assert!(world.simulator.script(&provider_task_id, |script| script.fault = None));
-            world.enqueue(&task).await;
-            let view = world.assert_archived_by_anybody(&task).await;
-            assert_eq!(view["trouble"], Value::Null, "{view}");
-        }
-    }
-    let name = world.simulator.task(&provider_task_id).expect("the provider knows it").files;
-    let name = name.into_iter().find(|file| file.kind == FileKind::Video).expect("a task has a video").name;
-    let mut requests = world.simulator.file_requests(&provider_task_id);
-    requests.retain(|request| request.name == name);
-    assert_asked(&requests, row.asked);
-    let unfinished = world.client.unfinished_uploads().await.expect("the bucket answers");
-    assert!(!unfinished.contains(&format!("tasks/{task}/")), "{task} has left an upload: {unfinished}");
+async fn a_file_is_archived_despite_the_fault(world: Arc<World>, row: Row) {
+    let id = submit(&world, &row).await;
+    world.assert_archived_by_any(&row.task()).await;
+    assert_handled(&world, &row, &id).await;
 }
 
-/// The file cannot be had for as long as one is waited for, and the provider gives no link that is better.
-async fn bad_for_a_day(
+async fn a_file_that_changes_is_copied_again_from_the_start(world: Arc<World>, row: Row) {
+    let id = submit(&world, &row).await;
+    let stored = archived_video(&world, &row.task()).await;
+    assert!(stored == world.simulator.changed_file(&id), "{}: not the new file", row.task());
+    assert_handled(&world, &row, &id).await;
+}
+
+async fn a_silent_change_between_requests_is_not_detected(world: Arc<World>, row: Row) {
+    let id = submit(&world, &row).await;
+    let task = row.task();
+    let stored = archived_video(&world, &task).await;
+    let (old, new) = (world.simulator.file(&id), world.simulator.changed_file(&id));
+    let one_of = stored.iter().zip(old.iter().zip(&new)).all(|(byte, (old, new))| byte == old || byte == new);
+    assert!(stored.len() == old.len() && one_of, "{task}: bytes of neither file");
+    assert!(stored != old && stored != new, "{task}: the file did not change");
+    assert_handled(&world, &row, &id).await;
+}
+
+async fn a_faulty_file_is_withheld_until_the_fault_ends(world: Arc<World>, row: Row, error: &'static str) {
+    let id = submit(&world, &row).await;
+    let task = row.task();
+    let view = wait_until_withheld(&world, &task).await;
+    assert_eq!(view["state"], "reported", "{view}");
+    let last_error = view[LAST_ERROR].as_str().unwrap_or_default();
+    assert!(last_error.starts_with(&format!("video 1: {error}")), "{view}");
+    assert!(view["times"]["due_at"].is_string(), "{view}");
+    assert_bucket_has(&world, &task, &[]).await;
+    // The fault ends.
+    assert!(world.simulator.script(&id, |script| script.fault = None));
+    world.enqueue(&task).await;
+    let view = world.assert_archived_by_any(&task).await;
+    assert_eq!(view[LAST_ERROR], Value::Null, "{view}");
+    assert_handled(&world, &row, &id).await;
+}
+
+/// Submits the task of a row. Returns the provider's id.
+async fn submit(world: &World, row: &Row) -> String {
+    let script = format!("fault={} {}", row.fault, row.script);
+    let submitted = world.submit(row.provider, &row.task_id(), &script).await;
+    submitted["provider_task_id"].as_str().expect("an id").to_owned()
+}
+
+/// Checks how the file was requested, and that no multipart upload is left.
+async fn assert_handled(world: &World, row: &Row, id: &str) {
+    let files = world.simulator.task(id).expect("the provider knows the task").files;
+    let video = files.into_iter().find(|file| file.kind == FileKind::Video).expect("a task has a video");
+    let mut requests = world.simulator.file_requests(id);
+    requests.retain(|request| request.name == video.name);
+    assert_requests(&requests, row.requests);
+    let task = row.task();
+    let unfinished = world.client.unfinished_uploads().await.expect("the bucket responds");
+    assert!(!unfinished.contains(&format!("tasks/{task}/")), "{task} left an upload: {unfinished}");
+}
+
+/// The file fails for as long as the copy is retried, and the provider has no better link.
+async fn a_file_that_fails_for_a_day_is_lost(
     world: Arc<World>,
-    what: &'static str,
+    name: &'static str,
     provider: Provider,
     script: &'static str,
-    reason: &'static str,
+    error: &'static str,
 ) {
-    world.submit(provider, &format!("a-day-of-{what}"), script).await;
-    let task = format!("{provider}/a-day-of-{what}");
-    let view = until_given_back(&world, &task).await;
-    assert_eq!(view["trouble"], format!("video 1: {reason}"), "{view}");
-    // A day passes, and the hour that an outage is waited out beyond the end of the link.
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock that is set");
-    let back_then = i64::try_from(now.as_secs()).expect("a time of this age") - 26 * 3600;
-    world.set_number(&task, "reported_at", back_then).await;
+    world.submit(provider, &format!("a-day-of-{name}"), script).await;
+    let task = format!("{provider}/a-day-of-{name}");
+    let view = wait_until_withheld(&world, &task).await;
+    assert_eq!(view[LAST_ERROR], format!("video 1: {error}"), "{view}");
+    // A day passes, plus the hour that an outage is tolerated after the link expires.
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("the clock is set");
+    let reported_at = i64::try_from(now.as_secs()).expect("a time of this era") - 26 * 3600;
+    world.set_number_attribute(&task, "reported_at", reported_at).await;
     world.enqueue(&task).await;
-    assert_lost(&world, &task, reason).await;
+    assert_lost(&world, &task, error).await;
 }
 
-/// The video of a task that was archived.
+/// The video of an archived task.
 async fn archived_video(world: &World, task: &str) -> Vec<u8> {
-    let view = world.until_final(task).await;
+    let view = world.wait_until_final(task).await;
     assert_eq!(view["state"], "archived", "{view}");
     let key = view["artifacts"][0]["key"].as_str().expect("an artifact has a key").to_owned();
     assert_eq!(world.result(task).await["artifacts"], view["artifacts"]);
-    world.assert_announced(task, 1).await;
+    world.assert_published(task, 1).await;
     world.object(&key).await.unwrap_or_else(|| panic!("{task}: {key} is not in the bucket"))
 }
 
-/// Checks a loss from end to end: nothing is in the bucket but the word of it, and nobody looks at the task again.
+/// Checks a loss end to end: the bucket has only `result.json`, and the task is no longer due.
 async fn assert_lost(world: &World, task: &str, reason: &str) {
-    let view = world.until_final(task).await;
+    let view = world.wait_until_final(task).await;
     assert_eq!(view["state"], "lost", "{view}");
     assert_eq!(view["failure"]["reason"], "expired", "{view}");
     assert_eq!(view["failure"]["message"], format!("video 1: {reason}"), "{view}");
@@ -248,41 +276,41 @@ async fn assert_lost(world: &World, task: &str, reason: &str) {
     assert_bucket_has(world, task, &["result.json"]).await;
     let item = world.item(task).await;
     assert!(item["due_at"].is_null() && item["due_shard"].is_null(), "{item}");
-    world.assert_announced(task, 1).await;
+    world.assert_published(task, 1).await;
 }
 
 async fn assert_bucket_has(world: &World, task: &str, names: &[&str]) {
     let prefix = format!("tasks/{task}/");
-    let keys = world.client.keys(&prefix).await.expect("the bucket answers");
+    let keys = world.client.keys(&prefix).await.expect("the bucket responds");
     let expected: Vec<_> = names.iter().map(|name| format!("{prefix}{name}")).collect();
     assert_eq!(keys, expected);
 }
 
-/// Waits until a worker has had a task and has given it back.
-async fn until_given_back(world: &World, task: &str) -> Value {
-    world.until(task, "given back with a trouble", |view| view["trouble"].is_string()).await
+/// Waits until a worker has tried to copy the file and recorded an error.
+async fn wait_until_withheld(world: &World, task: &str) -> Value {
+    world.wait_until(task, "withheld", |view| view[LAST_ERROR].is_string()).await
 }
 
-fn assert_asked(requests: &[FileRequest], asked: Asked) {
+fn assert_requests(requests: &[FileRequest], expected: Requests) {
     let range = |request: &FileRequest| request.range.clone();
-    let ends_with_first_piece =
+    let first_piece =
         requests.iter().filter(|request| request.range.as_deref().is_some_and(|range| range.ends_with("-8388607")));
-    match asked {
-        Asked::Anyhow => {}
-        Asked::InPieces => {
+    match expected {
+        Requests::Any => {}
+        Requests::OnePerPiece => {
             let mut ranges: Vec<_> = requests.iter().map(range).collect();
             ranges.sort();
             let expected = ["bytes=0-8388607", "bytes=16777216-16999999", "bytes=8388608-16777215"];
             assert_eq!(ranges, expected.map(|range| Some(range.to_owned())));
         }
-        Asked::Once => assert_eq!(requests.len(), 1, "{requests:#?}"),
-        Asked::WithoutRange => assert_eq!(requests.last().map(range), Some(None), "{requests:#?}"),
-        Asked::FirstPieceAgain => {
-            assert!(ends_with_first_piece.count() > 1, "{requests:#?}");
+        Requests::One => assert_eq!(requests.len(), 1, "{requests:#?}"),
+        Requests::WithoutRange => assert_eq!(requests.last().map(range), Some(None), "{requests:#?}"),
+        Requests::FirstPieceAgain => {
+            assert!(first_piece.count() > 1, "{requests:#?}");
         }
-        Asked::FirstPieceOnce => {
+        Requests::FirstPieceOnce => {
             assert!(requests.iter().any(|request| request.status == 403), "{requests:#?}");
-            assert_eq!(ends_with_first_piece.count(), 1, "{requests:#?}");
+            assert_eq!(first_piece.count(), 1, "{requests:#?}");
         }
     }
 }

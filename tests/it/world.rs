@@ -1,26 +1,25 @@
-//! What all cases share: the deployed stack, the simulated providers, and independent eyes on the table, the bucket's events
-//! and the functions. What is looked at here is looked at by plain HTTP calls, not through the code under test.
+//! What all cases share: the deployed stack, the simulated providers, and access to the table, the bucket, its events and the
+//! functions by plain HTTP calls, independent of the code under test.
 
 use std::io::Write as _;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use local::client::{Answer, Client};
-use local::standin::Permissions;
-use local::{Error, FunctionSource, Options, Progress, Stack, demonstration, samples, standin};
+use local::client::{Client, HttpResponse};
+use local::emulator::Permissions;
+use local::{Error, FunctionSource, Options, Progress, Stack, demonstration, emulator, samples};
 use serde_json::{Value, json};
 use simulator::{Config, Provider, Simulator};
 use tokio::time::{Instant, sleep};
 
-/// How long a task may take from a callback to its final state, on a busy machine with unoptimised functions.
-const PATIENCE: Duration = Duration::from_mins(1);
+/// How long a task may take from a callback to its final state, on a busy machine with debug builds.
+const TIMEOUT: Duration = Duration::from_mins(1);
 
-/// What all cases share.
 pub(crate) struct World {
     pub(crate) stack: Stack,
     pub(crate) simulator: Simulator,
     pub(crate) client: Client,
-    announced: Arc<Mutex<Vec<String>>>,
+    published: Arc<Mutex<Vec<String>>>,
     listening: tokio::task::JoinHandle<()>,
 }
 
@@ -30,13 +29,13 @@ impl Drop for World {
     }
 }
 
-/// Tells the person at the terminal.
-pub(crate) fn say(text: &str) {
+/// Prints a line to standard error.
+pub(crate) fn print_error(text: &str) {
     let _ = writeln!(std::io::stderr(), "{text}");
 }
 
 impl World {
-    /// Builds, deploys, and begins to listen to the bucket's events.
+    /// Builds and deploys the stack, and subscribes to the bucket's events.
     pub(crate) async fn start() -> Result<Self, Error> {
         let simulator = Simulator::start(Config { time_scale: 0.05, ..Config::default() })
             .map_err(|source| Error::Simulator { port: 0, source })?;
@@ -46,66 +45,67 @@ impl World {
             functions: FunctionSource::Build { profile: profile.to_owned() },
             settings: demonstration::settings(&simulator),
             allowed_origins: vec![simulator.address().to_string()],
-            // The roles of the template bind the functions: a call that no role allows fails a case.
-            stand_in: standin::Options { permissions: Permissions::Enforced, ..standin::Options::default() },
+            // Enforce the roles of the template, so that a missing permission fails a case.
+            emulator: emulator::Options { permissions: Permissions::Enforced, ..emulator::Options::default() },
             progress: Progress::Terminal,
             ..Options::default()
         })
         .await?;
         let client = Client::new(&stack)?;
-        let announced = Arc::new(Mutex::new(Vec::new()));
-        let queue = listen(&client, &stack).await;
+        let published = Arc::new(Mutex::new(Vec::new()));
+        let queue = subscribe(&client, &stack).await;
         let listening =
-            tokio::spawn(collect(client.clone(), stack.endpoint().to_owned(), queue, Arc::clone(&announced)));
-        Ok(Self { stack, simulator, client, announced, listening })
+            tokio::spawn(collect(client.clone(), stack.endpoint().to_owned(), queue, Arc::clone(&published)));
+        Ok(Self { stack, simulator, client, published, listening })
     }
 
-    /// Submits a sample under an id; the simulated provider does what the script says.
+    /// Submits a sample with a script for the simulated provider. Panics unless the task is created.
     pub(crate) async fn submit(&self, provider: Provider, id: &str, script: &str) -> Value {
-        let answer = self.try_submit(provider, id, script).await;
-        assert_eq!(answer.status, 201, "{provider}/{id}: {}", answer.body);
-        answer.body
+        let response = self.try_submit(provider, id, script).await;
+        assert_eq!(response.status, 201, "{provider}/{id}: {}", response.body);
+        response.body
     }
 
-    /// The same, whatever comes of it.
-    pub(crate) async fn try_submit(&self, provider: Provider, id: &str, script: &str) -> Answer {
+    /// The same, whatever the response.
+    pub(crate) async fn try_submit(&self, provider: Provider, id: &str, script: &str) -> HttpResponse {
         let prompt = format!("a paper boat [simulate {script}]");
-        self.client.submit(samples::of(provider), id, &prompt).await.expect("the tasks function answers")
+        self.client.submit(samples::of(provider), id, &prompt).await.expect("the tasks function responds")
     }
 
-    /// The record, as `GET` shows it.
-    pub(crate) async fn view(&self, task: &str) -> Answer {
-        self.client.get(task).await.expect("the tasks function answers")
+    /// The record, as `GET` returns it.
+    pub(crate) async fn view(&self, task: &str) -> HttpResponse {
+        self.client.get(task).await.expect("the tasks function responds")
     }
 
     /// Waits until the record satisfies a condition.
-    pub(crate) async fn until(&self, task: &str, what: &str, condition: impl Fn(&Value) -> bool) -> Value {
-        let end = Instant::now() + PATIENCE;
+    pub(crate) async fn wait_until(&self, task: &str, what: &str, condition: impl Fn(&Value) -> bool) -> Value {
+        let end = Instant::now() + TIMEOUT;
         loop {
-            let answer = self.view(task).await;
-            if answer.status == 200 && condition(&answer.body) {
-                return answer.body;
+            let response = self.view(task).await;
+            if response.status == 200 && condition(&response.body) {
+                return response.body;
             }
-            assert!(Instant::now() < end, "{task} was not {what} in time: {} {}", answer.status, answer.body);
+            assert!(Instant::now() < end, "{task} was not {what} in time: {} {}", response.status, response.body);
             sleep(Duration::from_millis(300)).await;
         }
     }
 
     /// Waits until the task is final.
-    pub(crate) async fn until_final(&self, task: &str) -> Value {
-        self.until(task, "final", |view| matches!(view["state"].as_str(), Some("archived" | "failed" | "lost"))).await
+    pub(crate) async fn wait_until_final(&self, task: &str) -> Value {
+        self.wait_until(task, "final", |view| matches!(view["state"].as_str(), Some("archived" | "failed" | "lost")))
+            .await
     }
 
-    /// Checks a success from end to end: record, `result.json` by its schema, every byte, and one announcement.
+    /// Checks a success end to end: record, `result.json` and its schema, every byte of the video, and one event.
     pub(crate) async fn assert_archived(&self, task: &str, reported_by: &str) -> Value {
-        let view = self.assert_archived_by_anybody(task).await;
+        let view = self.assert_archived_by_any(task).await;
         assert_eq!(view["reported_by"], reported_by, "{view}");
         view
     }
 
-    /// The same, whoever reported it.
-    pub(crate) async fn assert_archived_by_anybody(&self, task: &str) -> Value {
-        let view = self.until_final(task).await;
+    /// The same, whether a callback or a poll reported it.
+    pub(crate) async fn assert_archived_by_any(&self, task: &str) -> Value {
+        let view = self.wait_until_final(task).await;
         assert_eq!(view["state"], "archived", "{view}");
         let result = self.result(task).await;
         assert_eq!(result["outcome"], "succeeded");
@@ -116,13 +116,16 @@ impl World {
         let stored = self.object(video["key"].as_str().expect("an artifact has a key")).await;
         let stored = stored.unwrap_or_else(|| panic!("{task}: the video is not in the bucket"));
         assert_eq!(video["bytes"], stored.len());
-        assert!(stored == self.simulator.file(provider_task_id), "{task}: the video is not what the provider served");
+        assert!(
+            stored == self.simulator.file(provider_task_id),
+            "{task}: the video differs from what the provider served"
+        );
         assert_eq!(&stored[4..8], b"ftyp");
-        self.assert_announced(task, 1).await;
+        self.assert_published(task, 1).await;
         view
     }
 
-    /// `result.json` of a task, checked by its schema.
+    /// `result.json` of a task, validated against its schema.
     pub(crate) async fn result(&self, task: &str) -> Value {
         let object = self.object(&format!("tasks/{task}/result.json")).await;
         let object = object.unwrap_or_else(|| panic!("{task} has no result.json"));
@@ -130,70 +133,77 @@ impl World {
         let schema = include_str!("../../events/result.schema.json");
         let schema: Value = serde_json::from_str(schema).expect("the schema is JSON");
         if let Err(error) = jsonschema::validate(&schema, &result) {
-            panic!("result.json of {task} is not as its schema says: {error}\n{result:#}");
+            panic!("result.json of {task} violates its schema: {error}\n{result:#}");
         }
         result
     }
 
-    /// An object of the bucket.
+    /// An object in the bucket; `None` if it does not exist.
     pub(crate) async fn object(&self, key: &str) -> Option<Vec<u8>> {
-        self.client.object(key).await.expect("the bucket answers")
+        self.client.object(key).await.expect("the bucket responds")
     }
 
-    /// Checks how often `result.json` of a task was announced by the bucket's events. Waits for a late one.
-    pub(crate) async fn assert_announced(&self, task: &str, times: usize) {
+    /// Checks how many events the bucket sent for `result.json` of a task. Waits for late ones.
+    pub(crate) async fn assert_published(&self, task: &str, times: usize) {
         let key = format!("tasks/{task}/result.json");
         let count = || {
-            let announced = self.announced.lock().unwrap_or_else(PoisonError::into_inner);
-            announced.iter().filter(|announced| **announced == key).count()
+            let published = self.published.lock().unwrap_or_else(PoisonError::into_inner);
+            published.iter().filter(|published| **published == key).count()
         };
         let end = Instant::now() + Duration::from_secs(10);
         while count() < times && Instant::now() < end {
             sleep(Duration::from_millis(200)).await;
         }
-        // Time for one too many.
+        // Time for a surplus event.
         sleep(Duration::from_secs(2)).await;
-        assert_eq!(count(), times, "announcements of {key}");
+        assert_eq!(count(), times, "events for {key}");
     }
 
-    /// Sends a callback as it stands.
-    pub(crate) async fn post(&self, url: &str, headers: &[(String, String)], body: impl Into<reqwest::Body>) -> Answer {
+    /// Sends a callback.
+    pub(crate) async fn post(
+        &self,
+        url: &str,
+        headers: &[(String, String)],
+        body: impl Into<reqwest::Body>,
+    ) -> HttpResponse {
         let mut request = self.client.http().post(url).header("content-type", "application/json").body(body);
         for (name, value) in headers.iter().filter(|(name, _)| !name.eq_ignore_ascii_case("content-type")) {
             request = request.header(name, value);
         }
-        let answer = request.send().await.expect("the callback function answers");
-        let status = answer.status().as_u16();
-        let text = answer.text().await.expect("it answers in full");
-        Answer { status, body: serde_json::from_str(&text).unwrap_or(Value::String(text)) }
+        let response = request.send().await.expect("the callback function responds");
+        let status = response.status().as_u16();
+        let text = response.text().await.expect("it responds in full");
+        HttpResponse { status, body: serde_json::from_str(&text).unwrap_or(Value::String(text)) }
     }
 
-    /// Runs `poll` at once, instead of waiting for its schedule.
+    /// Runs `poll` now instead of waiting for its schedule. Returns its summary.
     pub(crate) async fn poll(&self) -> Value {
         let name = &self.stack.outputs().functions["poll"];
         let url = format!("{}/2015-03-31/functions/{name}/invocations", self.stack.endpoint());
-        let answer = self.client.http().post(url).header("authorization", credential("lambda")).body("{}").send().await;
-        answer.expect("the function is invoked").json().await.expect("poll answers with a summary")
+        let response =
+            self.client.http().post(url).header("authorization", credential("lambda")).body("{}").send().await;
+        response.expect("the function is invoked").json().await.expect("poll returns a summary")
     }
 
-    /// Queues a task, as `poll` does when it is due. A run of `poll` would visit the tasks of other cases as well, some
-    /// earlier than they expect.
+    /// Queues a task, as `poll` does when it is due. A run of `poll` would also poll the tasks of other cases, some of them
+    /// too early.
     pub(crate) async fn enqueue(&self, task: &str) {
         let message = json!({ "version": "1", "task": task }).to_string();
         let request = json!({ "QueueUrl": self.stack.outputs().queue_url, "MessageBody": message });
         call(&self.client, self.stack.endpoint(), "sqs", "AmazonSQS.SendMessage", &request).await;
     }
 
-    /// The item of a task as it stands in the table; null when there is none.
+    /// The item of a task in the table; null if there is none.
     pub(crate) async fn item(&self, task: &str) -> Value {
         let table = &self.stack.outputs().table_name;
         let request = json!({ "TableName": table, "Key": { "task": { "S": task } }, "ConsistentRead": true });
-        let answer = call(&self.client, self.stack.endpoint(), "dynamodb", "DynamoDB_20120810.GetItem", &request).await;
-        answer["Item"].clone()
+        let response =
+            call(&self.client, self.stack.endpoint(), "dynamodb", "DynamoDB_20120810.GetItem", &request).await;
+        response["Item"].clone()
     }
 
-    /// Changes a number in the item of a task, as only time could.
-    pub(crate) async fn set_number(&self, task: &str, attribute: &str, value: i64) {
+    /// Sets a number in the item of a task, to make time pass.
+    pub(crate) async fn set_number_attribute(&self, task: &str, attribute: &str, value: i64) {
         let request = json!({
             "TableName": self.stack.outputs().table_name,
             "Key": { "task": { "S": task } },
@@ -204,7 +214,7 @@ impl World {
         call(&self.client, self.stack.endpoint(), "dynamodb", "DynamoDB_20120810.UpdateItem", &request).await;
     }
 
-    /// Creates a second table with the keys of the deployed one.
+    /// Creates another table with the keys of the deployed one.
     pub(crate) async fn create_table(&self, name: &str) {
         let attribute = |name: &str, kind: &str| json!({ "AttributeName": name, "AttributeType": kind });
         let key = |name: &str, kind: &str| json!({ "AttributeName": name, "KeyType": kind });
@@ -222,7 +232,7 @@ impl World {
         call(&self.client, self.stack.endpoint(), "dynamodb", "DynamoDB_20120810.CreateTable", &request).await;
     }
 
-    /// Puts the item of an open task that is long due into a table.
+    /// Puts the item of an overdue open task into a table.
     pub(crate) async fn put_open_task(&self, table: &str, task: &str, provider_task_id: &str) {
         let shard = task.bytes().map(usize::from).sum::<usize>() % 8;
         let number = |value: usize| json!({ "N": value.to_string() });
@@ -235,14 +245,14 @@ impl World {
                 "due_at": number(1_700_000_000),
                 "due_shard": number(shard),
                 "deadline_at": number(4_000_000_000),
-                "claim": number(0),
+                "fencing_token": number(0),
                 "attempts": number(0),
             },
         });
         call(&self.client, self.stack.endpoint(), "dynamodb", "DynamoDB_20120810.PutItem", &request).await;
     }
 
-    /// Puts a second settings document, the deployed one with a change.
+    /// Stores a modified copy of the settings under another name.
     pub(crate) async fn put_settings(&self, name: &str, change: impl FnOnce(&mut Value)) {
         let mut settings = demonstration::settings(&self.simulator);
         change(&mut settings);
@@ -250,7 +260,7 @@ impl World {
         call(&self.client, self.stack.endpoint(), "ssm", "AmazonSSM.PutParameter", &request).await;
     }
 
-    /// The environment of a deployed function, for a process of one's own.
+    /// The environment of a deployed function, for a process that a case starts.
     pub(crate) fn environment(&self) -> Vec<(String, String)> {
         let outputs = self.stack.outputs();
         [
@@ -266,39 +276,40 @@ impl World {
     }
 }
 
-/// The same environment with one variable changed.
+/// An environment with one variable replaced.
 pub(crate) fn with(mut environment: Vec<(String, String)>, name: &str, value: &str) -> Vec<(String, String)> {
     environment.retain(|(known, _)| known != name);
     environment.push((name.to_owned(), value.to_owned()));
     environment
 }
 
-/// Has the bucket's events put into a queue, through `EventBridge`, as a consumer would.
-async fn listen(client: &Client, stack: &Stack) -> String {
+/// Subscribes a queue to the bucket's events through `EventBridge`, as a consumer would. Returns its URL.
+async fn subscribe(client: &Client, stack: &Stack) -> String {
     let endpoint = stack.endpoint();
-    let queue = call(client, endpoint, "sqs", "AmazonSQS.CreateQueue", &json!({ "QueueName": "announcements" })).await;
+    let queue =
+        call(client, endpoint, "sqs", "AmazonSQS.CreateQueue", &json!({ "QueueName": "published-results" })).await;
     let queue = queue["QueueUrl"].as_str().expect("a queue has a URL").to_owned();
     let pattern = json!({
         "source": ["aws.s3"],
         "detail-type": ["Object Created"],
         "detail": { "bucket": { "name": [stack.outputs().bucket_name] } },
     });
-    let rule = json!({ "Name": "announcements", "EventPattern": pattern.to_string() });
+    let rule = json!({ "Name": "published-results", "EventPattern": pattern.to_string() });
     call(client, endpoint, "events", "AWSEvents.PutRule", &rule).await;
-    let arn = format!("arn:aws:sqs:{}:000000000000:announcements", local::REGION);
-    let targets = json!({ "Rule": "announcements", "Targets": [{ "Id": "queue", "Arn": arn }] });
+    let arn = format!("arn:aws:sqs:{}:000000000000:published-results", local::REGION);
+    let targets = json!({ "Rule": "published-results", "Targets": [{ "Id": "queue", "Arn": arn }] });
     call(client, endpoint, "events", "AWSEvents.PutTargets", &targets).await;
     queue
 }
 
-async fn collect(client: Client, endpoint: String, queue: String, announced: Arc<Mutex<Vec<String>>>) {
+async fn collect(client: Client, endpoint: String, queue: String, published: Arc<Mutex<Vec<String>>>) {
     loop {
         let request = json!({ "QueueUrl": queue, "MaxNumberOfMessages": 10, "WaitTimeSeconds": 1 });
-        let answer = call(&client, &endpoint, "sqs", "AmazonSQS.ReceiveMessage", &request).await;
-        for message in answer["Messages"].as_array().into_iter().flatten() {
+        let response = call(&client, &endpoint, "sqs", "AmazonSQS.ReceiveMessage", &request).await;
+        for message in response["Messages"].as_array().into_iter().flatten() {
             let event: Value = serde_json::from_str(message["Body"].as_str().unwrap_or("{}")).unwrap_or_default();
             if let Some(key) = event["detail"]["object"]["key"].as_str() {
-                announced.lock().unwrap_or_else(PoisonError::into_inner).push(key.to_owned());
+                published.lock().unwrap_or_else(PoisonError::into_inner).push(key.to_owned());
             }
             let receipt = json!({ "QueueUrl": queue, "ReceiptHandle": message["ReceiptHandle"] });
             call(&client, &endpoint, "sqs", "AmazonSQS.DeleteMessage", &receipt).await;
@@ -307,9 +318,9 @@ async fn collect(client: Client, endpoint: String, queue: String, announced: Arc
     }
 }
 
-/// A call of one of the services that speak JSON.
+/// Calls an AWS service with a JSON protocol.
 async fn call(client: &Client, endpoint: &str, service: &str, target: &str, request: &Value) -> Value {
-    let answer = client
+    let response = client
         .http()
         .post(endpoint)
         .header("x-amz-target", target)
@@ -325,19 +336,19 @@ async fn call(client: &Client, endpoint: &str, service: &str, target: &str, requ
         .body(request.to_string())
         .send()
         .await;
-    match answer {
-        Ok(answer) => {
-            let status = answer.status();
-            let text = answer.text().await.unwrap_or_default();
+    match response {
+        Ok(response) => {
+            let status = response.status();
+            let text = response.text().await.unwrap_or_default();
             assert!(status.is_success(), "{target}: {status} {text}");
             serde_json::from_str(&text).unwrap_or_default()
         }
-        // The stand-in is being ended.
+        // The emulator is shutting down.
         Err(_) => Value::Null,
     }
 }
 
-/// What tells the stand-in which service is meant. It checks no signature.
+/// An `Authorization` header that names the service. The emulator does not check its signature.
 fn credential(service: &str) -> String {
     let (key, region) = (local::ACCESS_KEY_ID, local::REGION);
     format!(

@@ -19,13 +19,13 @@ pub struct Bucket {
     name: String,
 }
 
-/// What became of an announcement.
+/// What became of publishing a result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Announced {
+pub enum Published {
     /// It was written; consumers hear of it.
     Written,
     /// One with the same outcome, or a success, stands there already; consumers have heard of it.
-    Standing,
+    Before,
 }
 
 /// Why `result.json` was not written.
@@ -57,14 +57,14 @@ impl Bucket {
         Self { client, name }
     }
 
-    /// Writes `result.json`, once per outcome: never over one with the same outcome, and over a failure only a success.
-    /// Of two workers at the same moment one writes, and the other finds it standing.
-    pub async fn announce(
+    /// Writes `result.json`, once per outcome: never over one with the same outcome, and over a failure only a success or its loss.
+    /// Of two workers at the same moment one writes, and the other finds it there.
+    pub async fn publish(
         &self,
         task: &TaskKey,
         outcome: Outcome,
         document: &ResultDocument,
-    ) -> Result<Announced, BucketError> {
+    ) -> Result<Published, BucketError> {
         let key = format!("{}result.json", task.prefix());
         let body = document.to_json();
         let mut replaced: Option<String> = None;
@@ -81,17 +81,17 @@ impl Bucket {
                 Some(etag) => put.if_match(etag),
             };
             match put.send().await {
-                Ok(_) => return Ok(Announced::Written),
-                // 412: it stands there, or changed under us. 409: S3 saw two writers at the same moment.
+                Ok(_) => return Ok(Published::Written),
+                // 412: there is one, or it changed under us. 409: S3 saw two writers at the same moment.
                 Err(SdkError::ServiceError(error)) if matches!(error.raw().status().as_u16(), 409 | 412) => {}
                 Err(error) => return Err(failed("writing", &key, &error)),
             }
-            let Some((standing, etag)) = self.standing(&key).await? else {
+            let Some((existing, etag)) = self.existing(&key).await? else {
                 replaced = None;
                 continue;
             };
-            if !outcome.replaces(standing) {
-                return Ok(Announced::Standing);
+            if !outcome.supersedes(existing) {
+                return Ok(Published::Before);
             }
             replaced = Some(etag);
         }
@@ -100,7 +100,7 @@ impl Bucket {
     }
 
     /// The outcome and `ETag` of the document that stands there.
-    async fn standing(&self, key: &str) -> Result<Option<(Outcome, String)>, BucketError> {
+    async fn existing(&self, key: &str) -> Result<Option<(Outcome, String)>, BucketError> {
         let object = match self.client.get_object().bucket(&self.name).key(key).send().await {
             Ok(object) => object,
             Err(SdkError::ServiceError(error)) if error.raw().status().as_u16() == 404 => return Ok(None),

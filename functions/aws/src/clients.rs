@@ -22,7 +22,7 @@ pub struct Clients {
 
 /// How patient the clients are. A function with a tight budget must hear of a failure while it can still answer.
 #[derive(Clone, Copy, Debug)]
-pub struct Patience {
+pub struct RetryPolicy {
     /// One attempt, in full.
     pub attempt: Duration,
     /// All attempts together.
@@ -31,7 +31,7 @@ pub struct Patience {
     pub attempts: u32,
 }
 
-impl Patience {
+impl RetryPolicy {
     /// For `callback`: three tries within 2 s. `MaxAPI` and Ark hang up after 5 s, and a second call may follow the first.
     pub const CALLBACK: Self = Self { attempt: Duration::from_secs(1), operation: Duration::from_secs(2), attempts: 3 };
 
@@ -77,7 +77,7 @@ fn trust_store(region: &str, endpoint: Option<&str>) -> tls::TrustStore {
 
 impl Clients {
     /// Reads the environment. Does not connect anywhere.
-    pub fn from_environment(patience: Patience) -> Self {
+    pub fn from_environment(policy: RetryPolicy) -> Self {
         let credentials = Credentials::new(
             environment::optional("AWS_ACCESS_KEY_ID").unwrap_or_default(),
             environment::optional("AWS_SECRET_ACCESS_KEY").unwrap_or_default(),
@@ -100,14 +100,14 @@ impl Clients {
             .sleep_impl(SharedAsyncSleep::new(TokioSleep::new()))
             .timeout_config(
                 TimeoutConfig::builder()
-                    .connect_timeout(patience.attempt)
-                    .operation_attempt_timeout(patience.attempt)
-                    .operation_timeout(patience.operation)
+                    .connect_timeout(policy.attempt)
+                    .operation_attempt_timeout(policy.attempt)
+                    .operation_timeout(policy.operation)
                     .build(),
             )
             .retry_config(
                 RetryConfig::standard()
-                    .with_max_attempts(patience.attempts)
+                    .with_max_attempts(policy.attempts)
                     // The default of 1 s would use up half of a callback's budget before the second try.
                     .with_initial_backoff(Duration::from_millis(50)),
             );
@@ -148,7 +148,7 @@ impl Clients {
             .timeout_config(timeouts)
             .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
             .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
-            // A stand-in has one address for all buckets; AWS gets the usual virtual-hosted form.
+            // An emulator has one address for all buckets; AWS gets the usual virtual-hosted form.
             .force_path_style(self.config.endpoint_url().is_some())
             .build();
         aws_sdk_s3::Client::from_conf(config)

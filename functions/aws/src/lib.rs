@@ -5,24 +5,26 @@
 //!
 //! | module | talks to |
 //! |---|---|
-//! | [`table`] | DynamoDB: one conditional write per transition |
+//! | [`table`] | `DynamoDB`: renders and applies the transitions |
 //! | [`queue`] | SQS |
 //! | [`bucket`] | S3: `result.json` and its precedence |
 //! | [`settings`] | SSM, cached |
 //! | [`copy`] | an origin and S3: the files of results |
-//! | [`download`] | whoever a link names, guarded |
-//! | [`asking`] | the providers' APIs |
+//! | [`ssrf`] | nobody: what a link may connect to |
+//! | [`provider_client`] | the providers' APIs |
 //! | [`clients`] | SDK clients, built for a fast start |
-//! | [`environment`] | environment variables, read once, named in errors |
-//! | [`telemetry`] | logs and metrics |
+//! | [`environment`] | environment variables, named in errors |
+//! | [`clock`], [`logging`], [`metrics`] | time, logs and metrics |
 
-pub mod asking;
 pub mod bucket;
 pub mod clients;
+pub mod clock;
 pub mod copy;
-pub mod download;
 pub mod environment;
+pub mod logging;
+pub mod metrics;
+pub mod provider_client;
 pub mod queue;
 pub mod settings;
+pub mod ssrf;
 pub mod table;
-pub mod telemetry;

@@ -1,10 +1,21 @@
-//! The work queue. It only makes things fast: whatever is not queued, `poll` finds in the table.
+//! The work queue. It only makes things fast: whatever is not queued, `poll` finds in the table. So sending is one thing for
+//! all: send, log and count what was not accepted, and carry on.
 
 use aws_sdk_sqs::types::SendMessageBatchRequestEntry;
+use futures_util::stream::{self, StreamExt as _};
 use reelhook_core::TaskKey;
 use reelhook_core::message::Message;
+use reelhook_core::metric::Metric;
+use tokio::time::{Instant, timeout_at};
 
 use crate::clients::described;
+use crate::metrics::count;
+
+/// Most messages SQS accepts in one call.
+const MAX_BATCH: usize = 10;
+
+/// Calls in flight at once.
+const MAX_CONCURRENT_SENDS: usize = 32;
 
 /// The queue.
 #[derive(Clone, Debug)]
@@ -13,47 +24,69 @@ pub struct Queue {
     url: String,
 }
 
-/// A message that was not queued.
-#[derive(Debug, thiserror::Error)]
-#[error("queueing failed: {reason}")]
-pub struct QueueError {
-    reason: String,
-}
-
-/// Most messages SQS takes in one call.
-pub const LARGEST_BATCH: usize = 10;
-
 impl Queue {
     /// A queue at a URL.
     pub fn new(client: aws_sdk_sqs::Client, url: String) -> Self {
         Self { client, url }
     }
 
-    /// Queues one message.
-    pub async fn send(&self, message: &Message) -> Result<(), QueueError> {
-        let sent = self.client.send_message().queue_url(&self.url).message_body(message.to_json()).send().await;
-        sent.map(drop).map_err(|error| QueueError { reason: described(&error) })
+    /// Queues one task.
+    pub async fn send(&self, task: &TaskKey) {
+        let body = Message { task: task.clone() }.to_json();
+        if let Err(error) = self.client.send_message().queue_url(&self.url).message_body(body).send().await {
+            not_queued(task, &described(&error));
+        }
     }
 
-    /// Queues up to [`LARGEST_BATCH`] messages in one call and returns the tasks that were not taken.
-    pub async fn send_batch(&self, messages: &[Message]) -> Result<Vec<TaskKey>, QueueError> {
-        let entries = messages
-            .iter()
-            .enumerate()
-            .map(|(index, message)| {
-                SendMessageBatchRequestEntry::builder().id(index.to_string()).message_body(message.to_json()).build()
-            })
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(|error| QueueError { reason: error.to_string() })?;
-        let answer = self
-            .client
-            .send_message_batch()
-            .queue_url(&self.url)
-            .set_entries(Some(entries))
-            .send()
-            .await
-            .map_err(|error| QueueError { reason: described(&error) })?;
-        let failed = answer.failed().iter().filter_map(|entry| entry.id().parse::<usize>().ok());
-        Ok(failed.filter_map(|index| messages.get(index)).map(|message| message.task.clone()).collect())
+    /// Queues one task before a moment.
+    pub async fn send_before(&self, task: &TaskKey, deadline: Instant) {
+        if timeout_at(deadline, self.send(task)).await.is_err() {
+            not_queued(task, "out of time");
+        }
     }
+
+    /// Queues tasks, several per call. Returns how many were accepted.
+    pub async fn send_all(&self, tasks: &[TaskKey]) -> usize {
+        stream::iter(tasks.chunks(MAX_BATCH))
+            .map(|batch| self.send_batch(batch))
+            .buffer_unordered(MAX_CONCURRENT_SENDS)
+            .fold(0, |sum, accepted| async move { sum + accepted })
+            .await
+    }
+
+    async fn send_batch(&self, tasks: &[TaskKey]) -> usize {
+        let entries: Vec<_> = (0..)
+            .zip(tasks)
+            .filter_map(|(index, task): (usize, &TaskKey)| {
+                let body = Message { task: task.clone() }.to_json();
+                // Fails only without id or body.
+                SendMessageBatchRequestEntry::builder().id(index.to_string()).message_body(body).build().ok()
+            })
+            .collect();
+        match self.client.send_message_batch().queue_url(&self.url).set_entries(Some(entries)).send().await {
+            Ok(response) => {
+                let refused: Vec<_> = response
+                    .failed()
+                    .iter()
+                    .filter_map(|entry| Some((tasks.get(entry.id().parse::<usize>().ok()?)?, entry.code())))
+                    .collect();
+                for (task, code) in &refused {
+                    not_queued(task, code);
+                }
+                tasks.len() - refused.len()
+            }
+            Err(error) => {
+                let reason = described(&error);
+                for task in tasks {
+                    not_queued(task, &reason);
+                }
+                0
+            }
+        }
+    }
+}
+
+fn not_queued(task: &TaskKey, reason: &str) {
+    tracing::error!(%task, reason, "the task is recorded and was not queued; it is due again in a minute");
+    count(Metric::QueueFailed, task.provider(), 1);
 }

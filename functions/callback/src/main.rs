@@ -2,27 +2,27 @@
 
 use std::sync::Arc;
 
-use callback::{Hub, handle};
+use callback::{App, handle};
 use lambda_http::{Error, run, service_fn};
-use reelhook_aws::clients::{Clients, Patience};
+use reelhook_aws::clients::{Clients, RetryPolicy};
 use reelhook_aws::environment::{QUEUE_URL, SETTINGS_PARAMETER, TABLE_NAME, required};
+use reelhook_aws::logging;
 use reelhook_aws::queue::Queue;
 use reelhook_aws::settings::SettingsStore;
 use reelhook_aws::table::Table;
-use reelhook_aws::telemetry;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
-    telemetry::start();
-    let clients = Clients::from_environment(Patience::CALLBACK);
-    let hub = Arc::new(Hub {
+    logging::start();
+    let clients = Clients::from_environment(RetryPolicy::CALLBACK);
+    let app = Arc::new(App {
         table: Table::new(clients.dynamodb(), required(TABLE_NAME)?),
         queue: Queue::new(clients.sqs(), required(QUEUE_URL)?),
         settings: SettingsStore::new(clients.ssm(), required(SETTINGS_PARAMETER)?),
     });
     // Reads the settings while the runtime fetches the first event; a request that comes first waits for the same read. A
     // failure is logged by the request that needs them.
-    let warming = Arc::clone(&hub);
+    let warming = Arc::clone(&app);
     tokio::spawn(async move { warming.settings.get().await.map(drop) });
-    run(service_fn(|request| async { Ok::<_, Error>(handle(&hub, request).await) })).await
+    run(service_fn(|request| async { Ok::<_, Error>(handle(&app, request).await) })).await
 }

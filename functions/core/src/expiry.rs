@@ -1,16 +1,18 @@
-//! When a link dies, as far as the link itself says.
+//! When a link expires.
+
+use std::time::Duration;
 
 use url::Url;
 
-use crate::Timestamp;
 use crate::redacted::SignedUrl;
+use crate::time::Timestamp;
 
-/// The end of a presigned link, from its own parameters: `X-Amz-Date` with `X-Amz-Expires` (S3), `X-Tos-…` (Volcengine),
-/// `X-Goog-…` (Google), `x-oss-…` (Alibaba OSS version 4), or `Expires` as Unix seconds (S3 version 2, `CloudFront`, older
-/// OSS). None when it says nothing, or nothing that can be believed.
+/// The expiry of a presigned link, from its own parameters: `X-Amz-Date` with `X-Amz-Expires` (S3), `X-Tos-…` (Volcengine),
+/// `X-Goog-…` (Google), `x-oss-…` (Alibaba OSS version 4), or `Expires` in Unix seconds (S3 version 2, `CloudFront`, older
+/// OSS). None without these parameters, or with implausible values.
 ///
-/// Parameter names are compared without case: providers and their caches rewrite them.
-pub fn of_presigned_link(link: &SignedUrl) -> Option<Timestamp> {
+/// Parameter names are compared without case, because providers and their caches rewrite them.
+fn of_presigned_link(link: &SignedUrl) -> Option<Timestamp> {
     let url = Url::parse(link.expose()).ok()?;
     let parameter = |name: &str| {
         url.query_pairs().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.into_owned())
@@ -20,24 +22,16 @@ pub fn of_presigned_link(link: &SignedUrl) -> Option<Timestamp> {
             (parameter(&format!("{vendor}-Date")), parameter(&format!("{vendor}-Expires")))
         {
             let life: u32 = life.parse().ok()?;
-            return Some(signing_date(&date)?.plus(i64::from(life)));
+            return Some(signing_date(&date)? + Duration::from_secs(life.into()));
         }
     }
     let seconds: i64 = parameter("Expires")?.parse().ok()?;
     plausible(seconds)
 }
 
-/// The end of a link: what the body says, else what the link says, else the provider's usual life counted from `made_at`.
-pub fn of_link(
-    stated: Option<i64>,
-    link: &SignedUrl,
-    made_at: Option<Timestamp>,
-    usual_life: Option<i64>,
-) -> Option<Timestamp> {
-    stated
-        .and_then(plausible)
-        .or_else(|| of_presigned_link(link))
-        .or_else(|| usual_life.and_then(|life| made_at.map(|made_at| made_at.plus(life))))
+/// The expiry of a link: as stated in the body, else by the link's own parameters, else `usual`.
+pub fn of_link(stated: Option<Timestamp>, link: &SignedUrl, usual: Timestamp) -> Timestamp {
+    stated.or_else(|| of_presigned_link(link)).unwrap_or(usual)
 }
 
 /// Unix seconds between 2001 and 5138: shorter numbers are durations, longer ones milliseconds.
@@ -45,7 +39,7 @@ fn plausible(seconds: i64) -> Option<Timestamp> {
     (1_000_000_000..100_000_000_000).contains(&seconds).then(|| Timestamp::from_seconds(seconds))
 }
 
-/// Reads `20260514T103704Z`.
+/// Parses `20260514T103704Z`.
 fn signing_date(text: &str) -> Option<Timestamp> {
     let [date, time] = text.strip_suffix('Z')?.split('T').collect::<Vec<_>>().try_into().ok()?;
     let digits = |text: &str, length: usize| text.len() == length && text.bytes().all(|byte| byte.is_ascii_digit());
@@ -67,26 +61,26 @@ fn signing_date(text: &str) -> Option<Timestamp> {
 mod tests {
     use super::*;
 
-    fn end(link: &str) -> Option<i64> {
+    fn expiry(link: &str) -> Option<i64> {
         of_presigned_link(&SignedUrl::new(link)).map(Timestamp::seconds)
     }
 
     #[test]
-    fn presigned_links_say_when_they_die() {
+    fn presigned_links_have_an_expiry() {
         assert_eq!(
-            end("https://a/v?X-Tos-Date=20260514T103704Z&X-Tos-Expires=86400&X-Tos-Signature=s"),
+            expiry("https://a/v?X-Tos-Date=20260514T103704Z&X-Tos-Expires=86400&X-Tos-Signature=s"),
             Some(1_778_841_424)
         );
-        assert_eq!(end("https://a/v?x-amz-expires=3600&x-amz-date=20250623T081805Z"), Some(1_750_670_285));
+        assert_eq!(expiry("https://a/v?x-amz-expires=3600&x-amz-date=20250623T081805Z"), Some(1_750_670_285));
         assert_eq!(
-            end("https://a/v?x-oss-date=20250623T081805Z&x-oss-expires=3600&x-oss-signature=s"),
+            expiry("https://a/v?x-oss-date=20250623T081805Z&x-oss-expires=3600&x-oss-signature=s"),
             Some(1_750_670_285)
         );
-        assert_eq!(end("https://a/v?Expires=1763510682&OSSAccessKeyId=k&Signature=s"), Some(1_763_510_682));
+        assert_eq!(expiry("https://a/v?Expires=1763510682&OSSAccessKeyId=k&Signature=s"), Some(1_763_510_682));
     }
 
     #[test]
-    fn what_says_nothing_sensible_says_nothing() {
+    fn other_links_have_no_expiry() {
         for link in [
             "https://a/v.mp4",
             "not a link?Expires=1763510682",
@@ -97,21 +91,17 @@ mod tests {
             "https://a/v?Expires=1763510682000",
             "https://a/v?Expires=-1",
         ] {
-            assert_eq!(end(link), None, "{link}");
+            assert_eq!(expiry(link), None, "{link}");
         }
     }
 
     #[test]
-    fn the_body_wins_then_the_link_then_the_usual_life() {
+    fn the_body_takes_precedence_then_the_link_then_the_usual_life() {
         let link = SignedUrl::new("https://a/v?Expires=1763510682");
         let bare = SignedUrl::new("https://a/v");
-        let now = Timestamp::from_seconds(2_000_000_000);
-        assert_eq!(
-            of_link(Some(1_763_000_000), &link, Some(now), Some(60)).map(Timestamp::seconds),
-            Some(1_763_000_000)
-        );
-        assert_eq!(of_link(None, &link, Some(now), Some(60)).map(Timestamp::seconds), Some(1_763_510_682));
-        assert_eq!(of_link(Some(0), &bare, Some(now), Some(60)).map(Timestamp::seconds), Some(2_000_000_060));
-        assert_eq!(of_link(None, &bare, None, Some(60)), None);
+        let usual = Timestamp::from_seconds(2_000_000_060);
+        assert_eq!(of_link(Some(Timestamp::from_seconds(1_763_000_000)), &link, usual).seconds(), 1_763_000_000);
+        assert_eq!(of_link(None, &link, usual).seconds(), 1_763_510_682);
+        assert_eq!(of_link(None, &bare, usual), usual);
     }
 }

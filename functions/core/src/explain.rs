@@ -1,5 +1,4 @@
-//! What reelhook makes of a body, by the very adapter that is deployed: for an operator's question, a support case, or a
-//! provider that is being added.
+//! What the deployed adapters read from a body, for an operator, a support case, or the author of a new adapter.
 
 use std::borrow::Cow;
 
@@ -7,98 +6,98 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use crate::providers::{Answer, CallbackBody, StatusAnswer, SubmissionAnswer, Trust};
-use crate::report::{Artifact, Failure, Reason, Report, Statement};
+use crate::provider::Provider;
+use crate::providers::adapter::{BodyTrust, CallbackBody, ProviderResponse, StatusResult, SubmissionResult};
+use crate::report::{Artifact, Failure, Reason, Report, TaskStatus};
 use crate::request::{Authenticity, CallbackRequest, Headers};
 use crate::settings::{ProviderSettings, Settings};
-use crate::{Provider, Timestamp};
+use crate::time::Timestamp;
 
-/// What kind of body it is.
+/// What a body belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Kind {
+pub enum BodyKind {
     /// The body of a callback.
     Callback,
-    /// The answer to a status question.
+    /// The response to a status request.
     Status,
-    /// The answer to a submission.
+    /// The response to a submission.
     Submission,
 }
 
-/// A body and what is known about how it came.
+/// A body with the request or response it came in.
 #[derive(Clone, Debug)]
-pub struct Question<'a> {
-    /// Whose it is.
+pub struct ReceivedBody<'a> {
+    /// The provider it is from.
     pub provider: Provider,
-    /// What kind it is.
-    pub kind: Kind,
+    /// What it belongs to.
+    pub kind: BodyKind,
     /// The body.
     pub body: &'a [u8],
-    /// HTTP status of an answer.
+    /// HTTP status of a response.
     pub http_status: u16,
-    /// The id that was asked after; without it, the first task in a status answer is meant.
+    /// The id that was polled. Without it, the first task of a status response is explained.
     pub requested_id: Option<&'a str>,
-    /// The headers of a callback; with these or with settings its signature is judged.
+    /// The headers of a callback. With headers or settings, its signature is verified.
     pub headers: Option<Headers>,
-    /// The path a callback was sent to.
+    /// The path of a callback.
     pub path: &'a str,
-    /// The query a callback was sent with.
+    /// The query of a callback, without `?`.
     pub query: &'a str,
     /// The provider's settings.
     pub settings: Option<&'a ProviderSettings>,
-    /// The time it came.
+    /// When it was received.
     pub now: Timestamp,
 }
 
-/// What reelhook makes of a body. `outcome` is what the body says; whether the signature is good stands beside it and does
-/// not change it.
+/// What reelhook reads from a body. An invalid signature does not change `outcome`, which is about the body alone.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Explanation {
-    /// What it says in one word.
-    pub outcome: Outcome,
-    /// The provider's own id of the task. None where the body has none, or another system's.
+    /// What it says.
+    pub outcome: Verdict,
+    /// The provider's id of the task. None if the body has no id, or an upstream's.
     pub provider_task_id: Option<String>,
-    /// The files it names.
+    /// The files of a success.
     pub artifacts: Vec<Artifact>,
-    /// Why the task, the submission or the question failed.
+    /// Why the task or the request failed.
     pub reason: Option<Reason>,
-    /// Whether the same again can help.
+    /// Whether a retry can help.
     pub retryable: Option<bool>,
     /// The provider's own code.
     pub code: Option<String>,
-    /// The provider's own words.
+    /// The provider's own message.
     pub message: Option<String>,
-    /// What a handshake is answered with.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub answer: Option<Value>,
-    /// Whether the signature is good: `true`, `false`, or `"unsigned"` where there is nothing to judge by.
+    /// The response to a handshake.
+    #[serde(rename = "answer", skip_serializing_if = "Option::is_none")]
+    pub response: Option<Value>,
+    /// Whether the signature is valid: `true`, `false`, or `"unsigned"` if nothing is signed or no secret is configured.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub authentic: Option<Value>,
-    /// Why it is not.
+    /// Why it is not valid.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub authentic_reason: Option<String>,
 }
 
-/// What a body says, in one word.
+/// What a body says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Outcome {
-    /// The task is under way; of a submission: it was taken.
+pub enum Verdict {
+    /// The task is open. Of a submission: it was accepted.
     Open,
-    /// The provider made it.
+    /// The task succeeded.
     Succeeded,
-    /// The provider gave up on it; of a submission: it was refused.
+    /// The task failed. Of a submission: it was refused.
     Failed,
-    /// A check of the URL, to be answered with [`Explanation::answer`].
+    /// A check of the URL that expects [`Explanation::response`].
     Handshake,
-    /// It ended, and the provider has to be asked before anything of it is believed.
+    /// The task ended, but a status poll has to confirm it.
     Hint,
-    /// Nothing certain. With a reason, it is the question that was refused and not the task that failed.
+    /// Not understood. With a reason: the request was refused, which says nothing about the task.
     Unparseable,
 }
 
 impl Explanation {
-    fn new(outcome: Outcome) -> Self {
+    fn new(outcome: Verdict) -> Self {
         Self {
             outcome,
             provider_task_id: None,
@@ -107,13 +106,13 @@ impl Explanation {
             retryable: None,
             code: None,
             message: None,
-            answer: None,
+            response: None,
             authentic: None,
             authentic_reason: None,
         }
     }
 
-    fn of_failure(outcome: Outcome, failure: Failure) -> Self {
+    fn of_failure(outcome: Verdict, failure: Failure) -> Self {
         Self {
             reason: Some(failure.reason),
             retryable: Some(failure.retryable),
@@ -123,12 +122,14 @@ impl Explanation {
         }
     }
 
-    fn of_statement(statement: Statement) -> Self {
-        match statement {
-            Statement::Open(_) => Self::new(Outcome::Open),
-            Statement::Final(Report::Succeeded { artifacts }) => Self { artifacts, ..Self::new(Outcome::Succeeded) },
-            Statement::Final(Report::Failed(failure) | Report::Lost(failure)) => {
-                Self::of_failure(Outcome::Failed, failure)
+    fn of_status(task_status: TaskStatus) -> Self {
+        match task_status {
+            TaskStatus::Open(_) => Self::new(Verdict::Open),
+            TaskStatus::Finished(Report::Succeeded { artifacts }) => {
+                Self { artifacts, ..Self::new(Verdict::Succeeded) }
+            }
+            TaskStatus::Finished(Report::Failed(failure) | Report::Lost(failure)) => {
+                Self::of_failure(Verdict::Failed, failure)
             }
         }
     }
@@ -138,39 +139,41 @@ impl Explanation {
     }
 }
 
-/// Says what reelhook makes of a body.
-pub fn explain(question: &Question<'_>) -> Explanation {
-    let adapter = question.provider.adapter();
-    let answer = Answer { status: question.http_status, retry_after: None, body: question.body };
-    match question.kind {
-        Kind::Callback => {
-            judge_signature(question, explain_callback(adapter.read_callback(question.body, question.now)))
+/// Explains a body.
+pub fn explain(received: &ReceivedBody<'_>) -> Explanation {
+    let adapter = received.provider.adapter();
+    let response = ProviderResponse::new(received.http_status, received.body);
+    match received.kind {
+        BodyKind::Callback => {
+            verify_signature(received, explain_callback(adapter.read_callback(received.body, received.now)))
         }
-        Kind::Status => {
-            let id = question.requested_id.map(str::to_owned).or_else(|| adapter.status_id(&answer));
-            let status = adapter.read_status(&answer, id.as_deref().unwrap_or_default(), question.now);
+        BodyKind::Status => {
+            let id = received.requested_id.map(str::to_owned).or_else(|| adapter.status_id(&response));
+            let status = adapter.read_status(&response, id.as_deref().unwrap_or_default(), received.now);
             explain_status(status).about(id)
         }
-        Kind::Submission => match adapter.read_submission(&answer) {
-            SubmissionAnswer::Accepted { provider_task_id } => {
-                Explanation::new(Outcome::Open).about(Some(provider_task_id))
+        BodyKind::Submission => match adapter.read_submission(&response) {
+            SubmissionResult::Accepted { provider_task_id } => {
+                Explanation::new(Verdict::Open).about(Some(provider_task_id))
             }
-            SubmissionAnswer::Refused(failure) => Explanation::of_failure(Outcome::Failed, failure),
-            SubmissionAnswer::Unclear(_) => Explanation::new(Outcome::Unparseable),
+            SubmissionResult::Refused(failure) => Explanation::of_failure(Verdict::Failed, failure),
+            SubmissionResult::Unclear(_) => Explanation::new(Verdict::Unparseable),
         },
     }
 }
 
 fn explain_callback(body: CallbackBody) -> Explanation {
     match body {
-        CallbackBody::Handshake(answer) => Explanation { answer: Some(answer), ..Explanation::new(Outcome::Handshake) },
-        CallbackBody::Unreadable => Explanation::new(Outcome::Unparseable),
-        CallbackBody::Task { provider_task_id, statement, trust } => {
-            let explanation = Explanation::of_statement(statement).about(provider_task_id);
+        CallbackBody::Handshake(response) => {
+            Explanation { response: Some(response), ..Explanation::new(Verdict::Handshake) }
+        }
+        CallbackBody::Unreadable => Explanation::new(Verdict::Unparseable),
+        CallbackBody::Task { provider_task_id, task_status, trust } => {
+            let explanation = Explanation::of_status(task_status).about(provider_task_id);
             match (trust, explanation.outcome) {
-                // What is under way is under way, whoever says so.
-                (Trust::Hint(_), Outcome::Succeeded | Outcome::Failed) => {
-                    Explanation { outcome: Outcome::Hint, ..explanation }
+                // An open task needs no confirmation.
+                (BodyTrust::Hint(_), Verdict::Succeeded | Verdict::Failed) => {
+                    Explanation { outcome: Verdict::Hint, ..explanation }
                 }
                 _ => explanation,
             }
@@ -178,27 +181,27 @@ fn explain_callback(body: CallbackBody) -> Explanation {
     }
 }
 
-fn explain_status(status: StatusAnswer) -> Explanation {
+fn explain_status(status: StatusResult) -> Explanation {
     match status {
-        StatusAnswer::Task(statement) => Explanation::of_statement(statement),
-        StatusAnswer::Refused { failure, .. } => Explanation::of_failure(Outcome::Unparseable, failure),
-        StatusAnswer::NotFound | StatusAnswer::Unreadable => Explanation::new(Outcome::Unparseable),
+        StatusResult::Task(task_status) => Explanation::of_status(task_status),
+        StatusResult::Refused { failure, .. } => Explanation::of_failure(Verdict::Unparseable, failure),
+        StatusResult::NotFound | StatusResult::Unreadable => Explanation::new(Verdict::Unparseable),
     }
 }
 
-/// Adds whether the signature is good, where there are headers or settings to judge by.
-fn judge_signature(question: &Question<'_>, explanation: Explanation) -> Explanation {
-    if question.headers.is_none() && question.settings.is_none() {
+/// Adds whether the signature is valid, if there are headers or settings.
+fn verify_signature(received: &ReceivedBody<'_>, explanation: Explanation) -> Explanation {
+    if received.headers.is_none() && received.settings.is_none() {
         return explanation;
     }
     let request = CallbackRequest {
-        path: question.path,
-        query: question.query,
-        headers: question.headers.clone().unwrap_or_default(),
-        body: question.body,
+        path: received.path,
+        query: received.query,
+        headers: received.headers.clone().unwrap_or_default(),
+        body: received.body,
     };
-    let settings = question.settings.map_or_else(|| Cow::Owned(ProviderSettings::default()), Cow::Borrowed);
-    match question.provider.adapter().authenticate(&request, &settings, question.now) {
+    let settings = received.settings.map_or_else(|| Cow::Owned(ProviderSettings::default()), Cow::Borrowed);
+    match received.provider.adapter().authenticate(&request, &settings, received.now) {
         Ok(Authenticity::SignedBody | Authenticity::SignedSender) => {
             Explanation { authentic: Some(Value::Bool(true)), ..explanation }
         }
@@ -211,26 +214,26 @@ fn judge_signature(question: &Question<'_>, explanation: Explanation) -> Explana
     }
 }
 
-/// Why a line is no question.
+/// Why a line cannot be explained.
 #[derive(Debug, thiserror::Error)]
 pub enum InvalidLine {
-    /// Not JSON, or not of this form.
+    /// Not JSON, or without a required field.
     #[error("the line is not a JSON object with provider, kind, and body or raw: {0}")]
     Json(#[from] serde_json::Error),
-    /// A name that is no provider.
-    #[error("there is no provider {0:?}; known are: {known}", known = Provider::names())]
+    /// The name of a provider that does not exist.
+    #[error("unknown provider {0:?}; use one of {known}", known = Provider::names())]
     Provider(String),
     /// Neither `body` nor `raw`.
-    #[error("the line has neither body nor raw")]
+    #[error("the line has neither body nor raw; add one of them")]
     NoBody,
 }
 
-/// A question on one line.
+/// The input line.
 #[derive(Deserialize)]
 struct Line<'a> {
     provider: String,
-    kind: Kind,
-    /// As JSON, taken exactly as it is written.
+    kind: BodyKind,
+    /// As JSON, byte for byte as in the line.
     #[serde(borrow, default, deserialize_with = "as_written")]
     body: Option<&'a RawValue>,
     /// As text.
@@ -246,26 +249,26 @@ struct Line<'a> {
     path: Option<String>,
     #[serde(default)]
     query: Option<String>,
-    /// Of the provider; in place of those in the document.
+    /// Settings of the provider, instead of those in the document.
     #[serde(default)]
     settings: Option<ProviderSettings>,
-    /// In place of the time of the run.
+    /// Instead of the current time.
     #[serde(default)]
     now: Option<Timestamp>,
 }
 
-/// A body that is JSON `null` is a body, too.
+/// Distinguishes a `null` body from a missing one.
 fn as_written<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error> {
     <&RawValue>::deserialize(deserializer).map(Some)
 }
 
-/// Answers one line: a JSON object with `provider`, `kind`, `body` as JSON or `raw` as text, and optionally `http_status`,
+/// Explains one line: a JSON object with `provider`, `kind`, `body` as JSON or `raw` as text, and optionally `http_status`,
 /// `requested_id`, `headers` as a list of pairs, `path`, `query`, `settings` of the provider and `now`.
 pub fn explain_line(line: &str, settings: Option<&Settings>, now: Timestamp) -> Result<Explanation, InvalidLine> {
     let line: Line<'_> = serde_json::from_str(line)?;
     let provider = Provider::from_name(&line.provider).ok_or(InvalidLine::Provider(line.provider))?;
     let body = line.raw.as_deref().or(line.body.map(RawValue::get)).ok_or(InvalidLine::NoBody)?;
-    Ok(explain(&Question {
+    Ok(explain(&ReceivedBody {
         provider,
         kind: line.kind,
         body: body.as_bytes(),
@@ -288,18 +291,18 @@ mod tests {
     const NOW: Timestamp = Timestamp::from_seconds(1_781_080_794);
 
     fn line(line: &Value, settings: Option<&Settings>) -> Value {
-        let explanation = explain_line(&line.to_string(), settings, NOW).expect("a good line");
-        serde_json::to_value(explanation).expect("it has nothing that JSON cannot say")
+        let explanation = explain_line(&line.to_string(), settings, NOW).expect("a valid line");
+        serde_json::to_value(explanation).expect("an explanation serialises")
     }
 
     #[test]
-    fn a_line_is_answered_with_every_field() {
-        let question = json!({"provider": "kling", "kind": "submission", "http_status": 429, "body": {"code": 1102}});
+    fn an_explanation_has_every_field() {
+        let input = json!({"provider": "kling", "kind": "submission", "http_status": 429, "body": {"code": 1102}});
         let expected = json!({
             "outcome": "failed", "provider_task_id": null, "artifacts": [], "reason": "insufficient_credits",
             "retryable": false, "code": "1102", "message": null,
         });
-        assert_eq!(line(&question, None), expected);
+        assert_eq!(line(&input, None), expected);
     }
 
     #[test]
@@ -311,30 +314,30 @@ mod tests {
             (json!({"body": null}), "unparseable"),
             (json!({"raw": ""}), "unparseable"),
         ] {
-            let mut question = json!({"provider": "minimax", "kind": "callback"});
-            question.as_object_mut().expect("an object").extend(body.as_object().expect("an object").clone());
-            assert_eq!(line(&question, None)["outcome"], outcome, "{question}");
+            let mut input = json!({"provider": "minimax", "kind": "callback"});
+            input.as_object_mut().expect("an object").extend(body.as_object().expect("an object").clone());
+            assert_eq!(line(&input, None)["outcome"], outcome, "{input}");
         }
     }
 
     #[test]
-    fn what_is_no_question_is_refused() {
-        for (question, words) in [
+    fn an_invalid_line_is_refused() {
+        for (received, words) in [
             (json!({"provider": "kling", "kind": "callback"}), "neither body nor raw"),
             (json!({"provider": "klingon", "kind": "callback", "body": {}}), "\"klingon\""),
             (json!({"provider": "kling", "kind": "guess", "body": {}}), "not a JSON object with"),
             (json!(["kling"]), "not a JSON object with"),
         ] {
-            let error = explain_line(&question.to_string(), None, NOW).expect_err("no question").to_string();
+            let error = explain_line(&received.to_string(), None, NOW).expect_err("an invalid line").to_string();
             assert!(error.contains(words), "{error}");
         }
     }
 
     #[test]
-    fn signatures_are_judged_where_there_is_something_to_judge_by() {
+    fn signatures_are_verified_if_there_are_headers_or_settings() {
         let body = r#"{"id":"1234567890","status":"succeeded","message":"","create_time":1781080778802,"update_time":1781080794151}"#;
         let signature = "v1,UsKlJP00XoQyOn410NM9xv34sP+Gl0jnOO9Lcpr7NJ4=";
-        let question = |signature: &str| {
+        let input = |signature: &str| {
             json!({
                 "provider": "kling", "kind": "callback", "raw": body,
                 "headers": [["Webhook-Id", "9876543210"], ["Webhook-Timestamp", "1781080794"], ["Webhook-Signature", signature]],
@@ -342,11 +345,11 @@ mod tests {
         };
         let settings = r#"{"version":1,"callback":{"keys":["sixteen-characters"]},"providers":{"kling":{"signing_secrets":["whsec_dGVzdHNlY3JldHRlc3RzZWNyZXR0ZXN0c2VjcmV0MTI="]}}}"#;
         let settings = Settings::parse(settings).expect("valid settings");
-        assert_eq!(line(&question(signature), Some(&settings))["authentic"], true);
-        let forged = line(&question("v1,AAAA"), Some(&settings));
+        assert_eq!(line(&input(signature), Some(&settings))["authentic"], true);
+        let forged = line(&input("v1,AAAA"), Some(&settings));
         assert_eq!(forged["authentic"], false);
         assert_eq!(forged["authentic_reason"], "the signature is wrong");
-        assert_eq!(line(&question(signature), None)["authentic"], "unsigned");
+        assert_eq!(line(&input(signature), None)["authentic"], "unsigned");
         let bare = json!({"provider": "kling", "kind": "callback", "raw": body});
         assert_eq!(line(&bare, None).get("authentic"), None);
     }

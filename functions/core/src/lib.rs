@@ -16,34 +16,43 @@
 //! | [`message`] | what travels through the queue |
 //! | [`result`] | `result.json`, and which one may replace which |
 //! | [`schedule`] | when to look at a task again |
+//! | [`backoff`] | how long to wait before the next attempt |
+//! | [`retry_after`] | how long a response asks to wait |
 //! | [`expiry`] | when a link dies |
-//! | [`copy_plan`] | in which pieces a file is copied, what an origin's answer means, what of an unfinished copy is kept |
-//! | [`media`] | whether bytes are media or an error page |
-//! | [`address`] | which addresses the copier may connect to |
+//! | [`transfer`] | how a file is copied: which, in which pieces, when again, what is kept |
+//! | [`ssrf`] | which addresses the copier may connect to |
 //! | [`settings`] | the one JSON document of provider settings |
 //! | [`explain`] | what a body means, for an operator |
 //! | [`redacted`] | secrets and signed URLs that cannot be printed |
 
-pub mod address;
+pub mod backoff;
 pub mod callback;
-pub mod copy_plan;
+pub mod concurrency;
 pub mod expiry;
 pub mod explain;
-pub mod media;
+pub mod item;
 pub mod message;
+pub mod metric;
+pub mod poll_schedule;
+pub mod provider;
 pub mod providers;
 pub mod record;
 pub mod redacted;
 pub mod report;
 pub mod request;
 pub mod result;
-pub mod schedule;
+pub mod retry_after;
 pub mod settings;
 pub mod signature;
+pub mod ssrf;
+pub mod status_poll;
+pub mod submission;
 pub mod task;
 pub mod time;
 pub mod token;
+pub mod transfer;
+pub mod transition;
 
-pub use providers::Provider;
+pub use provider::Provider;
 pub use task::{TaskId, TaskKey};
 pub use time::Timestamp;

@@ -9,11 +9,7 @@ use crate::TaskKey;
 #[serde(tag = "version")]
 enum Versioned {
     #[serde(rename = "1")]
-    V1 {
-        task: String,
-        #[serde(default, skip_serializing_if = "is_false")]
-        ask: bool,
-    },
+    V1 { task: String },
 }
 
 /// "Look at this task." It carries nothing to be believed: the record says what is to be done, and a message that comes
@@ -22,9 +18,6 @@ enum Versioned {
 pub struct Message {
     /// The task.
     pub task: TaskKey,
-    /// Whether the provider is to be asked although the record has a final state that is no success: a callback that may
-    /// not be acted on by itself said that there is a success after all.
-    pub ask: bool,
 }
 
 /// Why a text is no [`Message`].
@@ -33,29 +26,18 @@ pub struct Message {
 pub struct InvalidMessage(String);
 
 impl Message {
-    /// Asks for a look at a task.
-    pub fn new(task: TaskKey) -> Self {
-        Self { task, ask: false }
-    }
-
-    /// Reads a message body.
+    /// Reads a message body. Unknown fields are ignored.
     pub fn parse(body: &str) -> Result<Self, InvalidMessage> {
-        let Versioned::V1 { task, ask } =
-            serde_json::from_str(body).map_err(|error| InvalidMessage(error.to_string()))?;
-        Ok(Self { task: task.parse().map_err(|error| InvalidMessage(format!("{error}")))?, ask })
+        let Versioned::V1 { task } = serde_json::from_str(body).map_err(|error| InvalidMessage(error.to_string()))?;
+        Ok(Self { task: task.parse().map_err(|error| InvalidMessage(format!("{error}")))? })
     }
 
     /// The message body.
-    #[expect(clippy::missing_panics_doc, reason = "it cannot: see the words of the expectation")]
+    #[expect(clippy::missing_panics_doc, reason = "a struct of one string serialises")]
     pub fn to_json(&self) -> String {
-        let versioned = Versioned::V1 { task: self.task.to_string(), ask: self.ask };
-        serde_json::to_string(&versioned).expect("a message has nothing that JSON cannot say")
+        let versioned = Versioned::V1 { task: self.task.to_string() };
+        serde_json::to_string(&versioned).expect("a struct of one string serialises")
     }
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature serde asks for")]
-fn is_false(value: &bool) -> bool {
-    !value
 }
 
 #[cfg(test)]
@@ -64,12 +46,11 @@ mod tests {
 
     #[test]
     fn messages_have_a_stable_form() {
-        let message = Message::new("kling/job-1".parse().expect("a key"));
+        let message = Message { task: "kling/job-1".parse().expect("a key") };
         assert_eq!(message.to_json(), r#"{"version":"1","task":"kling/job-1"}"#);
         assert_eq!(Message::parse(&message.to_json()).expect("it reads back"), message);
-        let asking = Message { ask: true, ..message };
-        assert_eq!(asking.to_json(), r#"{"version":"1","task":"kling/job-1","ask":true}"#);
-        assert_eq!(Message::parse(&asking.to_json()).expect("it reads back"), asking);
+        let of_another_release = r#"{"version":"1","task":"kling/job-1","confirm":true}"#;
+        assert_eq!(Message::parse(of_another_release).expect("it reads back"), message);
     }
 
     #[test]

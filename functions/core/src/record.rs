@@ -1,74 +1,69 @@
-//! The record of a task: one item, and the transitions it can take. Each transition is one conditional write; the
-//! conditions are written down in `reelhook-aws`, next to the expressions that carry them out.
-//!
-//! ```text
-//! none ──register──> pending ──report──> reported ──settle──> archived | failed | lost
-//!   └───────────────report──────────────────^ └──── a success replaces a failure ────┘
-//! ```
+//! The record of a task, as it is read. How it changes: [`crate::transition`].
 
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::callback::{Accepted, Fallback, Raw, Reporter};
-use crate::report::{Failure, Outcome, Reason, Report};
+use crate::callback::{Raw, Reporter};
+use crate::report::{Outcome, Report};
 use crate::result::StoredArtifact;
-use crate::task::{TaskKey, hexadecimal};
+use crate::task::TaskKey;
 use crate::time::Timestamp;
+use crate::transfer::checkpoint::Checkpoints;
 
 /// Shards of the index `due`. One partition of an index takes 1,000 writes a second, and every task writes its due time a
 /// few times; eight shards carry well over a thousand tasks a second. Also the number of queries a run of `poll` makes at
 /// least.
 pub const DUE_SHARDS: u8 = 8;
 
-/// How long after a report was recorded it is queued again, if nobody has settled it: seconds.
-pub const REQUEUE_AFTER: i64 = 60;
+/// How long after a report was recorded it is queued again, if nobody has settled it. Also what a visit of `poll` reserves.
+pub const REQUEUE_AFTER: Duration = Duration::from_mins(1);
 
-/// How long a claim lasts unless it is renewed, in seconds, and how often a worker renews it. A worker that dies costs its
-/// task at most this long; two renewals in a row may fail before a worker that lives loses its claim.
-pub const LEASE: i64 = 90;
-/// Seconds between two renewals of a claim.
-pub const RENEW_EVERY: u64 = 30;
+/// How long a claim lasts unless it is renewed. A worker that dies costs its task at most this long.
+pub const LEASE_DURATION: Duration = Duration::from_secs(90);
 
-/// How long a final record is kept, in seconds: 90 days. Longer than any provider keeps its files, so that no repeated
-/// callback finds the table empty. Chosen freely beyond that.
-pub const RETENTION: i64 = 90 * 24 * 3600;
+/// How often a worker renews its claim: two renewals in a row may fail before a worker that lives loses it.
+pub const RENEW_INTERVAL: Duration = Duration::from_secs(30);
+
+/// How long a final record is kept: 90 days. Longer than any provider keeps its files, so that no repeated callback finds the
+/// table empty. Chosen freely beyond that.
+pub const RETENTION: Duration = Duration::from_hours(90 * 24);
 
 /// Where a task stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, strum::Display, strum::EnumString, strum::IntoStaticStr, strum::VariantArray,
+)]
+#[strum(serialize_all = "snake_case")]
 pub enum State {
-    /// Known, and nothing final heard.
+    /// Known, and no final report is held that stands.
     Pending,
-    /// A final report is held, and not acted on to the end.
+    /// A final report is held and not yet carried out.
     Reported,
     /// The result is in the bucket.
     Archived,
-    /// The provider failed, and that was announced.
+    /// The provider failed, and that was published.
     Failed,
-    /// Nothing more can be done, and that was announced.
+    /// The result cannot be had, and that was published.
     Lost,
+    /// Not a task: a body about no task we can tell, kept for an operator.
+    Unattributed,
 }
 
 impl State {
-    /// The word in the table.
+    /// The name in the table.
     pub fn name(self) -> &'static str {
-        match self {
-            Self::Pending => "pending",
-            Self::Reported => "reported",
-            Self::Archived => "archived",
-            Self::Failed => "failed",
-            Self::Lost => "lost",
-        }
+        self.into()
     }
 
     /// The state with this name.
     pub fn from_name(name: &str) -> Option<Self> {
-        [Self::Pending, Self::Reported, Self::Archived, Self::Failed, Self::Lost]
-            .into_iter()
-            .find(|state| state.name() == name)
+        name.parse().ok()
     }
 
     /// Whether nothing more happens by itself.
     pub fn is_final(self) -> bool {
-        matches!(self, Self::Archived | Self::Failed | Self::Lost)
+        !matches!(self, Self::Pending | Self::Reported)
     }
 
     /// The final state of an outcome.
@@ -91,41 +86,47 @@ pub fn due_shard(task: &TaskKey) -> u8 {
 pub struct Record {
     /// The key.
     pub task: TaskKey,
-    /// Where it stands.
+    /// Where the task stands.
     pub state: State,
-    /// The provider's own id; none while a submission is under way or was interrupted, or when nobody told us.
+    /// The provider's own id; none while a submission is in flight or was interrupted, or when nobody told us.
     pub provider_task_id: Option<String>,
     /// The endpoint the task was submitted to; some status calls depend on it.
     pub endpoint: Option<String>,
+    /// When the application made the task known; none when only callbacks did.
+    pub registered_at: Option<Timestamp>,
     /// The submission this record was made for, if it was made for one.
-    pub submission: Option<SubmissionMark>,
-    /// The accepted report.
+    pub submission: Option<SubmissionAttempt>,
+    /// The accepted report. A pending task that has one was reopened: it is a failure, and a hint says it is none.
     pub report: Option<Report>,
     /// Who gave it.
     pub reported_by: Option<Reporter>,
     /// The body it came in, or the last body that could not be acted on.
     pub raw: Raw,
-    /// A report kept aside while the provider is asked.
+    /// A hint that waits to be confirmed.
+    pub hint: Option<PendingHint>,
+    /// What the hint said, where it may be acted on if it cannot be confirmed.
     pub fallback: Option<Fallback>,
     /// Files in the bucket.
     pub artifacts: Vec<StoredArtifact>,
-    /// What a worker needs to go on with an interrupted copy; the copier's own form.
-    pub upload: Option<String>,
+    /// What a worker resumes interrupted copies from.
+    pub checkpoints: Checkpoints,
     /// Why the last copy did not succeed, while another is to come.
-    pub trouble: Option<String>,
+    pub last_error: Option<String>,
     /// When to look again.
     pub due_at: Option<Timestamp>,
     /// Until when a worker has it.
     pub claimed_until: Option<Timestamp>,
-    /// Fencing number; grows with every claim.
-    pub claim: u64,
-    /// Times the task was asked after or worked on since it last changed its state.
+    /// Grows with every claim; whoever holds an older one has lost the task.
+    pub fencing_token: u64,
+    /// Grows with everything that is said about the task from outside.
+    pub revision: u64,
+    /// Claims since the state last changed.
     pub attempts: u32,
     /// When it is given up.
     pub deadline_at: Option<Timestamp>,
     /// When the record was made.
     pub created_at: Option<Timestamp>,
-    /// When the provider took the submission.
+    /// When the provider accepted the submission.
     pub submitted_at: Option<Timestamp>,
     /// When the accepted report came.
     pub reported_at: Option<Timestamp>,
@@ -134,35 +135,56 @@ pub struct Record {
 }
 
 impl Record {
-    /// Whether a worker has it at this moment.
-    pub fn is_claimed(&self, now: Timestamp) -> bool {
-        self.claimed_until.is_some_and(|until| until > now)
-    }
-
-    /// The conclusion that the task is lost, when it is past its deadline.
-    pub fn overdue(&self, now: Timestamp) -> Option<Accepted> {
-        let deadline = self.deadline_at.filter(|deadline| *deadline <= now)?;
-        let why = if self.provider_task_id.is_some() {
-            format!("no final state until the deadline {deadline}, neither by callback nor by asking the provider")
-        } else {
-            format!("no callback until the deadline {deadline}, and without the provider's task id it cannot be asked")
-        };
-        Some(Accepted::lost(self.task.clone(), Failure::new(Reason::Timeout, true).message(why)))
-    }
-
     /// The outcome held, if there is one.
     pub fn outcome(&self) -> Option<Outcome> {
         self.report.as_ref().map(Report::outcome)
     }
+
+    /// Whether a hint reopened the task: it holds a failure that the hint contradicts.
+    pub fn is_reopened(&self) -> bool {
+        self.state == State::Pending && self.report.is_some()
+    }
 }
 
-/// Tells two submissions under one id apart, and an interrupted one from one that is under way.
+/// What is remembered of a hint while it waits to be confirmed by a status poll.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PendingHint {
+    /// When the first hint came.
+    pub received_at: Timestamp,
+    /// When the provider last answered a status poll about it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answered_at: Option<Timestamp>,
+    /// Since when the provider says that it does not know the task.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_found_since: Option<Timestamp>,
+    /// How often in a row it has said so.
+    #[serde(default)]
+    pub not_found: u32,
+}
+
+impl PendingHint {
+    /// A hint that came just now.
+    pub fn new(received_at: Timestamp) -> Self {
+        Self { received_at, answered_at: None, not_found_since: None, not_found: 0 }
+    }
+}
+
+/// A success that came by callback and is acted on when it cannot be confirmed. Its body is the record's `raw`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fallback {
+    /// What the callback said.
+    pub report: Report,
+    /// When it came.
+    pub received_at: Timestamp,
+}
+
+/// Tells two submissions under one id apart, and an interrupted one from one in flight.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SubmissionMark {
+pub struct SubmissionAttempt {
     /// [`fingerprint`] of the request.
     pub fingerprint: String,
-    /// Until when the submission may still be under way; after that, without a provider id, it was interrupted.
-    pub under_way_until: Timestamp,
+    /// Until when the submission may still be in flight; after that, without a provider task id, it was interrupted.
+    pub in_flight_until: Timestamp,
 }
 
 /// Fingerprint of a submission: the same endpoint and the same JSON, whatever the order of its fields and its white space,
@@ -173,19 +195,20 @@ pub fn fingerprint(endpoint: Option<&str>, body: &serde_json::Value) -> String {
     hash.update([0]);
     // serde_json keeps objects sorted by key (the `preserve_order` feature is off), so equal values print equally.
     hash.update(body.to_string());
-    hexadecimal(&hash.finalize())[..32].to_owned()
+    hex::encode(hash.finalize())[..32].to_owned()
 }
 
 #[cfg(test)]
 mod tests {
     use serde_json::{Value, json};
+    use strum::VariantArray as _;
 
     use super::*;
 
     #[test]
     fn every_state_has_one_name() {
-        for state in [State::Pending, State::Reported, State::Archived, State::Failed, State::Lost] {
-            assert_eq!(State::from_name(state.name()), Some(state));
+        for state in State::VARIANTS {
+            assert_eq!(State::from_name(state.name()), Some(*state));
         }
         assert_eq!(State::from_name("done"), None);
         assert_eq!(State::settled(Outcome::Succeeded), State::Archived);

@@ -1,30 +1,34 @@
-//! What a provider says about a task, normalised: the only form in which anything downstream of an adapter knows a result.
+//! What a provider reports about a task, normalised: the only form of a result that anything after the adapters knows.
 
 use serde::{Deserialize, Serialize};
 
-use crate::Timestamp;
 use crate::redacted::SignedUrl;
+use crate::time::Timestamp;
 
-/// Longest text of a provider that is kept, in characters. Chosen freely: long enough for every message seen.
-const LONGEST_MESSAGE: usize = 1000;
+/// Longest text of a provider that is kept, in characters. Chosen freely: longer than every message seen.
+const MAX_MESSAGE: usize = 1000;
 
-/// A final word about a task.
+/// Most bytes of a stored report's artifacts, as JSON. An item of the table holds 400 KB: a report and a fallback, each with
+/// its body of up to 64 KiB, leave this much to each of them.
+const MAX_ARTIFACT_BYTES: usize = 100 * 1024;
+
+/// The final report about a task.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "outcome", rename_all = "snake_case")]
 pub enum Report {
-    /// The provider made it. The artifacts may be none: a few models succeed with text only.
+    /// The provider finished it. There may be no artifacts: a few models succeed with text only.
     Succeeded {
-        /// What there is to copy.
+        /// The files to copy.
         artifacts: Vec<Artifact>,
     },
-    /// The provider gave up on it.
+    /// The provider reports a failure.
     Failed(Failure),
-    /// Nobody knows, or nobody can fetch it any more. No provider says this; reelhook concludes it.
+    /// The result is unknown or can no longer be fetched. No provider reports this; reelhook concludes it.
     Lost(Failure),
 }
 
 impl Report {
-    /// The outcome without the details.
+    /// The outcome, without details.
     pub fn outcome(&self) -> Outcome {
         match self {
             Self::Succeeded { .. } => Outcome::Succeeded,
@@ -33,7 +37,7 @@ impl Report {
         }
     }
 
-    /// When the first of the links dies, if any has a known end.
+    /// When the first of the links expires, as far as that is known.
     pub fn nearest_expiry(&self) -> Option<Timestamp> {
         match self {
             Self::Succeeded { artifacts } => artifacts.iter().filter_map(|artifact| artifact.expires_at).min(),
@@ -43,73 +47,72 @@ impl Report {
 }
 
 /// How a task ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, strum::IntoStaticStr)]
 #[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub enum Outcome {
-    /// The provider made it.
+    /// The provider finished it.
     Succeeded,
-    /// The provider gave up on it.
+    /// The provider reported a failure.
     Failed,
-    /// Nobody knows, or nobody can fetch it any more.
+    /// The result is unknown or can no longer be fetched.
     Lost,
 }
 
 impl Outcome {
-    /// The word in the table and in `result.json`.
+    /// The value in the table and in `result.json`.
     pub fn name(self) -> &'static str {
-        match self {
-            Self::Succeeded => "succeeded",
-            Self::Failed => "failed",
-            Self::Lost => "lost",
-        }
+        self.into()
     }
 
-    /// The outcome with this name.
-    pub fn from_name(name: &str) -> Option<Self> {
-        [Self::Succeeded, Self::Failed, Self::Lost].into_iter().find(|outcome| outcome.name() == name)
-    }
-
-    /// Whether a report with this outcome may take the place of one that is already held. Only a success may, and only of
-    /// something that is no success: a video that was paid for and arrives late is still wanted, a late failure is noise.
+    /// Whether a report with this outcome may replace one that is already held. Only a success may, and only a failure or a
+    /// loss: a video that was paid for is still wanted when it arrives late, a late failure is noise.
     pub fn replaces(self, held: Self) -> bool {
         self == Self::Succeeded && held != Self::Succeeded
     }
+
+    /// Whether a result with this outcome may take the place of one that is published. Besides a success over anything,
+    /// "lost" over "failed": a success replaced the failure and could not be had, and whoever waits for it has to hear so.
+    pub fn supersedes(self, published: Self) -> bool {
+        self.replaces(published) || (self == Self::Lost && published == Self::Failed)
+    }
 }
 
-/// One file of a result.
+/// A file of a result.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Artifact {
-    /// What it is.
+    /// What the file is.
     pub kind: Kind,
-    /// Where it is.
+    /// Where to fetch it.
     #[serde(flatten)]
     pub source: Source,
-    /// When the link dies. Each artifact has its own: Vidu's cover lives 1 hour, its video 24.
+    /// When the link expires. Each artifact has its own expiry: Vidu's cover lives 1 hour, its video 24.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<Timestamp>,
 }
 
-/// Where an artifact is.
+/// Where to fetch an artifact.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Source {
-    /// Behind a link.
+    /// At this link.
     Url(SignedUrl),
-    /// At the provider, under an id that has to be turned into a link first.
+    /// At the provider, under an id that has to be resolved into a link first.
     FileId(String),
 }
 
 /// What an artifact is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, strum::IntoStaticStr)]
 #[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub enum Kind {
     /// The video.
     Video,
-    /// The video with the provider's watermark, where both are given.
+    /// The video with the provider's watermark, where the result has a version of each.
     WatermarkedVideo,
-    /// An image that is a result of its own.
+    /// An image that is a result, not a cover.
     Image,
-    /// A sound track or voice.
+    /// Music, a sound track or a voice.
     Audio,
     /// The cover of a video.
     Cover,
@@ -118,28 +121,17 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// Every kind, in the order in which files are copied when nothing else decides.
-    pub const ALL: [Self; 6] =
-        [Self::Video, Self::Image, Self::Audio, Self::LastFrame, Self::Cover, Self::WatermarkedVideo];
-
-    /// Whether the task was submitted for it. A result without its cover is a result; one without its video is none.
+    /// Whether the task was submitted for this file. Without its cover a result is complete, without its video it is not.
     pub fn is_essential(self) -> bool {
         matches!(self, Self::Video | Self::Image | Self::Audio)
     }
 
-    /// The word in settings and `result.json`.
+    /// The value in the settings and in `result.json`.
     pub fn name(self) -> &'static str {
-        match self {
-            Self::Video => "video",
-            Self::WatermarkedVideo => "watermarked_video",
-            Self::Image => "image",
-            Self::Audio => "audio",
-            Self::Cover => "cover",
-            Self::LastFrame => "last_frame",
-        }
+        self.into()
     }
 
-    /// The name of its file in the bucket, without number and extension.
+    /// The name of the file in the bucket, without ordinal and extension.
     pub fn file_stem(self) -> &'static str {
         match self {
             Self::Video => "video",
@@ -155,32 +147,32 @@ impl Kind {
 /// Why a task or a submission failed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
-    /// One word of the one taxonomy.
+    /// The reason, the same for all providers.
     pub reason: Reason,
-    /// Whether submitting the same again can help.
+    /// Whether submitting the same task again can help.
     pub retryable: bool,
     /// The provider's own code, as text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub code: Option<String>,
-    /// The provider's own words, at most 1000 characters.
+    /// The provider's own message, at most 1000 characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
 }
 
 impl Failure {
-    /// A failure with a reason and nothing else said.
+    /// A failure without code and message.
     pub fn new(reason: Reason, retryable: bool) -> Self {
         Self { reason, retryable, code: None, message: None }
     }
 
-    /// With the provider's own code; an empty one is none.
+    /// Adds the provider's own code, unless it is empty.
     #[must_use]
     pub fn code(mut self, code: impl Into<String>) -> Self {
         self.code = Some(code.into()).filter(|code| !code.is_empty()).map(|code| shortened(&code));
         self
     }
 
-    /// With the provider's own words; empty ones are none, over-long ones are cut.
+    /// Adds the provider's own message, cut to 1000 characters, unless it is empty.
     #[must_use]
     pub fn message(mut self, message: impl Into<String>) -> Self {
         self.message = Some(message.into()).filter(|message| !message.is_empty()).map(|message| shortened(&message));
@@ -188,73 +180,65 @@ impl Failure {
     }
 }
 
-/// The one taxonomy of failures.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// Why a task or a submission failed, the same for all providers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, strum::IntoStaticStr)]
 #[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub enum Reason {
-    /// The prompt, the input or the result was judged not allowed.
+    /// The prompt, an input or the result violates the provider's content policy.
     ContentModeration,
-    /// The request itself is wrong.
+    /// The request is invalid.
     InvalidParameters,
-    /// The account has no money or quota left.
+    /// The account has no credits or quota left.
     InsufficientCredits,
     /// Too many requests or tasks at once.
     RateLimited,
-    /// The provider's own trouble.
+    /// A fault at the provider.
     ProviderError,
-    /// The provider ran out of time.
+    /// The provider timed out.
     Timeout,
-    /// Somebody cancelled it.
+    /// The task was cancelled.
     Cancelled,
-    /// It waited too long, or its files are gone.
+    /// The task waited too long, or its files are gone.
     Expired,
-    /// None of these, or nothing was said.
+    /// Another reason, or none was given.
     Unknown,
 }
 
 impl Reason {
-    /// The word in `result.json`.
+    /// The value in `result.json`.
     pub fn name(self) -> &'static str {
-        match self {
-            Self::ContentModeration => "content_moderation",
-            Self::InvalidParameters => "invalid_parameters",
-            Self::InsufficientCredits => "insufficient_credits",
-            Self::RateLimited => "rate_limited",
-            Self::ProviderError => "provider_error",
-            Self::Timeout => "timeout",
-            Self::Cancelled => "cancelled",
-            Self::Expired => "expired",
-            Self::Unknown => "unknown",
-        }
+        self.into()
     }
 }
 
-/// What a body says about a task: still open, or a final report.
+/// The status of a task according to a body.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Statement {
+pub enum TaskStatus {
     /// Not final.
     Open(Progress),
     /// Final.
-    Final(Report),
+    Finished(Report),
 }
 
-impl Statement {
-    /// A success with these artifacts.
+impl TaskStatus {
+    /// A success with these artifacts, as far as an item of the table can hold them. Surplus covers and the like are dropped
+    /// before surplus results.
     pub fn succeeded(artifacts: Vec<Artifact>) -> Self {
-        Self::Final(Report::Succeeded { artifacts })
+        Self::Finished(Report::Succeeded { artifacts: bounded(artifacts) })
     }
 
     /// A failure.
     pub fn failed(failure: Failure) -> Self {
-        Self::Final(Report::Failed(failure))
+        Self::Finished(Report::Failed(failure))
     }
 
-    /// Open under a status word that the adapter knows.
+    /// Open, without details.
     pub fn open() -> Self {
         Self::Open(Progress::default())
     }
 
-    /// Open because the status word is none that the adapter knows: the word is counted and the task stays pollable.
+    /// Open, because the adapter does not know the status word: the word is counted and the task is polled further.
     pub fn unknown_status(word: &str) -> Self {
         Self::Open(Progress { percent: None, unknown_status: Some(shortened(word)) })
     }
@@ -263,15 +247,33 @@ impl Statement {
 /// How far an open task is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Progress {
-    /// 0 to 100, where the provider says it.
+    /// 0 to 100, if the provider reports it.
     pub percent: Option<u8>,
-    /// The status word, when the adapter does not know it.
+    /// The status word, if the adapter does not know it.
     pub unknown_status: Option<String>,
 }
 
-/// The text, cut to what is kept of a provider's words. Cuts between characters.
+/// The text, cut to [`MAX_MESSAGE`].
 fn shortened(text: &str) -> String {
-    text.chars().take(LONGEST_MESSAGE).collect()
+    text.chars().take(MAX_MESSAGE).collect()
+}
+
+/// The artifacts that fit into [`MAX_ARTIFACT_BYTES`], in the same order; essential ones take precedence.
+fn bounded(artifacts: Vec<Artifact>) -> Vec<Artifact> {
+    let mut bytes = 0;
+    let mut keep = vec![false; artifacts.len()];
+    for essential in [true, false] {
+        for (artifact, keep) in artifacts.iter().zip(&mut keep) {
+            if artifact.kind.is_essential() == essential {
+                let size = serde_json::to_vec(artifact).map_or(usize::MAX, |json| json.len() + 1);
+                if size <= MAX_ARTIFACT_BYTES - bytes {
+                    *keep = true;
+                    bytes += size;
+                }
+            }
+        }
+    }
+    artifacts.into_iter().zip(keep).filter(|(_, keep)| *keep).map(|(artifact, _)| artifact).collect()
 }
 
 #[cfg(test)]
@@ -281,17 +283,52 @@ mod tests {
     #[test]
     fn only_a_success_replaces_and_never_a_success() {
         use Outcome::{Failed, Lost, Succeeded};
-        for (new, held, replaces) in [
-            (Succeeded, Failed, true),
-            (Succeeded, Lost, true),
-            (Succeeded, Succeeded, false),
-            (Failed, Lost, false),
-            (Failed, Succeeded, false),
-            (Failed, Failed, false),
-            (Lost, Failed, false),
-            (Lost, Succeeded, false),
+        for (new, held, replaces, supersedes) in [
+            (Succeeded, Failed, true, true),
+            (Succeeded, Lost, true, true),
+            (Succeeded, Succeeded, false, false),
+            (Failed, Lost, false, false),
+            (Failed, Succeeded, false, false),
+            (Failed, Failed, false, false),
+            (Lost, Failed, false, true),
+            (Lost, Lost, false, false),
+            (Lost, Succeeded, false, false),
         ] {
             assert_eq!(new.replaces(held), replaces, "{new:?} over {held:?}");
+            assert_eq!(new.supersedes(held), supersedes, "{new:?} published over {held:?}");
+        }
+    }
+
+    #[test]
+    fn the_artifacts_of_a_report_fit_into_an_item() {
+        let artifact = |kind: Kind, number: usize| Artifact {
+            kind,
+            source: Source::Url(SignedUrl::new(format!("https://a/{number}?s={}", "x".repeat(8000)))),
+            expires_at: None,
+        };
+        let count = |artifacts: Vec<Artifact>| {
+            let TaskStatus::Finished(Report::Succeeded { artifacts }) = TaskStatus::succeeded(artifacts) else {
+                panic!("not a success")
+            };
+            assert!(serde_json::to_vec(&artifacts).expect("artifacts serialise").len() <= MAX_ARTIFACT_BYTES);
+            let videos = artifacts.iter().filter(|artifact| artifact.kind == Kind::Video).count();
+            (videos, artifacts.len() - videos)
+        };
+        let with_covers = (0..9).flat_map(|number| [artifact(Kind::Cover, number), artifact(Kind::Video, number)]);
+        assert_eq!(count(with_covers.collect()), (9, 3));
+        assert_eq!(count((0..50).map(|number| artifact(Kind::Video, number)).collect()), (12, 0));
+        assert_eq!(count((0..12).map(|number| artifact(Kind::Cover, number)).collect()), (0, 12));
+    }
+
+    #[test]
+    fn names_are_those_of_the_stored_form() {
+        for (name, stored) in [
+            (Kind::WatermarkedVideo.name(), serde_json::to_value(Kind::WatermarkedVideo)),
+            (Kind::LastFrame.name(), serde_json::to_value(Kind::LastFrame)),
+            (Reason::ContentModeration.name(), serde_json::to_value(Reason::ContentModeration)),
+            (Outcome::Lost.name(), serde_json::to_value(Outcome::Lost)),
+        ] {
+            assert_eq!(stored.expect("names serialise"), name);
         }
     }
 

@@ -1,43 +1,48 @@
-//! A callback's request as it comes, and what checking its signature can come to.
+//! The request of a callback, and what verifying it can result in.
+
+use std::time::Duration;
 
 use crate::redacted::Secret;
 
-/// Largest body of a callback, in bytes. The largest documented one is Vidu's, which echoes up to 1,048,576 characters of the
-/// caller's own `payload`.
-pub const LARGEST_BODY: usize = 2 * 1024 * 1024;
+/// Largest body of a callback that is accepted, in bytes. The largest documented one is Vidu's, which echoes up to 1,048,576
+/// characters of the caller's own `payload`.
+pub const MAX_BODY: usize = 2 * 1024 * 1024;
+
+/// How far the time in a signature may be off, either way. 300 s in Standard Webhooks' reference libraries and in Kling's
+/// documentation. KIE and Vidu document no replay window and get the same.
+pub const TOLERANCE: Duration = Duration::from_mins(5);
 
 /// Request headers. Names are compared without case.
 #[derive(Clone, Debug, Default)]
 pub struct Headers(Vec<(String, Secret)>);
 
 impl Headers {
-    /// Takes headers in, in any case.
+    /// Headers with names in any case.
     pub fn new<'a>(headers: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
         Self(headers.into_iter().map(|(name, value)| (name.to_ascii_lowercase(), Secret::new(value))).collect())
     }
 
-    /// The first value under a name.
+    /// The first value of a header.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.0.iter().find(|(given, _)| given.eq_ignore_ascii_case(name)).map(|(_, value)| value.expose())
     }
 
-    /// The first value under a name, or the refusal that it is missing.
+    /// The first value of a header that has to be present.
     pub fn required(&self, name: &'static str) -> Result<&str, Refusal> {
         self.get(name).ok_or(Refusal::Missing(name))
     }
 }
 
-/// A callback request, as far as anything may depend on it. The method is POST. Prints without its path, which holds the
-/// token.
+/// The request of a callback, always a POST. Its `Debug` output omits the path, which contains the token.
 #[derive(Clone)]
 pub struct CallbackRequest<'a> {
-    /// The path as it was sent, still encoded.
+    /// The path as it was sent, percent-encoded.
     pub path: &'a str,
     /// The query as it was sent, without `?`.
     pub query: &'a str,
     /// The headers.
     pub headers: Headers,
-    /// The body as it was sent, base64 undone.
+    /// The body as it was sent, base64-decoded if the Function URL encoded it.
     pub body: &'a [u8],
 }
 
@@ -47,46 +52,55 @@ impl std::fmt::Debug for CallbackRequest<'_> {
     }
 }
 
-/// What vouches for a callback beyond the token in its URL.
+/// What authenticates a callback in addition to the token in its URL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Authenticity {
     /// A valid signature over the body.
     SignedBody,
-    /// A valid signature that does not cover the body: the sender is right, the content may not be.
+    /// A valid signature that does not cover the body: it proves the sender, not the content.
     SignedSender,
-    /// Nothing: the provider does not sign, or no secret is configured.
+    /// Nothing: the provider does not sign its callbacks, or no secret is configured.
     Unsigned,
 }
 
-/// Why a request is not believed.
+/// Why a callback is refused.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum Refusal {
-    /// The token is not that of this URL.
+    /// The token is not valid for this provider and id.
     #[error("the token in the URL is wrong")]
     WrongToken,
-    /// A header that has to be there is not. With a secret configured, leaving headers away must not open the door.
+    /// A required header is missing. With a secret configured, omitting the headers must not bypass verification.
     #[error("the header {0} is missing")]
     Missing(&'static str),
-    /// A header cannot be read.
+    /// A header does not have the expected format.
     #[error("the header {0} is malformed")]
     Malformed(&'static str),
-    /// The signature is not by any of the configured secrets.
+    /// The signature does not match any of the configured secrets.
     #[error("the signature is wrong")]
     WrongSignature,
-    /// The signature is too old or from the future.
-    #[error("the signature is {seconds} s old; at most 300 s either way are accepted")]
+    /// The signature is older than [`TOLERANCE`].
+    #[error("the signature is {} s old; at most {} s are accepted", age.as_secs(), TOLERANCE.as_secs())]
     Stale {
-        /// Age in seconds; negative when it comes from the future.
-        seconds: i64,
+        /// How old it is.
+        age: Duration,
     },
-    /// A configured secret cannot be used. This is our own mistake and may be mended while the provider retries, so unlike
-    /// all others it is answered with a 5xx.
-    #[error("a signing secret in the settings cannot be used")]
+    /// The signature is dated more than [`TOLERANCE`] ahead: one of the two clocks is wrong.
+    #[error("the signature is dated {} s ahead; at most {} s are accepted", ahead.as_secs(), TOLERANCE.as_secs())]
+    FromTheFuture {
+        /// How far ahead it is.
+        ahead: Duration,
+    },
+    /// The body names different tasks in its id fields, of which a signature can cover only one.
+    #[error("the body names two different tasks")]
+    TwoTasks,
+    /// A configured secret is unusable. The fault is in the settings and may be fixed while the provider retries, so this one
+    /// is a 5xx.
+    #[error("a signing secret in the settings is empty or not in the provider's format")]
     UnusableSecret,
 }
 
 impl Refusal {
-    /// Whether the fault is ours and a retry may succeed.
+    /// Whether the fault is on this side, so that a retry may succeed.
     pub fn is_ours(&self) -> bool {
         matches!(self, Self::UnusableSecret)
     }

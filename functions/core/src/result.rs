@@ -1,5 +1,5 @@
-//! `result.json`: what consumers see. It is written once per outcome, after every artifact is in the bucket, for every final
-//! state, so one S3 event rule on `result.json` tells a consumer everything. Its JSON Schema is
+//! `result.json`, the document that consumers read. It is written for every final state, once per outcome, after every
+//! artifact is in the bucket. So one S3 event rule on `result.json` is all a consumer needs. Its JSON Schema is
 //! `events/result.schema.json`.
 
 use serde::{Deserialize, Serialize};
@@ -7,37 +7,37 @@ use serde_json::Value;
 
 use crate::callback::{Raw, Reporter};
 use crate::report::{Failure, Kind, Outcome, Report};
+use crate::task::TaskKey;
 use crate::time::Timestamp;
-use crate::{Provider, TaskKey};
 
-/// Version of the document. Fields may be added under the same number; anything else raises it.
+/// Version of the document. Adding fields keeps it; any other change raises it.
 pub const VERSION: u32 = 1;
 
 /// An artifact in the bucket.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoredArtifact {
-    /// What it is.
+    /// What the file is.
     pub kind: Kind,
-    /// Its S3 key.
+    /// S3 key.
     pub key: String,
-    /// Its length.
+    /// Length of the file.
     pub bytes: u64,
-    /// Its checksum over the whole object.
+    /// Checksum of the whole object.
     pub checksum: Checksum,
-    /// Its content type, as recognised from its bytes.
+    /// Content type, detected from the first bytes of the file.
     pub content_type: String,
 }
 
-/// An artifact that the provider named and that could not be had.
+/// An artifact that is part of the report but could not be copied.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MissingArtifact {
-    /// What it is.
+    /// What the file is.
     pub kind: Kind,
-    /// Why, in words.
+    /// Why, for people.
     pub reason: String,
 }
 
-/// A checksum over a whole object.
+/// A checksum of a whole object.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Checksum {
     /// `CRC64NVME`, as S3 calls it.
@@ -46,7 +46,7 @@ pub struct Checksum {
     pub value: String,
 }
 
-/// The document.
+/// The content of `result.json`.
 #[derive(Clone, Debug, Serialize)]
 pub struct ResultDocument {
     version: u32,
@@ -67,9 +67,9 @@ pub struct ResultDocument {
     raw_cut_from_bytes: Option<usize>,
 }
 
-/// When what happened; RFC 3339 in UTC, absent where it did not happen.
+/// Times in RFC 3339, UTC; absent if unknown.
 #[derive(Clone, Debug, Serialize)]
-#[expect(clippy::struct_field_names, reason = "the names in the document")]
+#[expect(clippy::struct_field_names, reason = "these are the field names of the document")]
 struct Times {
     #[serde(skip_serializing_if = "Option::is_none")]
     submitted_at: Option<String>,
@@ -78,33 +78,33 @@ struct Times {
     finished_at: String,
 }
 
-/// What a document is made of.
+/// The input of a [`ResultDocument`].
 #[derive(Clone, Debug)]
 pub struct Parts<'a> {
     /// The task.
     pub task: &'a TaskKey,
-    /// The provider's own id.
+    /// The provider's id of the task.
     pub provider_task_id: Option<&'a str>,
-    /// How it ended.
+    /// The final report.
     pub report: &'a Report,
-    /// What is in the bucket.
+    /// The files in the bucket.
     pub artifacts: Vec<StoredArtifact>,
-    /// What could not be had.
+    /// The files that could not be copied.
     pub missing: Vec<MissingArtifact>,
     /// Who reported it.
     pub reported_by: Reporter,
-    /// The body of the report.
+    /// The body the report came in.
     pub raw: &'a Raw,
-    /// When the provider took the submission.
+    /// When the provider accepted the submission.
     pub submitted_at: Option<Timestamp>,
-    /// When the report came.
+    /// When the report was received.
     pub reported_at: Option<Timestamp>,
-    /// Now.
+    /// When the task became final: now.
     pub finished_at: Timestamp,
 }
 
 impl ResultDocument {
-    /// Puts a document together.
+    /// Builds the document.
     pub fn new(parts: Parts<'_>) -> Self {
         let failure = match parts.report {
             Report::Succeeded { .. } => None,
@@ -114,7 +114,7 @@ impl ResultDocument {
         Self {
             version: VERSION,
             task: parts.task.to_string(),
-            provider: Provider::name(parts.task.provider()),
+            provider: parts.task.provider().name(),
             id: parts.task.id().to_owned(),
             provider_task_id: parts.provider_task_id.map(str::to_owned),
             outcome: parts.report.outcome(),
@@ -133,16 +133,16 @@ impl ResultDocument {
         }
     }
 
-    /// The document as it stands in the bucket.
-    #[expect(clippy::missing_panics_doc, reason = "it cannot: see the words of the expectation")]
+    /// The document as it is stored in the bucket.
+    #[expect(clippy::missing_panics_doc, reason = "it never panics, see the message of the expect")]
     pub fn to_json(&self) -> String {
-        let mut json = serde_json::to_string_pretty(self).expect("a result has nothing that JSON cannot say");
+        let mut json = serde_json::to_string_pretty(self).expect("a result document has only types that serialise");
         json.push('\n');
         json
     }
 }
 
-/// The body as JSON where it is JSON, as text where it is not, null where there was none.
+/// The body as JSON if it is JSON, else as text; null if there is none.
 fn raw_value(raw: &Raw) -> Value {
     if raw.is_empty() {
         return Value::Null;
@@ -150,7 +150,7 @@ fn raw_value(raw: &Raw) -> Value {
     serde_json::from_str(raw.expose()).unwrap_or_else(|_| Value::String(raw.expose().to_owned()))
 }
 
-/// The outcome of a `result.json` that stands in the bucket, in any version that has one.
+/// The outcome in a `result.json` of any version.
 pub fn outcome_of(json: &[u8]) -> Option<Outcome> {
     #[derive(Deserialize)]
     struct OutcomeOnly {
@@ -165,7 +165,7 @@ mod tests {
     use crate::report::Reason;
 
     #[test]
-    fn a_document_says_what_happened() {
+    fn a_document_has_the_outcome_with_its_failure_and_times() {
         let task: TaskKey = "kling/job-1".parse().expect("a key");
         let report = Report::Failed(Failure::new(Reason::ContentModeration, false).message("risk control"));
         let document = ResultDocument::new(Parts {
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_that_is_no_json_is_kept_as_text() {
+    fn a_body_that_is_not_json_is_kept_as_text() {
         assert_eq!(raw_value(&Raw::new(b"hello")), Value::String("hello".into()));
         assert_eq!(raw_value(&Raw::default()), Value::Null);
     }

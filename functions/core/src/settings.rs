@@ -1,4 +1,4 @@
-//! The provider settings: one JSON document, kept as an SSM `SecureString`, read once per cold start and parsed once.
+//! The provider settings: one JSON document in an SSM `SecureString`, read and parsed once per cold start.
 //!
 //! ```json
 //! {
@@ -11,97 +11,107 @@
 //! }
 //! ```
 //!
-//! A provider that is not listed is served with its defaults: callbacks are accepted on its tokens, and it cannot be asked.
+//! A provider that is not listed has the defaults: its callbacks are accepted by their token, and it cannot be polled.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use url::Url;
 
-use crate::Provider;
+use crate::provider::Provider;
 use crate::redacted::Secret;
 use crate::report::Kind;
 use crate::token::{CallbackKeys, InvalidCallbackKeys};
 
-/// The whole document.
+/// The parsed document.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// The keys of callback URLs.
+    /// The keys that sign callback URLs.
     pub callback_keys: CallbackKeys,
-    /// Where providers reach the callback function, without a slash at the end; a custom domain, for example. Without it
-    /// the function's own URL is used.
+    /// Base URL of the callback function, such as a custom domain, without a trailing slash. The default is the function's
+    /// own URL.
     pub callback_base_url: Option<String>,
-    /// One entry per provider that is listed.
+    /// The listed providers.
     providers: BTreeMap<Provider, ProviderSettings>,
 }
 
-/// What is set for one provider.
+/// The settings of one provider.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ProviderSettings {
-    /// The key for calls to the provider. Without one it can be neither asked nor submitted to.
+    /// The API key. Without one the provider can be neither polled nor submitted to.
     pub api_key: Option<Secret>,
-    /// Kling's older pair of keys, for accounts without an API key: `access_key` signs nothing and names the account.
+    /// Kling's older key pair, for accounts without an API key: `access_key` identifies the account.
     pub access_key: Option<Secret>,
-    /// The secret of that pair; signs a short-lived JWT for each call.
+    /// The secret of that pair, which signs a short-lived JWT for each call.
     pub secret_key: Option<Secret>,
-    /// Secrets that sign callbacks, for the providers that sign: Kling (`whsec_…`), Vidu and KIE. Two are valid at once
-    /// during a rotation. With one configured, an unsigned callback is refused.
+    /// Secrets that sign callbacks, for Kling (`whsec_…`), Vidu and KIE. All of them are accepted, for rotation. With one
+    /// configured, an unsigned callback is refused.
     pub signing_secrets: Vec<Secret>,
-    /// Base URL of the API, without a slash at the end; the adapter's default is used without it.
+    /// Base URL of the API, without a trailing slash. The default is the adapter's.
     pub base_url: Option<String>,
-    /// Whether a success that nothing but the URL's token vouches for is confirmed with the provider first.
+    /// Whether a success that only the token in the URL authenticates is confirmed by a status poll first.
     pub confirm: Confirm,
-    /// Which kinds of files are copied; without it all but a watermarked variant of a video that is there without one.
+    /// The kinds of files to copy. The default is all, except a watermarked video when there is one without.
     pub artifacts: Option<Vec<Kind>>,
-    /// Replaces the adapter's own pace of asking.
+    /// Overrides the adapter's poll schedule and deadline.
     pub poll: PollSettings,
 }
 
-/// Whether an unsigned success is confirmed by asking the provider before its links are followed.
+/// Whether an unsigned success is confirmed by a status poll before its links are followed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Confirm {
-    /// When an API key is configured. Costs one status call per task, a few hundred milliseconds.
+    /// If an API key is configured. Costs one status request per task, a few hundred milliseconds.
     #[default]
     WhenPossible,
-    /// Never. Whoever learns a callback URL can then put a file of their choice into the bucket as that task's result.
+    /// Never. Anybody who learns a callback URL can then store a file of their choice as the result of that task.
     Never,
 }
 
-/// Replaces an adapter's pace of asking, each where it is given.
+/// Overrides of an adapter's poll schedule and deadline.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct PollSettings {
-    /// Seconds from submission to the first question.
-    pub first_seconds: Option<u32>,
-    /// Seconds between the first and the second question; later gaps grow.
-    pub interval_seconds: Option<u32>,
-    /// Longest gap between two questions, in seconds.
-    pub longest_interval_seconds: Option<u32>,
-    /// Seconds from submission until a task nobody has heard of is closed as lost.
-    pub deadline_seconds: Option<u32>,
+    /// From submission to the first status poll.
+    #[serde(rename = "first_seconds", deserialize_with = "seconds")]
+    pub first: Option<Duration>,
+    /// Between the first and the second status poll; later delays grow.
+    #[serde(rename = "interval_seconds", deserialize_with = "seconds")]
+    pub interval: Option<Duration>,
+    /// Longest delay between two status polls.
+    #[serde(rename = "max_interval_seconds", deserialize_with = "seconds")]
+    pub max_interval: Option<Duration>,
+    /// From submission until a task without a final report is closed as lost.
+    #[serde(rename = "deadline_seconds", deserialize_with = "seconds")]
+    pub deadline: Option<Duration>,
 }
 
-/// Why a settings document is refused. Nothing of its values is in the text.
+/// Whole seconds; 0 counts as 1.
+fn seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+    Ok(Option::<u32>::deserialize(deserializer)?.map(|seconds| Duration::from_secs(seconds.max(1).into())))
+}
+
+/// Why a settings document is rejected. The texts contain none of its values, because they may be secrets.
 #[derive(Debug, thiserror::Error)]
 pub enum InvalidSettings {
-    /// Not JSON, or not of this form.
-    #[error("the settings are not valid JSON of version 1: {0}")]
+    /// Not JSON, or not in this format.
+    #[error("the settings are not valid, fix the document: {0}")]
     Json(String),
-    /// Another version.
-    #[error("the settings have version {0}; this release reads version 1")]
+    /// An unknown version.
+    #[error("the settings have version {0}; set \"version\" to 1, the only one this release reads")]
     Version(u64),
-    /// A name that is no provider.
-    #[error("the settings name a provider {0:?} that does not exist; known are: {known}", known = Provider::names())]
+    /// The name of a provider that does not exist.
+    #[error("unknown provider {0:?} in the settings; use one of {known}", known = Provider::names())]
     Provider(String),
-    /// A base URL that is none.
-    #[error("{field} is not an http or https URL without query")]
+    /// Not a base URL.
+    #[error("{field} has to be an http or https URL without query and fragment")]
     Url {
-        /// Where it stands in the document.
+        /// The field of the document.
         field: String,
     },
-    /// The callback keys.
+    /// Unusable callback keys.
     #[error(transparent)]
     Keys(#[from] InvalidCallbackKeys),
 }
@@ -124,10 +134,10 @@ struct Callback {
 }
 
 impl Settings {
-    /// Reads and checks the document.
+    /// Parses and validates the document.
     pub fn parse(json: &str) -> Result<Self, InvalidSettings> {
-        // serde_json quotes offending values in some messages ("invalid type: string \"…\""), and every string here may be
-        // a secret, so only the position is passed on.
+        // serde_json quotes values in some messages ("invalid type: string \"…\""), and every string here may be a secret, so
+        // only the position is reported.
         let document: Document = serde_json::from_str(json).map_err(|error| {
             InvalidSettings::Json(format!(
                 "{:?} error at line {} column {}",
@@ -153,7 +163,7 @@ impl Settings {
         Ok(Self { callback_keys: CallbackKeys::new(document.callback.keys)?, callback_base_url, providers })
     }
 
-    /// The settings of a provider; the defaults when it is not listed.
+    /// The settings of a provider, the defaults if it is not listed.
     pub fn provider(&self, provider: Provider) -> &ProviderSettings {
         static DEFAULT: std::sync::LazyLock<ProviderSettings> = std::sync::LazyLock::new(ProviderSettings::default);
         self.providers.get(&provider).unwrap_or(&DEFAULT)
@@ -161,8 +171,8 @@ impl Settings {
 }
 
 impl ProviderSettings {
-    /// Whether the provider can be asked at all.
-    pub fn can_ask(&self) -> bool {
+    /// Whether there are credentials for calls to the provider.
+    pub fn has_credentials(&self) -> bool {
         self.api_key.is_some() || (self.access_key.is_some() && self.secret_key.is_some())
     }
 }
@@ -187,25 +197,25 @@ mod tests {
 
     #[test]
     fn a_small_document_has_defaults() {
-        let settings = Settings::parse(&format!(r#"{{"version":1,{KEYS}}}"#)).expect("it is valid");
-        assert!(!settings.provider(Provider::Kling).can_ask());
+        let settings = Settings::parse(&format!(r#"{{"version":1,{KEYS}}}"#)).expect("valid settings");
+        assert!(!settings.provider(Provider::Kling).has_credentials());
         assert_eq!(settings.provider(Provider::Kling).confirm, Confirm::WhenPossible);
     }
 
     #[test]
-    fn empty_secrets_count_as_none() {
+    fn empty_secrets_count_as_missing() {
         let json = format!(
             r#"{{"version":1,{KEYS},"providers":{{"kling":{{"api_key":"","signing_secrets":[""],"base_url":"http://127.0.0.1:9/kling/"}}}}}}"#
         );
-        let settings = Settings::parse(&json).expect("it is valid");
+        let settings = Settings::parse(&json).expect("valid settings");
         let kling = settings.provider(Provider::Kling);
-        assert!(!kling.can_ask());
+        assert!(!kling.has_credentials());
         assert!(kling.signing_secrets.is_empty());
         assert_eq!(kling.base_url.as_deref(), Some("http://127.0.0.1:9/kling"));
     }
 
     #[test]
-    fn mistakes_are_named_and_secrets_are_not() {
+    fn mistakes_are_reported_without_secrets() {
         for (json, expected) in [
             (r#"{"version":2,"callback":{"keys":["sixteen-characters"]}}"#.to_owned(), "version 2"),
             (format!(r#"{{"version":1,{KEYS},"providers":{{"klling":{{}}}}}}"#), "\"klling\""),
@@ -216,7 +226,7 @@ mod tests {
             ),
             (r#"{"version":1,"callback":{"keys":["s3cret"]}}"#.to_owned(), "at least 16"),
         ] {
-            let error = Settings::parse(&json).expect_err("it is not valid").to_string();
+            let error = Settings::parse(&json).expect_err("invalid settings").to_string();
             assert!(error.contains(expected), "{error}");
             assert!(!error.contains("s3cret"), "{error}");
         }

@@ -1,4 +1,7 @@
-//! The signature schemes of callbacks, as pure functions. Which one a provider uses is its adapter's business.
+//! The signature schemes of callbacks, as pure functions. The adapters choose the scheme.
+//!
+//! Our own code instead of a webhook library: it takes an injected clock and several secrets during a rotation, and tells an
+//! unusable secret (a 5xx, the provider retries) from a wrong signature (a 4xx).
 
 use std::fmt::Write as _;
 use std::time::UNIX_EPOCH;
@@ -9,16 +12,12 @@ use hmac::{Hmac, Mac};
 use sha2::Sha256;
 use subtle::{Choice, ConstantTimeEq as _};
 
-use crate::Timestamp;
 use crate::redacted::Secret;
-use crate::request::{CallbackRequest, Headers, Refusal};
+use crate::request::{CallbackRequest, Headers, Refusal, TOLERANCE};
+use crate::time::Timestamp;
 
-/// How far a signed time may be off, in seconds, either way. Standard Webhooks' reference libraries use 300, and so does
-/// Kling's documentation; KIE and Vidu name no window, and get the same.
-pub const TOLERANCE_SECONDS: i64 = 300;
-
-/// HMAC-SHA256 of the parts, one after the other.
-#[expect(clippy::missing_panics_doc, reason = "it cannot: see the words of the expectation")]
+/// HMAC-SHA256 of the concatenated parts.
+#[expect(clippy::missing_panics_doc, reason = "it never panics, see the message of the expect")]
 pub fn hmac_sha256(key: &[u8], parts: &[&[u8]]) -> Vec<u8> {
     let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("HMAC takes keys of any length");
     for part in parts {
@@ -27,24 +26,23 @@ pub fn hmac_sha256(key: &[u8], parts: &[&[u8]]) -> Vec<u8> {
     mac.finalize().into_bytes().to_vec()
 }
 
-/// Whether any of the candidates is the expected text. Takes the same time wherever they differ.
-pub fn any_equal<'a>(expected: &[u8], candidates: impl IntoIterator<Item = &'a [u8]>) -> bool {
+/// Whether any candidate equals the expected bytes, in constant time.
+fn any_equal<'a>(expected: &[u8], candidates: impl IntoIterator<Item = &'a [u8]>) -> bool {
     candidates.into_iter().fold(Choice::from(0), |any, candidate| any | expected.ct_eq(candidate)).into()
 }
 
-/// Refuses a time that is further than [`TOLERANCE_SECONDS`] from now.
-pub fn check_freshness(signed_at: Timestamp, now: Timestamp) -> Result<(), Refusal> {
-    let distance = now.since(signed_at);
-    if (-TOLERANCE_SECONDS..=TOLERANCE_SECONDS).contains(&distance) {
-        Ok(())
-    } else {
-        Err(Refusal::Stale { seconds: distance })
+/// Refuses a time that is more than [`TOLERANCE`] from now.
+fn check_freshness(signed_at: Timestamp, now: Timestamp) -> Result<(), Refusal> {
+    let (age, ahead) = (now.since(signed_at), now.until(signed_at));
+    if age > TOLERANCE {
+        return Err(Refusal::Stale { age });
     }
+    if ahead > TOLERANCE { Err(Refusal::FromTheFuture { ahead }) } else { Ok(()) }
 }
 
 /// [Standard Webhooks](https://www.standardwebhooks.com): the headers `webhook-id`, `webhook-timestamp` and
-/// `webhook-signature` sign the body. Any of the secrets may have signed; entries of the signature list that are not `v1`
-/// are passed over.
+/// `webhook-signature` sign the body. One of the secrets has to match one of the `v1` entries in the signature list; other
+/// entries are ignored.
 pub fn standard_webhooks(headers: &Headers, body: &[u8], secrets: &[Secret], now: Timestamp) -> Result<(), Refusal> {
     let id = headers.required("webhook-id")?;
     let timestamp = headers.required("webhook-timestamp")?;
@@ -57,8 +55,8 @@ pub fn standard_webhooks(headers: &Headers, body: &[u8], secrets: &[Secret], now
     let mut matches = false;
     for secret in secrets {
         let encoded = secret.expose().strip_prefix("whsec_").unwrap_or(secret.expose());
-        // A secret that is not base64 can verify nothing. It is a mistake of ours, so it must not turn callbacks away
-        // for good: the caller answers it with a 5xx.
+        // A secret that is not base64 cannot verify anything. That is a mistake in the settings and must not reject
+        // callbacks for good.
         let key = STANDARD.decode(encoded).map_err(|_| Refusal::UnusableSecret)?;
         if key.is_empty() {
             return Err(Refusal::UnusableSecret);
@@ -69,12 +67,12 @@ pub fn standard_webhooks(headers: &Headers, body: &[u8], secrets: &[Secret], now
     if matches { Ok(()) } else { Err(Refusal::WrongSignature) }
 }
 
-/// The scheme of APISIX's `hmac-auth` plugin in its older versions, as Vidu uses it: method, path, query, access key, date
-/// and the named headers are signed, the body is not. What must be there is fixed here and not chosen by the request: the
-/// algorithm is `hmac-sha256`, and the nonce is among the signed headers.
+/// The HMAC of older versions of APISIX's `hmac-auth` plugin, as Vidu uses it: it covers method, path, query, access key, date
+/// and the listed headers, but not the body. The request cannot weaken it: the algorithm has to be `hmac-sha256`, and the
+/// nonce one of the signed headers.
 ///
-/// AWS is known to rename `Date`, so `x-amzn-remapped-date` is read where it is missing.
-pub fn signed_route(
+/// AWS is known to rename `Date`, so `x-amzn-remapped-date` is the fallback.
+pub fn apisix_hmac(
     request: &CallbackRequest<'_>,
     access_key: &str,
     secrets: &[Secret],
@@ -101,7 +99,7 @@ pub fn signed_route(
     let path = if request.path.is_empty() { "/" } else { request.path };
     let mut signed = format!("POST\n{path}\n{}\n{access_key}\n{date}\n", request.query);
     for name in names {
-        // The name stands as it is spelled in the list, whatever became of the header's own case on the way.
+        // The name is signed as the list spells it, whatever case the header has on arrival.
         let value = if name.eq_ignore_ascii_case("date") { Some(date) } else { headers.get(name) };
         let value = value.ok_or(Refusal::Malformed("x-hmac-signed-headers"))?;
         // Writing to a String cannot fail.
@@ -110,9 +108,9 @@ pub fn signed_route(
     any_secret_signed(signature, secrets, &[signed.as_bytes()])
 }
 
-/// KIE's scheme: `x-webhook-timestamp` and `x-webhook-signature` sign the task id in the body and the time, and nothing else
-/// of the body. The keys are used as text. `id` is none where the body has none, which nothing can have signed.
-pub fn signed_id(headers: &Headers, id: Option<&str>, secrets: &[Secret], now: Timestamp) -> Result<(), Refusal> {
+/// KIE's HMAC in `x-webhook-signature`: it covers the task id and `x-webhook-timestamp`, but nothing else of the body. Secrets
+/// are used as text. Without an `id` in the body, no signature is valid.
+pub fn kie_hmac(headers: &Headers, id: Option<&str>, secrets: &[Secret], now: Timestamp) -> Result<(), Refusal> {
     let timestamp = headers.required("x-webhook-timestamp")?;
     let signature = headers.required("x-webhook-signature")?;
     let seconds: i64 = timestamp.parse().map_err(|_| Refusal::Malformed("x-webhook-timestamp"))?;
@@ -121,7 +119,7 @@ pub fn signed_id(headers: &Headers, id: Option<&str>, secrets: &[Secret], now: T
     any_secret_signed(signature, secrets, &[id.as_bytes(), b".", timestamp.as_bytes()])
 }
 
-/// Whether any of the secrets, as text, gives this base64 signature over the parts. An empty secret is none.
+/// Checks that one of the secrets, as text, produces this base64 signature over the parts.
 fn any_secret_signed(signature: &str, secrets: &[Secret], parts: &[&[u8]]) -> Result<(), Refusal> {
     let mut matches = false;
     for secret in secrets {
@@ -136,11 +134,13 @@ fn any_secret_signed(signature: &str, secrets: &[Secret], parts: &[&[u8]]) -> Re
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
-    /// Vectors of the reference library and of Kling's page; see each row's comment.
+    /// Secret, id, timestamp, body and signature of published test vectors.
     const VECTORS: [(&str, &str, &str, &str, &str); 3] = [
-        // The test of the Standard Webhooks reference library.
+        // Tests of the Standard Webhooks reference libraries.
         (
             "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD",
             "msg_27UH4WbU6Z5A5EzD8u03UvzRbpk",
@@ -195,8 +195,14 @@ mod tests {
         let spaced = format!("{body} ");
         assert_eq!(verify(secret, id, timestamp, &spaced, signature, now), Err(Refusal::WrongSignature));
         assert_eq!(verify(secret, "msg_other", timestamp, body, signature, now), Err(Refusal::WrongSignature));
-        assert_eq!(verify(secret, id, timestamp, body, signature, now + 301), Err(Refusal::Stale { seconds: 301 }));
-        assert_eq!(verify(secret, id, timestamp, body, signature, now - 301), Err(Refusal::Stale { seconds: -301 }));
+        assert_eq!(
+            verify(secret, id, timestamp, body, signature, now + 301),
+            Err(Refusal::Stale { age: Duration::from_secs(301) })
+        );
+        assert_eq!(
+            verify(secret, id, timestamp, body, signature, now - 301),
+            Err(Refusal::FromTheFuture { ahead: Duration::from_secs(301) })
+        );
         assert_eq!(verify(secret, id, "1.5", body, signature, now), Err(Refusal::Malformed("webhook-timestamp")));
         assert_eq!(verify("whsec_", id, timestamp, body, signature, now), Err(Refusal::UnusableSecret));
         let unsigned = Headers::new([("webhook-id", id), ("webhook-timestamp", timestamp)]);
@@ -206,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn either_of_two_secrets_is_good_during_a_rotation() {
+    fn either_of_two_secrets_is_valid_during_a_rotation() {
         let (secret, id, timestamp, body, signature) = VECTORS[0];
         let headers =
             Headers::new([("webhook-id", id), ("webhook-timestamp", timestamp), ("webhook-signature", signature)]);
@@ -219,8 +225,8 @@ mod tests {
     const DATE_SECONDS: i64 = 1_746_533_382;
     const NONCE: &str = "123e4567-e89b-12d3-a456-426614174000";
 
-    /// The official worked string of Vidu's page, with signatures computed for it: secret, query, signed headers, signature.
-    const ROUTE_VECTORS: [(&str, &str, &str, &str); 4] = [
+    /// The example on Vidu's page, with signatures computed for it: secret, query, signed headers, signature.
+    const APISIX_VECTORS: [(&str, &str, &str, &str); 4] = [
         (
             "vda_test_secret",
             "name=james&age=36",
@@ -232,7 +238,7 @@ mod tests {
         ("vda_test_token", "name=james&age=36", "Date;x-request-nonce", "UaF2428J2BgkBzPJa4M0McqJGOlQGXJ6UXuQZnsbcsk="),
     ];
 
-    fn route_headers<'a>(signed: &'a str, signature: &'a str) -> Vec<(&'a str, &'a str)> {
+    fn apisix_headers<'a>(signed: &'a str, signature: &'a str) -> Vec<(&'a str, &'a str)> {
         vec![
             ("X-HMAC-SIGNATURE", signature),
             ("X-HMAC-ALGORITHM", "hmac-sha256"),
@@ -243,7 +249,7 @@ mod tests {
         ]
     }
 
-    fn verify_route(
+    fn verify_apisix(
         headers: &[(&str, &str)],
         path: &str,
         query: &str,
@@ -253,44 +259,44 @@ mod tests {
         let headers = Headers::new(headers.iter().copied());
         let request = CallbackRequest { path, query, headers, body: b"not covered" };
         let secrets: Vec<Secret> = secrets.iter().map(|secret| Secret::new(*secret)).collect();
-        signed_route(&request, "vidu", &secrets, Timestamp::from_seconds(now))
+        apisix_hmac(&request, "vidu", &secrets, Timestamp::from_seconds(now))
     }
 
     #[test]
-    fn route_vectors_pass() {
-        for (secret, query, signed, signature) in ROUTE_VECTORS {
-            let headers = route_headers(signed, signature);
+    fn apisix_vectors_pass() {
+        for (secret, query, signed, signature) in APISIX_VECTORS {
+            let headers = apisix_headers(signed, signature);
             for now in [DATE_SECONDS - 300, DATE_SECONDS, DATE_SECONDS + 300] {
-                assert_eq!(verify_route(&headers, "/vidu/callback", query, &[secret], now), Ok(()), "{signed}");
+                assert_eq!(verify_apisix(&headers, "/vidu/callback", query, &[secret], now), Ok(()), "{signed}");
             }
             let both = ["another", secret];
-            assert_eq!(verify_route(&headers, "/vidu/callback", query, &both, DATE_SECONDS), Ok(()));
+            assert_eq!(verify_apisix(&headers, "/vidu/callback", query, &both, DATE_SECONDS), Ok(()));
             let renamed: Vec<_> = headers
                 .iter()
                 .map(|(name, value)| if *name == "Date" { ("X-Amzn-Remapped-Date", *value) } else { (*name, *value) })
                 .collect();
-            assert_eq!(verify_route(&renamed, "/vidu/callback", query, &[secret], DATE_SECONDS), Ok(()));
+            assert_eq!(verify_apisix(&renamed, "/vidu/callback", query, &[secret], DATE_SECONDS), Ok(()));
         }
     }
 
     #[test]
-    fn every_other_route_is_refused() {
-        let (secret, query, signed, signature) = ROUTE_VECTORS[0];
+    fn every_other_apisix_signature_is_refused() {
+        let (secret, query, signed, signature) = APISIX_VECTORS[0];
         let path = "/vidu/callback";
-        let good = route_headers(signed, signature);
-        let verify = |headers: &[(&str, &str)]| verify_route(headers, path, query, &[secret], DATE_SECONDS);
+        let good = apisix_headers(signed, signature);
+        let verify = |headers: &[(&str, &str)]| verify_apisix(headers, path, query, &[secret], DATE_SECONDS);
         let wrong = Err(Refusal::WrongSignature);
-        assert_eq!(verify_route(&good, "/vidu/callbacl", query, &[secret], DATE_SECONDS), wrong);
-        assert_eq!(verify_route(&good, "", query, &[secret], DATE_SECONDS), wrong);
-        assert_eq!(verify_route(&good, path, "name=james&age=37", &[secret], DATE_SECONDS), wrong);
-        assert_eq!(verify_route(&good, path, "", &[secret], DATE_SECONDS), wrong);
-        assert_eq!(verify_route(&good, path, query, &["vda_test_secreu"], DATE_SECONDS), wrong);
-        assert_eq!(verify_route(&good, path, query, &[], DATE_SECONDS), wrong);
-        assert_eq!(verify_route(&good, path, query, &[""], DATE_SECONDS), Err(Refusal::UnusableSecret));
-        for distance in [301, -301] {
-            let refused = verify_route(&good, path, query, &[secret], DATE_SECONDS + distance);
-            assert_eq!(refused, Err(Refusal::Stale { seconds: distance }));
-        }
+        assert_eq!(verify_apisix(&good, "/vidu/callbacl", query, &[secret], DATE_SECONDS), wrong);
+        assert_eq!(verify_apisix(&good, "", query, &[secret], DATE_SECONDS), wrong);
+        assert_eq!(verify_apisix(&good, path, "name=james&age=37", &[secret], DATE_SECONDS), wrong);
+        assert_eq!(verify_apisix(&good, path, "", &[secret], DATE_SECONDS), wrong);
+        assert_eq!(verify_apisix(&good, path, query, &["vda_test_secreu"], DATE_SECONDS), wrong);
+        assert_eq!(verify_apisix(&good, path, query, &[], DATE_SECONDS), wrong);
+        assert_eq!(verify_apisix(&good, path, query, &[""], DATE_SECONDS), Err(Refusal::UnusableSecret));
+        let off = Duration::from_secs(301);
+        let at = |seconds| verify_apisix(&good, path, query, &[secret], seconds);
+        assert_eq!(at(DATE_SECONDS + 301), Err(Refusal::Stale { age: off }));
+        assert_eq!(at(DATE_SECONDS - 301), Err(Refusal::FromTheFuture { ahead: off }));
         let replaced = |name: &str, value: &'static str| -> Vec<(&str, &str)> {
             good.iter().map(|(key, old)| (*key, if key.eq_ignore_ascii_case(name) { value } else { old })).collect()
         };
@@ -316,41 +322,44 @@ mod tests {
         }
     }
 
-    /// Computed for KIE's formula.
-    const ID_VECTOR: (&str, &str, &str, &str) = (
+    /// Computed with KIE's formula: key, id, timestamp, signature.
+    const KIE_VECTOR: (&str, &str, &str, &str) = (
         "test_webhook_hmac_key",
         "ee603959-debb-48d1-98c4-a6d1c717eba6",
         "1754300000",
         "d/ktFCylHqthXqv0u5cfTgYwg8tOTTAdZl3LKuog+Ik=",
     );
 
-    fn verify_id(timestamp: &str, signature: &str, id: Option<&str>, keys: &[&str], now: i64) -> Result<(), Refusal> {
+    fn verify_kie(timestamp: &str, signature: &str, id: Option<&str>, keys: &[&str], now: i64) -> Result<(), Refusal> {
         let headers = Headers::new([("X-Webhook-Timestamp", timestamp), ("X-Webhook-Signature", signature)]);
         let keys: Vec<Secret> = keys.iter().map(|key| Secret::new(*key)).collect();
-        signed_id(&headers, id, &keys, Timestamp::from_seconds(now))
+        kie_hmac(&headers, id, &keys, Timestamp::from_seconds(now))
     }
 
     #[test]
-    fn the_id_vector_passes_and_nothing_else() {
-        let (key, id, timestamp, signature) = ID_VECTOR;
+    fn the_kie_vector_passes_and_nothing_else() {
+        let (key, id, timestamp, signature) = KIE_VECTOR;
         let now = 1_754_300_000;
         for distance in [-300, 0, 300] {
-            assert_eq!(verify_id(timestamp, signature, Some(id), &["another", key], now + distance), Ok(()));
+            assert_eq!(verify_kie(timestamp, signature, Some(id), &["another", key], now + distance), Ok(()));
         }
         let wrong = Err(Refusal::WrongSignature);
-        assert_eq!(verify_id(timestamp, signature, Some(&id.replace('6', "7")), &[key], now), wrong);
-        assert_eq!(verify_id(timestamp, signature, None, &[key], now), wrong);
-        assert_eq!(verify_id(timestamp, signature, Some(id), &["another"], now), wrong);
-        assert_eq!(verify_id(timestamp, signature, Some(id), &[], now), wrong);
-        assert_eq!(verify_id("1754300001", signature, Some(id), &[key], now), wrong);
-        assert_eq!(verify_id(timestamp, &signature[..43], Some(id), &[key], now), wrong);
-        assert_eq!(verify_id(timestamp, "", Some(id), &[key], now), wrong);
-        assert_eq!(verify_id(timestamp, signature, Some(id), &[""], now), Err(Refusal::UnusableSecret));
-        assert_eq!(verify_id(timestamp, signature, Some(id), &[key], now + 301), Err(Refusal::Stale { seconds: 301 }));
+        assert_eq!(verify_kie(timestamp, signature, Some(&id.replace('6', "7")), &[key], now), wrong);
+        assert_eq!(verify_kie(timestamp, signature, None, &[key], now), wrong);
+        assert_eq!(verify_kie(timestamp, signature, Some(id), &["another"], now), wrong);
+        assert_eq!(verify_kie(timestamp, signature, Some(id), &[], now), wrong);
+        assert_eq!(verify_kie("1754300001", signature, Some(id), &[key], now), wrong);
+        assert_eq!(verify_kie(timestamp, &signature[..43], Some(id), &[key], now), wrong);
+        assert_eq!(verify_kie(timestamp, "", Some(id), &[key], now), wrong);
+        assert_eq!(verify_kie(timestamp, signature, Some(id), &[""], now), Err(Refusal::UnusableSecret));
+        assert_eq!(
+            verify_kie(timestamp, signature, Some(id), &[key], now + 301),
+            Err(Refusal::Stale { age: Duration::from_secs(301) })
+        );
         let malformed = Err(Refusal::Malformed("x-webhook-timestamp"));
-        assert_eq!(verify_id("1754300000.0", signature, Some(id), &[key], now), malformed);
+        assert_eq!(verify_kie("1754300000.0", signature, Some(id), &[key], now), malformed);
         let headers = Headers::new([("x-webhook-timestamp", timestamp)]);
-        let unsigned = signed_id(&headers, Some(id), &[Secret::new(key)], Timestamp::from_seconds(now));
+        let unsigned = kie_hmac(&headers, Some(id), &[Secret::new(key)], Timestamp::from_seconds(now));
         assert_eq!(unsigned, Err(Refusal::Missing("x-webhook-signature")));
     }
 }

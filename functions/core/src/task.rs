@@ -1,4 +1,4 @@
-//! How a task is called. Everything hangs on the task key `{provider}/{id}`: table, S3 prefix, messages, logs.
+//! Names of tasks. The task key `{provider}/{id}` identifies a task in the table, the bucket, messages and logs.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,23 +6,23 @@ use std::str::FromStr;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use sha2::{Digest, Sha256};
 
-use crate::Provider;
+use crate::provider::Provider;
 
-/// All that is percent-encoded in a key: everything but `[A-Za-z0-9._-]`.
+/// Percent-encoded in a key: everything but `[A-Za-z0-9._-]`.
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'.').remove(b'_').remove(b'-');
 
-/// Longest encoded id in bytes. S3 keys end at 1024 bytes; `tasks/`, the provider and the file name need some of them. The
-/// longest provider ids seen in the wild have about 300 characters.
-const LONGEST_ENCODED_ID: usize = 768;
+/// Longest encoded id in bytes. An S3 key has at most 1024 bytes, including `tasks/`, the provider and the file name. The
+/// longest provider ids seen have about 300 characters.
+const MAX_ENCODED_ID: usize = 768;
 
-/// Characters of an over-long id that are kept before its hash; chosen freely, enough to recognise it.
+/// Characters of an over-long id that are kept in front of its hash. Chosen freely: enough to recognise the id.
 const KEPT_OF_LONG_ID: usize = 512;
 
 /// The caller's own name for a task: `[A-Za-z0-9._-]{1,128}`, and not `-`, `.` or `..`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct TaskId(String);
 
-/// Why a text is no [`TaskId`].
+/// The text is not a [`TaskId`].
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error(
     "a task id is 1 to 128 characters of A-Z, a-z, 0-9, dot, underscore and hyphen, and not \"-\", \".\" or \"..\""
@@ -30,7 +30,7 @@ pub struct TaskId(String);
 pub struct InvalidTaskId;
 
 impl TaskId {
-    /// The id itself.
+    /// The id as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -41,7 +41,7 @@ impl FromStr for TaskId {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
-        // "-" is the id of the static callback URL; the dots would be folded away by HTTP clients.
+        // "-" is the id of the static callback URL; HTTP clients remove dot segments from paths.
         let reserved = matches!(text, "-" | "." | "..");
         if (1..=128).contains(&text.len()) && text.bytes().all(allowed) && !reserved {
             Ok(Self(text.to_owned()))
@@ -55,44 +55,43 @@ impl FromStr for TaskId {
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct TaskKey {
     provider: Provider,
-    /// Encoded: only `[A-Za-z0-9._~%-]`.
+    /// Percent-encoded: only `[A-Za-z0-9._~%-]`.
     id: String,
 }
 
-/// Why a text is no [`TaskKey`].
+/// The text is not a [`TaskKey`].
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("not a task key: {0:?} (expected \"provider/id\" with an encoded id)")]
 pub struct InvalidTaskKey(String);
 
 impl TaskKey {
-    /// The key of a task that somebody registered under a name of their own.
+    /// The key of a task that was registered under the caller's own id.
     pub fn registered(provider: Provider, id: &TaskId) -> Self {
         Self { provider, id: id.0.clone() }
     }
 
-    /// The key of a task that nobody registered: the provider's own id, whatever characters it has. It is never parsed. An
-    /// id whose encoding would not fit into an S3 key is cut and carries its SHA-256 instead, after a `~` that no encoded
-    /// id contains.
+    /// The key of an unregistered task, made of the provider's id, whatever characters that has. An id whose encoding does
+    /// not fit into an S3 key is cut and followed by `~`, which no encoded id contains, and its SHA-256.
     pub fn unregistered(provider: Provider, provider_task_id: &str) -> Self {
         let mut id = utf8_percent_encode(provider_task_id, ENCODED).to_string();
         if matches!(id.as_str(), "-" | "." | "..") {
-            // The three names a registered task cannot have either; `-` is the static URL, dots vanish from paths.
+            // Reserved, as for a `TaskId`.
             id = id.bytes().fold(String::new(), |encoded, byte| format!("{encoded}%{byte:02X}"));
         }
-        if id.len() > LONGEST_ENCODED_ID {
+        if id.len() > MAX_ENCODED_ID {
             let hash = Sha256::digest(provider_task_id.as_bytes());
             id.truncate(KEPT_OF_LONG_ID);
             id.push('~');
-            id.push_str(&hexadecimal(&hash));
+            id.push_str(&hex::encode(hash));
         }
         Self { provider, id }
     }
 
-    /// The key under which an authentic body is kept that names no task and could not be read, for an operator. The same
-    /// body always has the same key.
-    pub fn unreadable(provider: Provider, body: &[u8]) -> Self {
-        let hash = hexadecimal(&Sha256::digest(body));
-        Self { provider, id: format!("unreadable~{}", &hash[..32]) }
+    /// The key of an authentic body that names no task, which is kept for an operator. The same body always has the same
+    /// key.
+    pub fn unattributed(provider: Provider, body: &[u8]) -> Self {
+        let hash = hex::encode(Sha256::digest(body));
+        Self { provider, id: format!("unattributed~{}", &hash[..32]) }
     }
 
     /// The provider.
@@ -100,12 +99,12 @@ impl TaskKey {
         self.provider
     }
 
-    /// The encoded id, as it stands in the key.
+    /// The percent-encoded id.
     pub fn id(&self) -> &str {
         &self.id
     }
 
-    /// The S3 prefix of everything that belongs to the task, with a slash at the end.
+    /// The S3 prefix of the task's files, with a trailing slash.
     pub fn prefix(&self) -> String {
         format!("tasks/{self}/")
     }
@@ -131,21 +130,11 @@ impl FromStr for TaskKey {
         let (provider, id) = text.split_once('/').ok_or_else(invalid)?;
         let provider = Provider::from_name(provider).ok_or_else(invalid)?;
         let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-' | b'~' | b'%');
-        if id.is_empty() || id.len() > LONGEST_ENCODED_ID || !id.bytes().all(allowed) {
+        if id.is_empty() || id.len() > MAX_ENCODED_ID || !id.bytes().all(allowed) {
             return Err(invalid());
         }
         Ok(Self { provider, id: id.to_owned() })
     }
-}
-
-/// Lower-case hexadecimal text of some bytes.
-pub fn hexadecimal(bytes: &[u8]) -> String {
-    use fmt::Write as _;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        // Writing to a String cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 #[cfg(test)]
@@ -153,7 +142,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn caller_ids_are_narrow() {
+    fn caller_ids_are_restricted() {
         for good in ["a", "job-1", "A.b_c-9", &"x".repeat(128)] {
             assert!(good.parse::<TaskId>().is_ok(), "{good}");
         }
@@ -173,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn very_long_ids_stay_apart_and_fit_into_an_s3_key() {
+    fn very_long_ids_stay_distinct_and_fit_into_an_s3_key() {
         let one = TaskKey::unregistered(Provider::Kling, &"ü".repeat(300));
         let two = TaskKey::unregistered(Provider::Kling, &("ü".repeat(299) + "u"));
         assert_ne!(one, two);

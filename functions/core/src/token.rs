@@ -1,8 +1,8 @@
 //! Callback URLs and their tokens.
 //!
-//! A token is the base64url text of the first 128 bits of HMAC-SHA256 over `{provider}/{id}`, 22 characters. It says which
-//! task a callback is for even where the body carries a foreign id, and keeps everybody out who was not given the URL. The
-//! static URL of a provider, for tasks nobody registered, has the id `-`.
+//! A token is the first 128 bits of HMAC-SHA256 over `{provider}/{id}` in base64url, 22 characters. It binds a callback to a
+//! task even if the body has an upstream's id, and keeps out everybody who does not know the URL. The static URL of a
+//! provider, for unregistered tasks, has the id `-`.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -10,27 +10,28 @@ use hmac::{Hmac, Mac};
 use sha2::Sha256;
 use subtle::{Choice, ConstantTimeEq as _};
 
+use crate::provider::Provider;
 use crate::redacted::Secret;
-use crate::{Provider, TaskId};
+use crate::task::TaskId;
 
-/// Bytes of the HMAC that are kept: 128 bits.
+/// Bytes of the HMAC in a token: 128 bits.
 const TOKEN_BYTES: usize = 16;
 
-/// Id of the static callback URL.
+/// The id in static callback URLs.
 pub const STATIC_ID: &str = "-";
 
-/// The keys that sign callback URLs. The first signs new ones, all of them are accepted, so a key is replaced by putting the
-/// new one first and removing the old one when the last task with an old URL is final.
+/// The keys that sign callback URLs. The first one signs, all of them are accepted. To rotate, put the new key first, and
+/// remove the old one when the last task with an old URL is final.
 #[derive(Clone, Debug)]
 pub struct CallbackKeys(Vec<Secret>);
 
-/// Why keys are refused.
+/// The callback keys are not usable.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("callback.keys must hold one or two keys of at least 16 characters each")]
+#[error("callback.keys needs one or two keys of at least 16 characters each")]
 pub struct InvalidCallbackKeys;
 
 impl CallbackKeys {
-    /// One or two keys, each of at least 16 characters: half of that would be guessed before 128 bits of token are.
+    /// One or two keys of at least 16 characters each: shorter ones are easier to guess than the 128 bits of a token.
     pub fn new(keys: Vec<Secret>) -> Result<Self, InvalidCallbackKeys> {
         let long_enough = keys.iter().all(|key| key.expose().len() >= 16);
         if (1..=2).contains(&keys.len()) && long_enough { Ok(Self(keys)) } else { Err(InvalidCallbackKeys) }
@@ -39,13 +40,12 @@ impl CallbackKeys {
     /// The path of a task's callback URL, or of the provider's static one, with a leading slash.
     pub fn path(&self, provider: Provider, id: Option<&TaskId>) -> String {
         let id = id.map_or(STATIC_ID, TaskId::as_str);
-        // `new` leaves no empty list.
+        // `new` rejects an empty list.
         let token = URL_SAFE_NO_PAD.encode(tag(&self.0[0], provider, id));
         format!("/callback/{provider}/{id}/{token}")
     }
 
-    /// Whether the token belongs to this provider and id, under any of the keys. Takes the same time whichever byte differs
-    /// and whichever key matches.
+    /// Whether the token is valid for this provider and id under any of the keys. Runs in constant time.
     pub fn accept(&self, provider: Provider, id: Option<&TaskId>, token: &str) -> bool {
         let id = id.map_or(STATIC_ID, TaskId::as_str);
         let Ok(given) = URL_SAFE_NO_PAD.decode(token) else { return false };
@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_is_good_for_one_task_of_one_provider() {
+    fn a_token_is_valid_for_one_task_of_one_provider() {
         let keys = keys(&["first-key-of-the-test"]);
         let id: TaskId = "job-1".parse().expect("a valid id");
         let other: TaskId = "job-2".parse().expect("a valid id");

@@ -1,10 +1,10 @@
-//! Every file under `events/providers/` is read as the deployed adapters read it, and has to mean what it says it means.
+//! The deployed adapters read every file under `events/providers/` as its `expect` says.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use reelhook_core::explain::{Explanation, Kind, Outcome, Question, explain};
+use reelhook_core::explain::{BodyKind, Explanation, ReceivedBody, Verdict, explain};
 use reelhook_core::report::{Artifact, Reason};
 use reelhook_core::request::{CallbackRequest, Headers};
 use reelhook_core::settings::ProviderSettings;
@@ -13,14 +13,14 @@ use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-/// A fixture. The README of the folder says what each field is.
+/// A fixture. The README of the folder describes the fields.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Fixture {
     about: String,
     source: String,
-    kind: Kind,
-    /// The fixture that is sent a second time here.
+    kind: BodyKind,
+    /// The fixture that this one is another delivery of.
     repeats: Option<String>,
     http_status: Option<u16>,
     requested_id: Option<String>,
@@ -37,11 +37,11 @@ struct Fixture {
     expect: Expectation,
 }
 
-/// What is expected; what is left out is expected to be absent.
+/// What is expected; omitted fields are expected to be absent.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Expectation {
-    outcome: Outcome,
+    outcome: Verdict,
     provider_task_id: Option<String>,
     #[serde(default)]
     artifacts: Vec<Artifact>,
@@ -49,7 +49,8 @@ struct Expectation {
     retryable: Option<bool>,
     code: Option<String>,
     message: Option<String>,
-    answer: Option<Value>,
+    #[serde(rename = "answer")]
+    response: Option<Value>,
     authentic: Option<Value>,
     authentic_reason: Option<String>,
 }
@@ -57,10 +58,10 @@ struct Expectation {
 impl Fixture {
     fn explanation(&self, provider: Provider) -> Explanation {
         let body = self.raw.as_deref().or(self.body.as_deref().map(RawValue::get)).expect("a fixture has body or raw");
-        // Content-Type alone is nothing to judge a signature by.
+        // A lone Content-Type does not ask for the signature to be verified.
         let signed = self.headers.len() > 1 || self.settings.is_some();
         let headers = Headers::new(self.headers.iter().map(|(name, value)| (&**name, &**value)));
-        explain(&Question {
+        explain(&ReceivedBody {
             provider,
             kind: self.kind,
             body: body.as_bytes(),
@@ -84,7 +85,7 @@ impl Fixture {
             retryable: expect.retryable,
             code: expect.code.clone(),
             message: expect.message.clone(),
-            answer: expect.answer.clone(),
+            response: expect.response.clone(),
             authentic: expect.authentic.clone(),
             authentic_reason: expect.authentic_reason.clone(),
         }
@@ -107,7 +108,7 @@ fn fixtures(provider: Provider) -> BTreeMap<String, Fixture> {
 }
 
 #[test]
-fn every_fixture_means_what_it_says() {
+fn every_fixture_is_read_as_expected() {
     let mut wrong = Vec::new();
     let mut count = 0;
     for provider in Provider::ALL {
@@ -115,9 +116,8 @@ fn every_fixture_means_what_it_says() {
             count += 1;
             let (found, expected) = (fixture.explanation(provider), fixture.expected());
             if found != expected {
-                let json = |explanation: &Explanation| {
-                    serde_json::to_string(explanation).expect("an explanation has nothing that JSON cannot say")
-                };
+                let json =
+                    |explanation: &Explanation| serde_json::to_string(explanation).expect("an explanation serialises");
                 wrong.push(format!("{provider}/{name}\n  expected {}\n  found    {}", json(&expected), json(&found)));
             }
         }
@@ -126,63 +126,63 @@ fn every_fixture_means_what_it_says() {
 }
 
 #[test]
-fn every_fixture_says_what_it_is() {
+fn every_fixture_describes_itself() {
     for provider in Provider::ALL {
         for (name, fixture) in fixtures(provider) {
             let kind = match fixture.kind {
-                Kind::Callback => "callback-",
-                Kind::Status => "status-",
-                Kind::Submission => "submission-",
+                BodyKind::Callback => "callback-",
+                BodyKind::Status => "status-",
+                BodyKind::Submission => "submission-",
             };
             assert!(
                 name.starts_with(kind) && Path::new(&name).extension().is_some_and(|extension| extension == "json"),
                 "{provider}/{name}"
             );
-            assert!(!fixture.about.is_empty(), "{provider}/{name} does not say what it is about");
+            assert!(!fixture.about.is_empty(), "{provider}/{name} needs an `about`");
             let source = &fixture.source;
             assert!(
                 source.starts_with("confirmed") || source.starts_with("inferred"),
                 "{provider}/{name} does not say whether its source is confirmed or inferred"
             );
             assert_eq!(fixture.body.is_some(), fixture.raw.is_none(), "{provider}/{name} has to have body or raw");
-            let is_callback = fixture.kind == Kind::Callback;
+            let is_callback = fixture.kind == BodyKind::Callback;
             assert_eq!(fixture.method.is_some(), is_callback, "{provider}/{name}: callbacks have a method");
-            assert_eq!(fixture.http_status.is_some(), !is_callback, "{provider}/{name}: answers have a status");
+            assert_eq!(fixture.http_status.is_some(), !is_callback, "{provider}/{name}: responses have a status");
         }
     }
 }
 
-/// What a provider cannot do without. A provider that signs also needs a bad signature and a missing one.
+/// The cases that every provider needs. A provider that signs also needs a wrong signature and a missing one.
 #[test]
 fn no_adapter_lacks_a_case() {
     let ended_well = |fixture: &Fixture| {
         let outcome = fixture.expect.outcome;
-        outcome == Outcome::Succeeded || outcome == Outcome::Hint && !fixture.expect.artifacts.is_empty()
+        outcome == Verdict::Succeeded || outcome == Verdict::Hint && !fixture.expect.artifacts.is_empty()
     };
     let ended_badly = |fixture: &Fixture| {
-        matches!(fixture.expect.outcome, Outcome::Failed | Outcome::Hint) && fixture.expect.reason.is_some()
+        matches!(fixture.expect.outcome, Verdict::Failed | Verdict::Hint) && fixture.expect.reason.is_some()
     };
-    let is_open = |fixture: &Fixture| fixture.expect.outcome == Outcome::Open;
-    let says_nothing = |fixture: &Fixture| fixture.expect.outcome == Outcome::Unparseable;
+    let is_open = |fixture: &Fixture| fixture.expect.outcome == Verdict::Open;
+    let is_unparseable = |fixture: &Fixture| fixture.expect.outcome == Verdict::Unparseable;
     let mut missing = Vec::new();
     for provider in Provider::ALL {
         let fixtures = fixtures(provider);
-        let mut need = |what: &str, kind: Kind, is_it: &dyn Fn(&Fixture) -> bool| {
+        let mut need = |what: &str, kind: BodyKind, is_it: &dyn Fn(&Fixture) -> bool| {
             if !fixtures.values().any(|fixture| fixture.kind == kind && is_it(fixture)) {
                 missing.push(format!("{provider}: {what}"));
             }
         };
-        need("a callback that succeeded", Kind::Callback, &ended_well);
-        need("a callback that failed", Kind::Callback, &ended_badly);
-        need("a callback of an open task", Kind::Callback, &is_open);
-        need("a callback that comes twice", Kind::Callback, &|fixture| fixture.repeats.is_some());
-        need("a malformed callback", Kind::Callback, &says_nothing);
-        need("the status of an open task", Kind::Status, &is_open);
-        need("the status of a task that succeeded", Kind::Status, &ended_well);
-        need("the status of a task that failed", Kind::Status, &ended_badly);
-        need("the status of an id nobody knows", Kind::Status, &says_nothing);
-        need("an accepted submission", Kind::Submission, &is_open);
-        need("a refused submission", Kind::Submission, &ended_badly);
+        need("a callback that succeeded", BodyKind::Callback, &ended_well);
+        need("a callback that failed", BodyKind::Callback, &ended_badly);
+        need("a callback of an open task", BodyKind::Callback, &is_open);
+        need("a callback that comes twice", BodyKind::Callback, &|fixture| fixture.repeats.is_some());
+        need("a malformed callback", BodyKind::Callback, &is_unparseable);
+        need("the status of an open task", BodyKind::Status, &is_open);
+        need("the status of a task that succeeded", BodyKind::Status, &ended_well);
+        need("the status of a task that failed", BodyKind::Status, &ended_badly);
+        need("the status of an unknown id", BodyKind::Status, &is_unparseable);
+        need("an accepted submission", BodyKind::Submission, &is_open);
+        need("a refused submission", BodyKind::Submission, &ended_badly);
         if signs(provider) {
             let refused = |words: &'static str| {
                 move |fixture: &Fixture| {
@@ -190,10 +190,10 @@ fn no_adapter_lacks_a_case() {
                 }
             };
             let authentic = |fixture: &Fixture| fixture.expect.authentic == Some(Value::Bool(true));
-            need("a good signature", Kind::Callback, &authentic);
-            need("a wrong signature", Kind::Callback, &refused("wrong"));
-            need("a stale signature", Kind::Callback, &refused("old"));
-            need("a missing signature", Kind::Callback, &refused("missing"));
+            need("a valid signature", BodyKind::Callback, &authentic);
+            need("a wrong signature", BodyKind::Callback, &refused("wrong"));
+            need("a stale signature", BodyKind::Callback, &refused("old"));
+            need("a missing signature", BodyKind::Callback, &refused("missing"));
         }
     }
     assert!(missing.is_empty(), "fixtures are missing:\n{}", missing.join("\n"));
@@ -221,15 +221,15 @@ fn a_repeated_callback_is_the_first_one_again() {
     }
 }
 
-/// A variant that is missing in `Provider::ALL` is served nowhere, and nothing but its file shows that it was meant to be.
+/// An adapter that no variant of `Provider` uses would go unnoticed.
 #[test]
 fn there_is_no_adapter_without_a_provider() {
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("src/providers");
     for entry in fs::read_dir(folder).expect("the folder can be listed") {
         let path = entry.expect("the folder can be listed").path();
         let name = path.file_stem().expect("a file has a name").to_string_lossy().into_owned();
-        let is_adapter = !["common", "failures", "mod", "prelude", "tests"].contains(&name.as_str());
-        assert!(!is_adapter || Provider::from_name(&name).is_some(), "{name} is not in Provider::ALL");
+        let shared = ["adapter", "failures", "json", "links", "mod", "prelude", "requests", "responses", "tests"];
+        assert!(shared.contains(&name.as_str()) || Provider::from_name(&name).is_some(), "{name} is not a Provider");
     }
 }
 
@@ -240,7 +240,7 @@ fn there_is_no_folder_without_a_provider() {
         let entry = entry.expect("the folder can be listed");
         if entry.file_type().expect("an entry has a type").is_dir() {
             let name = entry.file_name().to_string_lossy().into_owned();
-            assert!(Provider::from_name(&name).is_some(), "events/providers/{name} is the folder of no provider");
+            assert!(Provider::from_name(&name).is_some(), "events/providers/{name} belongs to no provider");
         }
     }
 }

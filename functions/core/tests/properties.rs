@@ -1,4 +1,4 @@
-//! No bytes make an adapter panic, nothing it reads is without bound, and nobody is let in by chance.
+//! Whatever the bytes, no adapter panics, everything it reads is bounded, and no unsigned callback is authentic.
 
 use std::fs;
 use std::path::PathBuf;
@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
-use reelhook_core::explain::{Kind, Outcome, Question, explain, explain_line};
-use reelhook_core::providers::Answer;
+use reelhook_core::explain::{BodyKind, ReceivedBody, Verdict, explain, explain_line};
+use reelhook_core::providers::adapter::ProviderResponse;
 use reelhook_core::redacted::Secret;
 use reelhook_core::report::Source;
 use reelhook_core::request::{CallbackRequest, Headers};
@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 
 const NOW: Timestamp = Timestamp::from_seconds(1_767_225_600);
 
-/// Names that adapters look for, so that arbitrary JSON gets past their first line.
+/// Fields that adapters read, so that arbitrary JSON reaches their later branches.
 const NAMES: &[&str] = &[
     "id",
     "task_id",
@@ -89,7 +89,7 @@ const NAMES: &[&str] = &[
     "download_url",
 ];
 
-/// Texts that mean something somewhere.
+/// Texts with a meaning for some adapter.
 const TEXTS: &[&str] = &[
     "",
     "submitted",
@@ -146,14 +146,14 @@ fn any_provider() -> impl Strategy<Value = Provider> {
     select(Provider::ALL.to_vec())
 }
 
-/// Reads a body in every way there is, and checks what is promised of whatever comes out.
+/// Reads a body as everything it may be and checks the invariants of the results.
 fn read_every_way(provider: Provider, body: &[u8], http_status: u16, requested_id: Option<&str>) {
-    for kind in [Kind::Callback, Kind::Status, Kind::Submission] {
+    for kind in [BodyKind::Callback, BodyKind::Status, BodyKind::Submission] {
         let settings = ProviderSettings {
             signing_secrets: vec![Secret::new("whsec_dGVzdHNlY3JldHRlc3RzZWNyZXR0ZXN0c2VjcmV0MTI=")],
             ..ProviderSettings::default()
         };
-        let explanation = explain(&Question {
+        let explanation = explain(&ReceivedBody {
             provider,
             kind,
             body,
@@ -167,8 +167,8 @@ fn read_every_way(provider: Provider, body: &[u8], http_status: u16, requested_i
         });
         assert_ne!(explanation.authentic, Some(Value::Bool(true)), "nothing was signed");
         assert_eq!(explanation.reason.is_some(), explanation.retryable.is_some());
-        assert_eq!(explanation.answer.is_some(), explanation.outcome == Outcome::Handshake);
-        assert!(explanation.outcome != Outcome::Failed || explanation.reason.is_some());
+        assert_eq!(explanation.response.is_some(), explanation.outcome == Verdict::Handshake);
+        assert!(explanation.outcome != Verdict::Failed || explanation.reason.is_some());
         assert!(explanation.artifacts.len() <= 50);
         for artifact in &explanation.artifacts {
             match &artifact.source {
@@ -179,16 +179,15 @@ fn read_every_way(provider: Provider, body: &[u8], http_status: u16, requested_i
         for text in [&explanation.code, &explanation.message].into_iter().flatten() {
             assert!(text.chars().count() <= 1000);
         }
-        if kind != Kind::Status {
+        if kind != BodyKind::Status {
             assert!(explanation.provider_task_id.is_none_or(|id| !id.is_empty() && id.len() <= 1024));
         }
     }
-    let answer = Answer { status: http_status, retry_after: None, body };
-    // Whatever it is, it may not panic.
-    let _ = provider.adapter().read_resolution(&answer, NOW);
+    // May return anything, but must not panic.
+    let _ = provider.adapter().read_resolution(&ProviderResponse::new(http_status, body), NOW);
 }
 
-/// All bodies under `events/providers/`, with the provider each is from.
+/// All bodies under `events/providers/`, with their providers.
 fn real_bodies() -> Vec<(Provider, Vec<u8>)> {
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../events/providers");
     let mut bodies = Vec::new();
@@ -225,7 +224,7 @@ proptest! {
         prop_assert!(explain_line(&line, None, NOW).is_ok());
     }
 
-    /// Headers that look right, with values that are not, over bodies that are.
+    /// Plausible headers with wrong values, over arbitrary bodies.
     #[test]
     fn arbitrary_headers_never_authenticate(
         body in arbitrary_json(),
@@ -267,7 +266,7 @@ proptest! {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
 
-    /// Real bodies with a few bytes changed, cut anywhere, and read by every other adapter too.
+    /// Real bodies with a few bytes changed or cut off, and read by every other adapter too.
     #[test]
     fn damaged_bodies_are_read(
         changes in vec((any::<Index>(), any::<u8>()), 0..4),
@@ -293,10 +292,10 @@ proptest! {
     }
 }
 
-/// Bodies made to be expensive: deep, wide, and as long as a callback may be.
+/// Bodies that are expensive to read: deep, wide, and as long as a callback may be.
 #[test]
-fn hostile_bodies_are_read_in_no_time() {
-    let longest = reelhook_core::request::LARGEST_BODY;
+fn hostile_bodies_are_read_quickly() {
+    let longest = reelhook_core::request::MAX_BODY;
     let deep = "[".repeat(longest);
     let deep_objects = r#"{"data":"#.repeat(longest / 8);
     let wide = format!("[{}0]", "0,".repeat(longest / 2 - 2));

@@ -1,10 +1,8 @@
 //! Keeps a claim alive while its task is worked on.
 
-use std::time::Duration;
-
+use reelhook_aws::clock;
 use reelhook_aws::table::Table;
-use reelhook_aws::telemetry::now;
-use reelhook_core::record::{LEASE, RENEW_EVERY, Record};
+use reelhook_core::record::{LEASE_DURATION, RENEW_INTERVAL, Record};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
@@ -18,12 +16,12 @@ pub(crate) struct Lease {
 impl Lease {
     /// Begins to renew.
     pub(crate) fn keep(table: &Table, record: &Record) -> Self {
-        let (table, task, claim) = (table.clone(), record.task.clone(), record.claim);
+        let (table, task, fencing_token) = (table.clone(), record.task.clone(), record.fencing_token);
         let (tell, taken_over) = oneshot::channel();
         let renewing = tokio::spawn(async move {
             loop {
-                tokio::time::sleep(Duration::from_secs(RENEW_EVERY)).await;
-                match table.renew(&task, claim, now().plus(LEASE)).await {
+                tokio::time::sleep(RENEW_INTERVAL).await;
+                match table.renew(&task, fencing_token, clock::now() + LEASE_DURATION).await {
                     Ok(true) => {}
                     Ok(false) => {
                         // The worker may have ended at the same moment; then nobody listens.

@@ -3,25 +3,26 @@
 use std::sync::Arc;
 
 use lambda_http::{Error, run, service_fn};
-use reelhook_aws::asking::ProviderClient;
-use reelhook_aws::clients::{Clients, Patience};
+use reelhook_aws::clients::{Clients, RetryPolicy};
 use reelhook_aws::environment::{CALLBACK_BASE_URL, SETTINGS_PARAMETER, TABLE_NAME, required};
+use reelhook_aws::logging;
+use reelhook_aws::provider_client::ProviderClient;
 use reelhook_aws::settings::SettingsStore;
 use reelhook_aws::table::Table;
-use reelhook_aws::telemetry;
-use tasks::{Hub, SUBMIT_WITHIN, handle};
+use reelhook_core::submission::SUBMIT_TIMEOUT;
+use tasks::{App, handle};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
-    telemetry::start();
-    let clients = Clients::from_environment(Patience::CALLBACK);
-    let hub = Arc::new(Hub {
+    logging::start();
+    let clients = Clients::from_environment(RetryPolicy::CALLBACK);
+    let app = Arc::new(App {
         table: Table::new(clients.dynamodb(), required(TABLE_NAME)?),
         settings: SettingsStore::new(clients.ssm(), required(SETTINGS_PARAMETER)?),
-        providers: ProviderClient::new(SUBMIT_WITHIN)?,
+        providers: ProviderClient::new(SUBMIT_TIMEOUT)?,
         callback_base_url: required(CALLBACK_BASE_URL)?,
     });
-    let warming = Arc::clone(&hub);
+    let warming = Arc::clone(&app);
     tokio::spawn(async move { warming.settings.get().await.map(drop) });
-    run(service_fn(|request| async { Ok::<_, Error>(handle(&hub, request).await) })).await
+    run(service_fn(|request| async { Ok::<_, Error>(handle(&app, request).await) })).await
 }

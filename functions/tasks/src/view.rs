@@ -24,7 +24,7 @@ pub(crate) fn of(record: &Record, callback_url: &str, now: Timestamp) -> Value {
     add("submission", submission(record, now).map(Value::from));
     add("outcome", record.outcome().map(Outcome::name).map(Value::from));
     add("failure", record.report.as_ref().and_then(failure));
-    add("trouble", record.trouble.as_deref().map(Value::from));
+    add("last_error", record.last_error.as_deref().map(Value::from));
     add("reported_by", record.reported_by.map(Reporter::name).map(Value::from));
     add("result", record.state.is_final().then(|| json!(format!("{}result.json", record.task.prefix()))));
     view.insert("artifacts".into(), json!(record.artifacts));
@@ -34,11 +34,11 @@ pub(crate) fn of(record: &Record, callback_url: &str, now: Timestamp) -> Value {
 
 /// How the submission stands, for a task that was submitted here.
 fn submission(record: &Record, now: Timestamp) -> Option<&'static str> {
-    let mark = record.submission.as_ref()?;
+    let attempt = record.submission.as_ref()?;
     Some(if record.provider_task_id.is_some() || record.state != State::Pending {
         "accepted"
-    } else if mark.under_way_until > now {
-        "under_way"
+    } else if attempt.in_flight_until > now {
+        "in_flight"
     } else {
         "interrupted"
     })

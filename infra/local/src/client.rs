@@ -1,4 +1,4 @@
-//! A client of a running stack, as an application is one: signed calls of the `tasks` function and of S3.
+//! A client of a running stack, as an application would use it: signed calls to the `tasks` function and to S3.
 
 use std::time::{Duration, SystemTime};
 
@@ -15,7 +15,7 @@ use serde_json::Value;
 use crate::samples::Sample;
 use crate::{ACCESS_KEY_ID, Error, REGION, SECRET_ACCESS_KEY, Stack};
 
-/// The client.
+/// Calls one stack. Clones share its connections.
 #[derive(Clone, Debug)]
 pub struct Client {
     http: reqwest::Client,
@@ -23,17 +23,17 @@ pub struct Client {
     bucket_url: String,
 }
 
-/// An answer of the `tasks` function.
+/// A response of a function URL.
 #[derive(Clone, Debug)]
-pub struct Answer {
-    /// HTTP status.
+pub struct HttpResponse {
+    /// The HTTP status.
     pub status: u16,
-    /// The body.
+    /// The body; a JSON string if it is not JSON.
     pub body: Value,
 }
 
 impl Client {
-    /// A client of this stack.
+    /// A client for this stack. Requests time out after a minute.
     pub fn new(stack: &Stack) -> Result<Self, Error> {
         let http =
             reqwest::Client::builder().no_proxy().timeout(Duration::from_mins(1)).build().map_err(Error::http)?;
@@ -45,73 +45,74 @@ impl Client {
         })
     }
 
-    /// The plain HTTP client, for callbacks and whatever else needs no signature.
+    /// The plain HTTP client, for callbacks and other unsigned requests.
     pub fn http(&self) -> &reqwest::Client {
         &self.http
     }
 
-    /// Submits a sample under an id, with this prompt.
-    pub async fn submit(&self, sample: Sample, id: &str, prompt: &str) -> Result<Answer, Error> {
+    /// Submits a sample under this id, with this prompt.
+    pub async fn submit(&self, sample: Sample, id: &str, prompt: &str) -> Result<HttpResponse, Error> {
         let query = sample.endpoint.map(|endpoint| format!("?endpoint={endpoint}")).unwrap_or_default();
         self.put(&format!("{}/{id}{query}", sample.provider), sample.body(prompt).to_string()).await
     }
 
     /// `PUT /tasks/{path}`.
-    pub async fn put(&self, path: &str, body: String) -> Result<Answer, Error> {
+    pub async fn put(&self, path: &str, body: String) -> Result<HttpResponse, Error> {
         self.call_tasks(Method::PUT, path, body).await
     }
 
     /// `GET /tasks/{path}`.
-    pub async fn get(&self, path: &str) -> Result<Answer, Error> {
+    pub async fn get(&self, path: &str) -> Result<HttpResponse, Error> {
         self.call_tasks(Method::GET, path, String::new()).await
     }
 
-    /// The callback URL of a task.
+    /// The callback URL of a task, `{provider}/{id}`. The task need not exist.
     pub async fn callback_url(&self, task: &str) -> Result<String, Error> {
-        let answer = self.get(&format!("{task}/callback-url")).await?;
-        let url = answer.body["callback_url"].as_str();
-        url.map(str::to_owned).ok_or_else(|| Error::Http(format!("no callback URL in {}", answer.body)))
+        let response = self.get(&format!("{task}/callback-url")).await?;
+        let url = response.body["callback_url"].as_str();
+        url.map(str::to_owned)
+            .ok_or_else(|| Error::Http(format!("the response has no callback_url: {}", response.body)))
     }
 
-    /// An object of the bucket; none when there is no such object.
+    /// An object in the bucket; `None` if it does not exist.
     pub async fn object(&self, key: &str) -> Result<Option<Vec<u8>>, Error> {
         let url = format!("{}/{}", self.bucket_url, key.replace('%', "%25"));
-        let answer = self.send("s3", Method::GET, &url, String::new()).await?;
-        match answer.status().as_u16() {
-            200 => Ok(Some(answer.bytes().await.map_err(Error::http)?.to_vec())),
+        let response = self.send("s3", Method::GET, &url, String::new()).await?;
+        match response.status().as_u16() {
+            200 => Ok(Some(response.bytes().await.map_err(Error::http)?.to_vec())),
             404 => Ok(None),
-            status => Err(Error::Http(format!("{key}: status {status}"))),
+            status => Err(Error::Http(format!("GET {key} returned status {status}"))),
         }
     }
 
-    /// The keys of the bucket that begin like this: the first thousand.
+    /// The keys in the bucket with this prefix; at most 1000.
     pub async fn keys(&self, prefix: &str) -> Result<Vec<String>, Error> {
         let url = format!("{}?list-type=2&prefix={}", self.bucket_url, prefix.replace('/', "%2F"));
-        let answer = self.send("s3", Method::GET, &url, String::new()).await?;
-        let list = answer.error_for_status().map_err(Error::http)?.text().await.map_err(Error::http)?;
+        let response = self.send("s3", Method::GET, &url, String::new()).await?;
+        let list = response.error_for_status().map_err(Error::http)?.text().await.map_err(Error::http)?;
         let keys = list.split("<Key>").skip(1).filter_map(|rest| Some(rest.split_once("</Key>")?.0.to_owned()));
         Ok(keys.collect())
     }
 
-    /// S3's list of unfinished multipart uploads of the bucket, as XML.
+    /// The bucket's multipart uploads in progress, as S3's XML.
     pub async fn unfinished_uploads(&self) -> Result<String, Error> {
         let url = format!("{}?uploads=", self.bucket_url);
-        let answer = self.send("s3", Method::GET, &url, String::new()).await?;
-        answer.error_for_status().map_err(Error::http)?.text().await.map_err(Error::http)
+        let response = self.send("s3", Method::GET, &url, String::new()).await?;
+        response.error_for_status().map_err(Error::http)?.text().await.map_err(Error::http)
     }
 
-    async fn call_tasks(&self, method: Method, path: &str, body: String) -> Result<Answer, Error> {
-        let answer = self.send("lambda", method, &format!("{}/{path}", self.tasks_url), body).await?;
-        let status = answer.status().as_u16();
-        let text = answer.text().await.map_err(Error::http)?;
+    async fn call_tasks(&self, method: Method, path: &str, body: String) -> Result<HttpResponse, Error> {
+        let response = self.send("lambda", method, &format!("{}/{path}", self.tasks_url), body).await?;
+        let status = response.status().as_u16();
+        let text = response.text().await.map_err(Error::http)?;
         let body = serde_json::from_str(&text).unwrap_or(Value::String(text));
-        Ok(Answer { status, body })
+        Ok(HttpResponse { status, body })
     }
 
-    /// Signs a request for a service, and sends it.
+    /// Signs a request for a service and sends it.
     async fn send(&self, service: &str, method: Method, url: &str, body: String) -> Result<Response, Error> {
-        let signing = |error: &dyn std::fmt::Display| Error::Http(format!("the call could not be signed: {error}"));
-        let identity: Identity = Credentials::new(ACCESS_KEY_ID, SECRET_ACCESS_KEY, None, None, "stand-in").into();
+        let signing = |error: &dyn std::fmt::Display| Error::Http(format!("cannot sign the request: {error}"));
+        let identity: Identity = Credentials::new(ACCESS_KEY_ID, SECRET_ACCESS_KEY, None, None, "local").into();
         let mut settings = SigningSettings::default();
         if service == "s3" {
             settings.payload_checksum_kind = PayloadChecksumKind::XAmzSha256;

@@ -1,4 +1,4 @@
-//! What `cargo run` does: real tasks of every provider, all the way, and a look at whether each ended as it should.
+//! What `cargo run` does: runs tasks of every provider end to end and checks how each one ends.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -11,14 +11,14 @@ use crate::client::Client;
 use crate::samples::{self, SAMPLES};
 use crate::{Error, Progress, Stack};
 
-/// How long all tasks together may take. The longest way is that of a lost callback: half a minute until the first visit is
-/// due, and up to a minute until the schedule makes it.
-const TIME_LIMIT: Duration = Duration::from_mins(4);
+/// Limit for all tasks together. A lost callback takes longest: half a minute until the first poll is due, and up to a
+/// minute until the schedule runs it.
+const TIMEOUT: Duration = Duration::from_mins(4);
 
-/// How often the tasks are looked at.
-const LOOK_EVERY: Duration = Duration::from_millis(400);
+/// How often the states of the tasks are read.
+const READ_INTERVAL: Duration = Duration::from_millis(400);
 
-/// What happens to a task, and how it has to end.
+/// What the simulator does with a task, and how the task must end.
 #[derive(Clone, Copy, Debug)]
 struct Scenario {
     name: &'static str,
@@ -27,7 +27,7 @@ struct Scenario {
     reported_by: &'static str,
 }
 
-/// What every provider's tasks go through.
+/// Every provider runs through all of these.
 const SCENARIOS: [Scenario; 4] = [
     Scenario { name: "success", script: "outcome=succeed", state: "archived", reported_by: "callback" },
     Scenario { name: "failure", script: "outcome=moderated", state: "failed", reported_by: "callback" },
@@ -35,29 +35,37 @@ const SCENARIOS: [Scenario; 4] = [
     Scenario { name: "lost-callback", script: "callback=lose", state: "archived", reported_by: "poll" },
 ];
 
-/// One task of the demonstration.
+/// What a run prints, and whether it passed.
+#[derive(Clone, Debug)]
+pub struct RunOutcome {
+    /// One line per task, for the terminal.
+    pub table: String,
+    /// Whether every task ended as expected.
+    pub passed: bool,
+}
+
 #[derive(Debug)]
-struct Shown {
+struct DemoTask {
     provider: Provider,
     scenario: Scenario,
     started: Instant,
     state: String,
-    ended: Option<(Duration, Value)>,
-    problem: Option<String>,
+    /// Time to the final state, and the record in that state.
+    finished: Option<(Duration, Value)>,
+    error: Option<String>,
 }
 
-impl Shown {
+impl DemoTask {
     fn key(&self) -> String {
         format!("{}/{}", self.provider, self.scenario.name)
     }
 
     fn passed(&self) -> bool {
-        self.problem.is_none() && self.ended.is_some()
+        self.error.is_none() && self.finished.is_some()
     }
 }
 
-/// The settings for a stack whose providers are simulated: their base URLs, keys and secrets, and a pace at which nobody has
-/// to wait.
+/// The settings of a stack with simulated providers: their base URLs, keys and secrets, and a poll schedule of a few seconds.
 pub fn settings(simulator: &Simulator) -> Value {
     let mut providers = BTreeMap::new();
     for provider in Provider::ALL {
@@ -65,7 +73,7 @@ pub fn settings(simulator: &Simulator) -> Value {
         let mut own = json!({
             "api_key": account.api_key,
             "base_url": simulator.base_url(provider),
-            "poll": { "first_seconds": 5, "interval_seconds": 5, "longest_interval_seconds": 60 },
+            "poll": { "first_seconds": 5, "interval_seconds": 5, "max_interval_seconds": 60 },
         });
         if let Some(secret) = account.signing_secret {
             own["signing_secrets"] = json!([secret]);
@@ -74,16 +82,15 @@ pub fn settings(simulator: &Simulator) -> Value {
     }
     json!({
         "version": 1,
-        "callback": { "keys": ["not a secret: for the stand-in only"] },
+        "callback": { "keys": ["not a secret: local use only"] },
         "providers": providers,
     })
 }
 
-/// Submits the tasks, watches them, compares what is in the bucket with what the provider served, and gives back the table.
-/// The flag says whether every task ended as it should.
-pub async fn run(stack: &Stack, simulator: &Simulator, progress: Progress) -> Result<(String, bool), Error> {
+/// Submits the tasks, waits until they end, and compares the bucket with what the provider served.
+pub async fn run(stack: &Stack, simulator: &Simulator, progress: Progress) -> Result<RunOutcome, Error> {
     let client = Client::new(stack)?;
-    progress.say(&format!("submitting {} tasks to {} providers", SAMPLES.len() * SCENARIOS.len(), SAMPLES.len()));
+    progress.report(&format!("submitting {} tasks to {} providers", SAMPLES.len() * SCENARIOS.len(), SAMPLES.len()));
     let mut tasks = Vec::new();
     for scenario in SCENARIOS {
         for provider in Provider::ALL {
@@ -91,78 +98,78 @@ pub async fn run(stack: &Stack, simulator: &Simulator, progress: Progress) -> Re
         }
     }
     watch(&client, simulator, &mut tasks, progress).await;
-    Ok((table(&tasks), tasks.iter().all(Shown::passed)))
+    Ok(RunOutcome { table: table(&tasks), passed: tasks.iter().all(DemoTask::passed) })
 }
 
-async fn submit(client: &Client, provider: Provider, scenario: Scenario) -> Shown {
+async fn submit(client: &Client, provider: Provider, scenario: Scenario) -> DemoTask {
     let prompt = format!("a paper boat on a rainy street [simulate {}]", scenario.script);
     let started = Instant::now();
-    let problem = match client.submit(samples::of(provider), scenario.name, &prompt).await {
-        Ok(answer) if answer.status == 201 => None,
-        Ok(answer) => Some(format!("submission: {} {}", answer.status, answer.body)),
-        Err(error) => Some(format!("submission: {error}")),
+    let error = match client.submit(samples::of(provider), scenario.name, &prompt).await {
+        Ok(response) if response.status == 201 => None,
+        Ok(response) => Some(format!("submission failed: {} {}", response.status, response.body)),
+        Err(error) => Some(format!("submission failed: {error}")),
     };
-    Shown { provider, scenario, started, state: "submitted".to_owned(), ended: None, problem }
+    DemoTask { provider, scenario, started, state: "submitted".to_owned(), finished: None, error }
 }
 
-async fn watch(client: &Client, simulator: &Simulator, tasks: &mut [Shown], progress: Progress) {
-    let until = Instant::now() + TIME_LIMIT;
-    let mut told_of_schedule = false;
+async fn watch(client: &Client, simulator: &Simulator, tasks: &mut [DemoTask], progress: Progress) {
+    let deadline = Instant::now() + TIMEOUT;
+    let mut explained_wait = false;
     loop {
-        for task in tasks.iter_mut().filter(|task| task.problem.is_none() && task.ended.is_none()) {
-            let Ok(answer) = client.get(&task.key()).await else { continue };
-            let view = answer.body;
+        for task in tasks.iter_mut().filter(|task| task.error.is_none() && task.finished.is_none()) {
+            let Ok(response) = client.get(&task.key()).await else { continue };
+            let view = response.body;
             let state = view["state"].as_str().unwrap_or("unknown").to_owned();
             if state == task.state {
                 continue;
             }
             task.state.clone_from(&state);
-            let after = task.started.elapsed();
-            progress.say(&format!("  {:>6.1} s  {:<24} {state}", after.as_secs_f32(), task.key()));
+            let elapsed = task.started.elapsed();
+            progress.report(&format!("  {:>6.1} s  {:<24} {state}", elapsed.as_secs_f64(), task.key()));
             if matches!(state.as_str(), "archived" | "failed" | "lost") {
-                task.problem = check(client, simulator, task, &view).await.err();
-                task.ended = Some((after, view));
+                task.error = check(client, simulator, task, &view).await.err();
+                task.finished = Some((elapsed, view));
             }
         }
-        let open: Vec<_> = tasks.iter().filter(|task| task.problem.is_none() && task.ended.is_none()).collect();
+        let open: Vec<_> = tasks.iter().filter(|task| task.error.is_none() && task.finished.is_none()).collect();
         if open.is_empty() {
             return;
         }
-        if !told_of_schedule && open.iter().all(|task| task.scenario.reported_by == "poll") {
-            told_of_schedule = true;
-            progress.say("  what is left has lost its callback: the schedule runs poll every minute");
+        if !explained_wait && open.iter().all(|task| task.scenario.reported_by == "poll") {
+            explained_wait = true;
+            progress.report("  the remaining tasks lost their callbacks and wait for poll, which runs every minute");
         }
-        if Instant::now() > until {
-            for task in tasks.iter_mut().filter(|task| task.problem.is_none() && task.ended.is_none()) {
-                task.problem = Some(format!("still {} after {} s", task.state, TIME_LIMIT.as_secs()));
+        if Instant::now() > deadline {
+            for task in tasks.iter_mut().filter(|task| task.error.is_none() && task.finished.is_none()) {
+                task.error = Some(format!("still {} after {} s", task.state, TIMEOUT.as_secs()));
             }
             return;
         }
-        tokio::time::sleep(LOOK_EVERY).await;
+        tokio::time::sleep(READ_INTERVAL).await;
     }
 }
 
-/// Whether a task that ended did so as it should: state, reporter, `result.json`, and every byte of the video.
-async fn check(client: &Client, simulator: &Simulator, task: &Shown, view: &Value) -> Result<(), String> {
+/// Checks a finished task: state, reporter, `result.json`, and every byte of the video.
+async fn check(client: &Client, simulator: &Simulator, task: &DemoTask, view: &Value) -> Result<(), String> {
     let expected = [("state", task.scenario.state), ("reported_by", task.scenario.reported_by)];
     for (field, expected) in expected {
         if view[field] != expected {
-            return Err(format!("{field} is {} instead of {expected}", view[field]));
+            return Err(format!("{field} is {}, expected {expected}", view[field]));
         }
     }
     let result = object(client, view["result"].as_str().unwrap_or_default()).await?;
     let result: Value = serde_json::from_slice(&result).map_err(|error| format!("result.json: {error}"))?;
     if result["outcome"] != view["outcome"] || result["artifacts"] != view["artifacts"] {
-        return Err("result.json says something else than the record".to_owned());
+        return Err("result.json differs from the record".to_owned());
     }
     if task.scenario.state != "archived" {
         return Ok(());
     }
     let video = view["artifacts"].as_array().into_iter().flatten().find(|artifact| artifact["kind"] == "video");
-    let key = video.and_then(|video| video["key"].as_str()).ok_or("no video is in the bucket")?;
+    let key = video.and_then(|video| video["key"].as_str()).ok_or("the record has no video")?;
     let served = simulator.file(view["provider_task_id"].as_str().unwrap_or_default());
     if object(client, key).await? != served {
-        return Err(format!("{key} is not byte for byte what the provider served"));
+        return Err(format!("{key} differs from the file that the provider served"));
     }
     Ok(())
 }
@@ -172,24 +179,24 @@ async fn object(client: &Client, key: &str) -> Result<Vec<u8>, String> {
     object.ok_or_else(|| format!("{key} is not in the bucket"))
 }
 
-fn table(tasks: &[Shown]) -> String {
+fn table(tasks: &[DemoTask]) -> String {
     let mut table = format!(
         "\n{:<26} {:<9} {:<12} {:>5} {:>11} {:>8}  {}\n",
-        "task", "state", "reported by", "files", "bytes", "seconds", "as it should"
+        "task", "state", "reported by", "files", "bytes", "seconds", "check"
     );
     let mut sorted: Vec<_> = tasks.iter().collect();
     sorted.sort_by_key(|task| task.provider.to_string());
     for task in sorted {
-        let view = task.ended.as_ref().map_or(&Value::Null, |(_, view)| view);
+        let view = task.finished.as_ref().map_or(&Value::Null, |(_, view)| view);
         let artifacts = view["artifacts"].as_array().map(Vec::as_slice).unwrap_or_default();
         let bytes: u64 = artifacts.iter().filter_map(|artifact| artifact["bytes"].as_u64()).sum();
         let seconds =
-            task.ended.as_ref().map_or_else(|| "-".to_owned(), |(after, _)| format!("{:.1}", after.as_secs_f32()));
-        let verdict = task.problem.as_deref().unwrap_or("yes");
+            task.finished.as_ref().map_or_else(|| "-".to_owned(), |(time, _)| format!("{:.1}", time.as_secs_f64()));
+        let check = task.error.as_deref().unwrap_or("ok");
         // Writing to a String cannot fail.
         let _ = writeln!(
             table,
-            "{:<26} {:<9} {:<12} {:>5} {:>11} {:>8}  {verdict}",
+            "{:<26} {:<9} {:<12} {:>5} {:>11} {:>8}  {check}",
             task.key(),
             task.state,
             view["reported_by"].as_str().unwrap_or("-"),
@@ -199,6 +206,6 @@ fn table(tasks: &[Shown]) -> String {
         );
     }
     let passed = tasks.iter().filter(|task| task.passed()).count();
-    let _ = writeln!(table, "\n{passed} of {} tasks ended as they should", tasks.len());
+    let _ = writeln!(table, "\n{passed} of {} tasks passed", tasks.len());
     table
 }

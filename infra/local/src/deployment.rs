@@ -1,4 +1,4 @@
-//! Deploys `infra/template.yaml`, as it is, into the stand-in.
+//! Deploys `infra/template.yaml`, unchanged, into the emulator.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -6,49 +6,50 @@ use std::fs;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use crate::emulator::Emulator;
 use crate::functions::{self, Functions};
-use crate::standin::StandIn;
 use crate::{Error, processes, workspace_root};
 
-/// One stack to deploy. Several with different names fit into one stand-in.
+/// A stack to deploy. One emulator holds any number of stacks with different names.
 #[derive(Clone, Debug)]
-pub struct Request {
-    /// Its name; the settings parameter is called `/{stack_name}/settings`.
+pub struct DeployRequest {
+    /// Name of the stack. The settings parameter is `/{stack_name}/settings`.
     pub stack_name: String,
     /// The provider settings, see [`crate::Options::settings`].
     pub settings: Value,
     /// The parameter `DangerousAllowedOrigins`.
     pub allowed_origins: Vec<String>,
-    /// The parameter `CopyConcurrency`; its default without it.
+    /// The parameter `CopyConcurrency`. `None` keeps its default.
     pub copy_concurrency: Option<u16>,
 }
 
-/// What the stack says about itself.
+/// The outputs of a deployed stack, and the names of its functions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outputs {
-    /// Base of all callback URLs, in the stand-in's path form and without a slash at the end. The form with a host name
-    /// of its own would ask of every HTTP client that it resolves `*.localhost`.
+    /// Base of all callback URLs, path-style and without a trailing slash. Host-style URLs need an HTTP client that resolves
+    /// `*.localhost`.
     pub callback_url: String,
-    /// Base URL of the tasks function, in the same form.
+    /// Base URL of the tasks function, path-style.
     pub tasks_url: String,
-    /// The bucket.
+    /// The bucket with the results.
     pub bucket_name: String,
-    /// The table.
+    /// The table of tasks.
     pub table_name: String,
-    /// The work queue.
+    /// URL of the work queue.
     pub queue_url: String,
-    /// The dead-letter queue.
+    /// URL of the dead-letter queue.
     pub dead_letter_queue_url: String,
-    /// The command that stores the settings.
+    /// The AWS CLI command that stores the settings.
     pub settings_command: String,
     /// Name of the SSM parameter with the settings.
     pub settings_parameter: String,
-    /// The functions' names in the stand-in, by ours: `callback`, `process`, `poll`, `tasks`.
+    /// Physical names of the functions, by package name: `callback`, `process`, `poll`, `tasks`.
     pub functions: BTreeMap<String, String>,
 }
 
+/// What `deploy.py` writes.
 #[derive(Deserialize)]
-struct Answer {
+struct DeployOutput {
     outputs: TemplateOutputs,
     functions: BTreeMap<String, String>,
 }
@@ -65,11 +66,11 @@ struct TemplateOutputs {
     settings_command: String,
 }
 
-/// Packages and deploys the template, does by API what the stand-in leaves out of it, and stores the settings.
-pub async fn deploy(stand_in: &StandIn, functions: &Functions, request: Request) -> Result<Outputs, Error> {
-    // The template finds the binaries relative to itself. It is copied next to the ones of this run, so that runs do not
-    // disturb each other and never leave a binary of this machine where `sam deploy` would pick it up.
-    let root = stand_in.directory().join(&request.stack_name);
+/// Packages and deploys the template, applies by API what the emulator ignores in it, and stores the settings.
+pub async fn deploy(emulator: &Emulator, functions: &Functions, request: DeployRequest) -> Result<Outputs, Error> {
+    // The template names the binaries relative to itself. It is copied next to those of this run, so that concurrent runs do
+    // not collide and no local build ends up where `sam deploy` would pick it up.
+    let root = emulator.directory().join(&request.stack_name);
     let template = root.join("infra").join("template.yaml");
     fs::create_dir_all(root.join("infra"))
         .and_then(|()| fs::copy(workspace_root().join("infra").join("template.yaml"), &template))
@@ -86,17 +87,17 @@ pub async fn deploy(stand_in: &StandIn, functions: &Functions, request: Request)
         parameters["CopyConcurrency"] = copies.into();
     }
     let input = json!({
-        "endpoint": stand_in.endpoint(),
+        "endpoint": emulator.endpoint(),
         "stack_name": request.stack_name,
         "template": template,
         "parameters": parameters,
         "settings": request.settings,
     });
-    let answer = processes::captured(&mut stand_in.script("deploy.py"), input.to_string().as_bytes())
+    let output = processes::capture(&mut emulator.script("deploy.py"), input.to_string().as_bytes())
         .await
         .map_err(Error::system("cannot run deploy.py"))?
         .map_err(|output| Error::Deployment { output })?;
-    let Answer { outputs, functions } = serde_json::from_str(&answer).map_err(Error::DeploymentAnswer)?;
+    let DeployOutput { outputs, functions } = serde_json::from_str(&output).map_err(Error::DeploymentOutput)?;
     Ok(Outputs {
         callback_url: outputs.callback_url,
         tasks_url: outputs.tasks_url,
@@ -110,9 +111,9 @@ pub async fn deploy(stand_in: &StandIn, functions: &Functions, request: Request)
     })
 }
 
-/// What the functions of a stack have written, oldest first, each line after the name of its log group.
-pub async fn logs(stand_in: &StandIn, outputs: &Outputs) -> Result<String, Error> {
-    processes::captured(stand_in.script("logs.py").args(outputs.functions.values()), &[])
+/// The logs of a stack's functions, oldest first, each line prefixed with the name of its log group.
+pub async fn logs(emulator: &Emulator, outputs: &Outputs) -> Result<String, Error> {
+    processes::capture(emulator.script("logs.py").args(outputs.functions.values()), &[])
         .await
         .map_err(Error::system("cannot run logs.py"))?
         .map_err(|output| Error::Logs { output })

@@ -1,129 +1,135 @@
 use std::io;
 use std::path::PathBuf;
 
-/// Why the system does not run. Each message says what happened and, where it is known, what to do.
+/// Why the system does not run. Each message says what happened and, where possible, what to do.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// No Python at all.
+    /// PATH has no Python.
     #[error(
-        "there is no python3 on this machine. The stand-in for AWS is a Python program: install Python 3.10 or newer, so \
-         that `python3` is found in PATH"
+        "python3 was not found in PATH. The local AWS emulator is a Python program: install Python 3.10 or newer and make \
+         sure that `python3` is in PATH"
     )]
     PythonMissing,
-    /// Only older Pythons.
+    /// PATH has only Pythons that are too old.
     #[error(
-        "the stand-in for AWS needs Python 3.10 or newer, and only this was found: {found}. Install a newer one, so that \
-         `python3` or `python3.11`, for example, is found in PATH"
+        "the local AWS emulator needs Python 3.10 or newer; PATH has only this: {found}. Install a newer Python and make \
+         sure that `python3` or, for example, `python3.11` is in PATH"
     )]
     PythonTooOld {
-        /// The versions that were found, with the commands that answered.
+        /// The commands that were found, with their versions.
         found: String,
     },
     /// `python3 -m venv` failed.
     #[error(
-        "Python could not create a virtual environment. On Debian and Ubuntu that takes `apt install python3-venv`.\n{output}"
+        "Python could not create a virtual environment. On Debian and Ubuntu, run `apt install python3-venv` first.\n{output}"
     )]
     VirtualEnvironment {
-        /// What Python said.
+        /// The output of Python.
         output: String,
     },
     /// `pip install` failed.
     #[error(
-        "pip could not install infra/local/requirements.txt. The first run needs a package index: PyPI, or another one named \
-         by PIP_INDEX_URL.\n{output}"
+        "pip could not install infra/local/requirements.txt. The first run needs a package index: allow access to PyPI, or \
+         set PIP_INDEX_URL.\n{output}"
     )]
     Installation {
-        /// What pip said.
+        /// The output of pip.
         output: String,
     },
-    /// The port belongs to somebody else.
-    #[error("port {port} of 127.0.0.1 is taken by another program. End that one, or choose another port: `--port {}`", other(*port))]
+    /// Another program listens on the port.
+    #[error("port {port} of 127.0.0.1 is already in use. Stop the program that uses it, or choose another port: `--port {}`", other(*port))]
     PortTaken {
         /// The port.
         port: u16,
     },
-    /// The stand-in ended before it answered.
-    #[error("the stand-in for AWS ended before it answered; its last words were:\n{log}")]
-    StandInEnded {
+    /// The emulator exited before it was healthy.
+    #[error("the local AWS emulator exited during startup; the end of its log:\n{log}")]
+    EmulatorExited {
         /// The end of its log.
         log: String,
     },
-    /// The stand-in runs and does not answer.
-    #[error("the stand-in for AWS did not answer within {seconds} seconds; its last words were:\n{log}")]
-    StandInSilent {
-        /// How long it was waited for.
+    /// The emulator runs but does not get healthy.
+    #[error("the local AWS emulator was not healthy within {seconds} seconds; the end of its log:\n{log}")]
+    EmulatorUnresponsive {
+        /// The start timeout.
         seconds: u64,
         /// The end of its log.
         log: String,
     },
     /// `cargo build` failed.
-    #[error("the functions could not be built; cargo says why{}{output}", if output.is_empty() { " above" } else { ":\n" })]
+    #[error("the functions could not be built; see the output of cargo{}{output}", if output.is_empty() { " above" } else { ":\n" })]
     Build {
-        /// What cargo said, where it was not shown already.
+        /// The output of cargo, unless it went to the terminal.
         output: String,
     },
     /// A function has no executable.
-    #[error("there is no executable of the function {function} in {}: {hint}", directory.display())]
+    #[error("no executable of the function {function} in {}: {hint}", directory.display())]
     FunctionMissing {
         /// The function.
         function: &'static str,
-        /// Where it was looked for.
+        /// Where it should be.
         directory: PathBuf,
         /// What to do.
         hint: &'static str,
     },
+    /// A function process exited during startup.
+    #[error("the function {function} exited before it requested its first event")]
+    FunctionExited {
+        /// The function.
+        function: &'static str,
+    },
     /// The template could not be deployed.
     #[error("infra/template.yaml could not be deployed:\n{output}")]
     Deployment {
-        /// What the AWS CLI and the stack's events said.
+        /// The output of the AWS CLI, and the reasons in the stack's events.
         output: String,
     },
-    /// The deployment gave back something else than expected.
-    #[error("deploy.py answered with something else than the outputs of the stack: {0}")]
-    DeploymentAnswer(#[source] serde_json::Error),
+    /// `deploy.py` printed something unexpected.
+    #[error("deploy.py printed something other than the stack outputs: {0}")]
+    DeploymentOutput(#[source] serde_json::Error),
     /// The logs could not be read.
     #[error("the logs of the functions could not be read:\n{output}")]
     Logs {
-        /// What was said.
+        /// The output of `logs.py`.
         output: String,
     },
-    /// An HTTP call to the running system failed.
-    #[error("the running system could not be called: {0}")]
+    /// An HTTP request to the running stack failed.
+    #[error("a request to the running stack failed: {0}")]
     Http(String),
-    /// The simulator of the providers could not be started.
-    #[error("the simulator of the providers could not be started on port {port} of 127.0.0.1: {source}. Choose another port: `--simulator-port {}`", other(*port))]
+    /// The provider simulator did not start.
+    #[error("the provider simulator could not start on port {port} of 127.0.0.1: {source}. Choose another port: `--simulator-port {}`", other(*port))]
     Simulator {
         /// The port; 0 for any.
         port: u16,
-        /// What the system said.
+        /// The error of the operating system.
         source: io::Error,
     },
-    /// The operating system refused something.
+    /// A system call failed.
     #[error("{what}: {source}")]
     System {
-        /// What was tried.
+        /// What failed, such as "cannot create <path>".
         what: String,
-        /// What the system said.
+        /// The error of the operating system.
         source: io::Error,
     },
 }
 
 impl Error {
-    /// For `map_err`: a failed call, without its URL.
-    #[expect(clippy::needless_pass_by_value, reason = "the form `map_err` wants")]
+    /// For `map_err`: a failed HTTP request.
+    #[expect(clippy::needless_pass_by_value, reason = "`map_err` passes the error by value")]
     pub(crate) fn http(error: reqwest::Error) -> Self {
         Self::Http(error.to_string())
     }
 
-    /// For `map_err`: an operating system error and what was tried.
+    /// For `map_err`: an error of the operating system, with what failed.
     pub(crate) fn system(what: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
         let what = what.into();
         move |source| Self::System { what, source }
     }
 }
 
-/// Another port, for the advice.
+/// Another port, to suggest.
 fn other(port: u16) -> u16 {
     if port < u16::MAX { port + 1 } else { 4566 }
 }

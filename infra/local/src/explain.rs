@@ -1,78 +1,78 @@
-//! `cargo run -- explain`: what reelhook makes of a body, by the very adapter that is deployed. Starts nothing.
+//! `cargo run -- explain`: what the deployed adapters read from a body. Starts nothing.
 
 use std::io::{self, BufRead as _, BufReader, ErrorKind, Read as _, Write};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::Args;
-use reelhook_core::explain::{InvalidLine, Kind, Question, explain, explain_line};
+use reelhook_core::explain::{BodyKind, InvalidLine, ReceivedBody, explain, explain_line};
 use reelhook_core::request::Headers;
 use reelhook_core::settings::{InvalidSettings, Settings};
 use reelhook_core::{Provider, Timestamp};
 use serde_json::json;
 
-/// What to explain. The body comes on standard input and is taken byte for byte, because that is what a signature covers:
-/// a newline that `echo` or an editor adds at its end makes a good signature over the body wrong. `printf %s` adds none.
+/// What to explain. The body comes on standard input and is read byte for byte, because a signature covers every byte: the
+/// newline that `echo` or an editor appends invalidates a signature over the body. `printf %s` appends none.
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
-    /// Whose body it is.
+    /// The provider that sent the body.
     #[arg(value_parser = provider, required_unless_present = "lines")]
     provider: Option<Provider>,
-    /// What kind it is: callback, status or submission.
+    /// What the body belongs to: callback, status or submission.
     #[arg(value_parser = kind, required_unless_present = "lines")]
-    kind: Option<Kind>,
-    /// HTTP status of the answer to a status question or a submission.
+    kind: Option<BodyKind>,
+    /// HTTP status of the response to a status request or a submission.
     #[arg(long, value_name = "N", default_value_t = 200, conflicts_with = "lines")]
     http_status: u16,
-    /// The provider's id of the task that a status was asked for; without it, the first task of the answer is meant.
+    /// The provider's id of the polled task. The default is the first task in the response.
     #[arg(long, value_name = "ID", conflicts_with = "lines")]
     requested_id: Option<String>,
-    /// A header of a callback, once for each; with one, or with settings, the signature is judged.
+    /// A header of a callback; repeat it for each. With a header or with settings, the signature is verified.
     #[arg(long = "header", value_name = "NAME: VALUE", value_parser = header, conflicts_with = "lines")]
     headers: Vec<(String, String)>,
-    /// The path a callback was sent to, as it was sent.
+    /// The path of a callback, exactly as sent.
     #[arg(long, default_value = "", hide_default_value = true, conflicts_with = "lines")]
     path: String,
-    /// The query a callback was sent with, as it was sent, without the question mark.
+    /// The query of a callback, exactly as sent, without the question mark.
     #[arg(long, default_value = "", hide_default_value = true, conflicts_with = "lines")]
     query: String,
-    /// A file with the settings document; its secrets are what a signature is judged by.
+    /// A file with the settings document, whose secrets verify the signature.
     #[arg(long, value_name = "FILE")]
     settings: Option<PathBuf>,
-    /// When it came, in Unix seconds; now, without it. An old signature is good only at its own time.
+    /// When it was received, in Unix seconds. The default is now. Old signatures are valid only around their own time.
     #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
     now: Option<i64>,
     /// Every line of standard input is a JSON object: provider, kind, body as JSON or raw as text, and optionally
-    /// `http_status`, `requested_id`, headers as a list of pairs, path, query, settings of the provider, and now. Every line of
-    /// standard output is the answer to one of them; for a line that is no such object it has `error`.
+    /// `http_status`, `requested_id`, headers as a list of pairs, path, query, settings of the provider, and now. Standard
+    /// output has one line for each, with `error` for an invalid line.
     #[arg(long)]
     lines: bool,
 }
 
-/// Why nothing can be explained.
+/// Why nothing was explained.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
     /// The settings file cannot be read.
-    #[error("the settings in {} cannot be read: {source}", path.display())]
+    #[error("cannot read the settings in {}: {source}", path.display())]
     SettingsFile {
-        /// Where they should be.
+        /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The cause.
         source: io::Error,
     },
-    /// The settings are none.
-    #[error("the settings in {} cannot be used: {source}", path.display())]
+    /// The settings are invalid.
+    #[error("invalid settings in {}: {source}", path.display())]
     Settings {
-        /// Where they are.
+        /// The file.
         path: PathBuf,
-        /// What is wrong with them.
+        /// The cause.
         source: InvalidSettings,
     },
     /// Standard input cannot be read.
-    #[error("standard input cannot be read: {0}")]
+    #[error("cannot read standard input: {0}")]
     Input(io::Error),
     /// Standard output cannot be written.
-    #[error("standard output cannot be written: {0}")]
+    #[error("cannot write to standard output: {0}")]
     Output(io::Error),
 }
 
@@ -87,7 +87,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Error> {
         explain_one(arguments, output, settings.as_ref(), now)
     };
     match written {
-        // Whoever reads the answers has read enough.
+        // The reader closed the pipe.
         Err(Error::Output(error)) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
         written => written,
     }
@@ -99,12 +99,12 @@ fn explain_one(
     settings: Option<&Settings>,
     now: Timestamp,
 ) -> Result<(), Error> {
-    // clap asks for both unless there are lines.
+    // clap requires both unless there are lines.
     let (Some(provider), Some(kind)) = (arguments.provider, arguments.kind) else { return Ok(()) };
     let mut body = Vec::new();
     io::stdin().lock().read_to_end(&mut body).map_err(Error::Input)?;
     let headers = arguments.headers.iter().map(|(name, value)| (&**name, &**value));
-    let explanation = explain(&Question {
+    let explanation = explain(&ReceivedBody {
         provider,
         kind,
         body: &body,
@@ -120,8 +120,8 @@ fn explain_one(
     written.and_then(|()| output.write_all(b"\n")).and_then(|()| output.flush()).map_err(Error::Output)
 }
 
-/// Answers line by line. What is answered is sent as soon as no further line is there to be answered, so that somebody may
-/// wait for one answer before the next question, and thousands at once are written in few pieces.
+/// Explains line by line. Flushes whenever no further line is buffered, so that a caller may wait for one result before it
+/// sends the next line, and thousands of lines take few writes.
 fn explain_lines(
     input: impl io::Read,
     output: impl Write,
@@ -132,11 +132,11 @@ fn explain_lines(
     let mut output = io::BufWriter::with_capacity(1 << 16, output);
     let mut line = Vec::new();
     while input.read_until(b'\n', &mut line).map_err(Error::Input)? > 0 {
-        let answered = match str::from_utf8(&line) {
+        let explained = match str::from_utf8(&line) {
             Ok(text) => explain_line(text, settings, now).map_err(|error: InvalidLine| error.to_string()),
             Err(error) => Err(format!("the line is not UTF-8: {error}")),
         };
-        let written = match answered {
+        let written = match explained {
             Ok(explanation) => serde_json::to_writer(&mut output, &explanation),
             Err(error) => serde_json::to_writer(&mut output, &json!({ "error": error })),
         };
@@ -159,22 +159,22 @@ fn read_settings(path: &Path) -> Result<Settings, Error> {
 }
 
 fn provider(name: &str) -> Result<Provider, String> {
-    Provider::from_name(name).ok_or_else(|| format!("there is no such provider; known are: {}", Provider::names()))
+    Provider::from_name(name).ok_or_else(|| format!("unknown provider; use one of {}", Provider::names()))
 }
 
-fn kind(name: &str) -> Result<Kind, String> {
+fn kind(name: &str) -> Result<BodyKind, String> {
     match name {
-        "callback" => Ok(Kind::Callback),
-        "status" => Ok(Kind::Status),
-        "submission" => Ok(Kind::Submission),
-        _ => Err("it is one of callback, status and submission".to_owned()),
+        "callback" => Ok(BodyKind::Callback),
+        "status" => Ok(BodyKind::Status),
+        "submission" => Ok(BodyKind::Submission),
+        _ => Err("use callback, status or submission".to_owned()),
     }
 }
 
 fn header(text: &str) -> Result<(String, String), String> {
     match text.split_once(':') {
         Some((name, value)) if !name.trim().is_empty() => Ok((name.trim().to_owned(), value.trim().to_owned())),
-        _ => Err("a header is written as 'Name: value'".to_owned()),
+        _ => Err("write it as 'Name: value'".to_owned()),
     }
 }
 

@@ -10,19 +10,19 @@ use tokio::process::Command;
 
 use crate::{Error, Progress, processes, workspace_root};
 
-/// The functions, by the names of their packages, binaries and directories below `target/lambda/`.
+/// The functions, by package name, which is also the name of the binary and of the directory in `target/lambda/`.
 pub const FUNCTIONS: [&str; 4] = ["callback", "process", "poll", "tasks"];
 
 /// Where the binaries come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FunctionSource {
-    /// Built now, by cargo, for this machine. `CARGO_TARGET_DIR` and all else that cargo reads is honoured.
+    /// Built by cargo for this machine. `CARGO_TARGET_DIR` and cargo's other settings apply.
     Build {
-        /// The cargo profile: `dev`, `release`.
+        /// The cargo profile, `dev` or `release`.
         profile: String,
     },
-    /// Taken as they are from `<directory>/<function>/bootstrap`, which is what `cargo lambda build` writes below
-    /// `target/lambda/`. They have to be for this machine's processor.
+    /// Taken from `<directory>/<function>/bootstrap`, the layout that `cargo lambda build` writes to `target/lambda/`. They
+    /// must be built for this machine's architecture.
     Directory(PathBuf),
 }
 
@@ -32,18 +32,18 @@ impl Default for FunctionSource {
     }
 }
 
-/// An executable for each function.
+/// The executable of every function.
 #[derive(Clone, Debug)]
 pub struct Functions {
     executables: BTreeMap<&'static str, PathBuf>,
 }
 
 impl Functions {
-    /// Builds or finds the binaries.
+    /// Builds the binaries or finds them.
     pub async fn prepare(source: &FunctionSource, progress: Progress) -> Result<Self, Error> {
         match source {
             FunctionSource::Build { profile } => build(profile, progress).await,
-            FunctionSource::Directory(directory) => take(directory),
+            FunctionSource::Directory(directory) => find_in(directory),
         }
     }
 
@@ -52,17 +52,17 @@ impl Functions {
         self.executables.get(function).map(PathBuf::as_path)
     }
 
-    /// Lays the binaries out as `cargo lambda build` does, `<directory>/<function>/bootstrap`.
+    /// Lays the binaries out as `cargo lambda build` does: `<directory>/<function>/bootstrap`.
     pub(crate) fn lay_out(&self, directory: &Path) -> Result<(), Error> {
         for (function, executable) in &self.executables {
             let folder = directory.join(function);
             let bootstrap = folder.join("bootstrap");
             fs::create_dir_all(&folder)
-                // A link is enough; across file systems it takes a copy. Both keep the executable bit.
+                // A hard link if possible; across file systems, a copy. Both keep the executable bit.
                 .and_then(|()| {
                     fs::hard_link(executable, &bootstrap).or_else(|_| fs::copy(executable, &bootstrap).map(drop))
                 })
-                .map_err(Error::system(format!("cannot put {} at {}", executable.display(), bootstrap.display())))?;
+                .map_err(Error::system(format!("cannot copy {} to {}", executable.display(), bootstrap.display())))?;
         }
         Ok(())
     }
@@ -75,21 +75,21 @@ pub(crate) fn architecture() -> &'static str {
 
 async fn build(profile: &str, progress: Progress) -> Result<Functions, Error> {
     let executables = build_packages(&FUNCTIONS, profile, progress).await?;
-    complete(executables, workspace_root(), "its package has to have a binary of its name")
+    complete(executables, workspace_root(), "give its package a binary of the same name")
 }
 
-/// Builds packages of the workspace, and gives back the executable of each that has one of its own name.
+/// Builds packages of the workspace. Returns the executable of each package that has a binary of the same name.
 pub async fn build_packages(
     packages: &[&'static str],
     profile: &str,
     progress: Progress,
 ) -> Result<BTreeMap<&'static str, PathBuf>, Error> {
-    progress.say(&format!("building {} (profile {profile})", packages.join(", ")));
-    // Inside `cargo run` and `cargo test` this is the cargo that runs them.
+    progress.report(&format!("building {} (profile {profile})", packages.join(", ")));
+    // Set by `cargo run` and `cargo test`: the cargo that runs them.
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
-    // What the cargo that started this process says about its own package. A build script that reads it (ring's) would be
-    // run again at every change between being built from a shell and from here.
+    // The outer cargo describes this package in its environment. A build script that reads it (ring's) would rerun whenever
+    // builds alternate between a shell and here.
     let of_this_package = |name: &str| {
         ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_CRATE_"].iter().any(|prefix| name.starts_with(prefix))
     };
@@ -101,11 +101,11 @@ pub async fn build_packages(
         .args(["build", "--profile", profile, "--message-format", "json-render-diagnostics"])
         .args(packages.iter().flat_map(|package| ["--bin", package]));
     if profile == "dev" {
-        // Cargo unites the features that the selected packages ask of their dependencies. With the whole workspace selected,
-        // as in `cargo test --workspace`, these are the same, and nothing is built twice: the SDK takes minutes.
+        // Cargo unifies the features of the selected packages' dependencies. Selecting the whole workspace, as
+        // `cargo test --workspace` does, gives the same features, so nothing is built twice: the SDK takes minutes.
         command.arg("--workspace");
     } else {
-        // What is deployed has the features of the functions and nothing of the tools around them.
+        // Deployed binaries must not pick up features that only the tools in the workspace need.
         command.args(packages.iter().flat_map(|package| ["--package", package]));
     }
     command.stdout(Stdio::piped()).stderr(if progress == Progress::Terminal {
@@ -127,7 +127,7 @@ pub async fn build_packages(
     Ok(executables)
 }
 
-fn take(directory: &Path) -> Result<Functions, Error> {
+fn find_in(directory: &Path) -> Result<Functions, Error> {
     let bootstrap = |function| (function, directory.join(function).join("bootstrap"));
     let executables = FUNCTIONS.into_iter().map(bootstrap).filter(|(_, path)| path.is_file()).collect();
     complete(executables, directory, "run `cargo lambda build --release -p callback -p process -p poll -p tasks` first")
@@ -144,7 +144,7 @@ fn complete(
     }
 }
 
-/// The name and the executable that a line of cargo's JSON output reports, if it reports one.
+/// The target name and executable in a line of cargo's JSON output, if the line reports one.
 fn executable_of(line: &str) -> Option<(String, PathBuf)> {
     #[derive(Deserialize)]
     struct Message {
@@ -164,7 +164,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn executables_are_found_among_cargo_messages() {
+    fn executables_are_found_in_cargos_messages() {
         let binary =
             r#"{"reason":"compiler-artifact","target":{"kind":["bin"],"name":"poll"},"executable":"/t/debug/poll"}"#;
         let library = r#"{"reason":"compiler-artifact","target":{"kind":["lib"],"name":"poll"},"executable":null}"#;
@@ -175,8 +175,8 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_function_is_named_with_what_to_do() {
-        let error = take(Path::new("/nowhere/lambda")).expect_err("nothing is there").to_string();
+    fn the_error_about_a_missing_function_says_how_to_build_it() {
+        let error = find_in(Path::new("/nowhere/lambda")).expect_err("the directory does not exist").to_string();
         assert!(error.contains("callback in /nowhere/lambda: run `cargo lambda build"), "{error}");
     }
 }

@@ -1,4 +1,4 @@
-//! What `cargo run -- up` prints: where everything is, and commands that work as they stand.
+//! What `cargo run -- up` prints: the endpoints, and commands to copy and paste.
 
 use std::fmt::Write as _;
 
@@ -7,17 +7,17 @@ use local::samples::SAMPLES;
 use local::{Error, Stack};
 use simulator::{Provider, Simulator};
 
-/// The text.
+/// The text. Its commands work unchanged against this stack.
 pub(crate) async fn text(stack: &Stack, simulator: &Simulator) -> Result<String, Error> {
     let outputs = stack.outputs();
     let mut text = format!(
-        "\nreelhook runs on this machine. Ctrl-C ends it.\n\n\
+        "\nreelhook is running. Press Ctrl-C to stop it.\n\n\
          callbacks   {}/callback/{{provider}}/{{id}}/{{token}}\n\
          tasks       {}/tasks/{{provider}}/{{id}}\n\
          providers   {}   (simulated)\n\
          bucket      s3://{}\n\
          table       {}\n\n\
-         Submit a task (the simulated provider makes a video and calls back), then get it. The function is behind IAM:\n\n    \
+         Submit a task (the simulated provider makes a video and calls back), then get it. The function requires IAM signatures:\n\n    \
          signed='--aws-sigv4 aws:amz:{}:lambda --user {}:{}'\n",
         outputs.callback_url,
         outputs.tasks_url,
@@ -37,10 +37,10 @@ pub(crate) async fn text(stack: &Stack, simulator: &Simulator) -> Result<String,
     let _ = write!(
         text,
         "\n    curl $signed {}/tasks/kling/my-first\n\n\
-         What the provider is to do may stand in the prompt: [simulate outcome=fail], [simulate callback=lose],\n\
-         [simulate deliveries=5], [simulate delay=10]. A lost callback is made up for by poll, which runs every minute.\n\n\
-         Send a callback of Kling by hand, signed as Kling signs (change a byte of the body afterwards and it gets 401):\n\n{}\n\
-         See what is in the bucket:\n\n    \
+         Control the simulated provider from the prompt: [simulate outcome=fail], [simulate callback=lose],\n\
+         [simulate deliveries=5], [simulate delay=10]. Tasks with lost callbacks are recovered by poll, which runs every minute.\n\n\
+         Send a Kling callback by hand, signed as Kling signs it (any change to the signed body gets a 401):\n\n{}\n\
+         List the bucket:\n\n    \
          export AWS_ACCESS_KEY_ID={} AWS_SECRET_ACCESS_KEY={} AWS_DEFAULT_REGION={}\n    \
          {} --endpoint-url {} s3 ls --recursive s3://{}\n\n",
         outputs.tasks_url,
@@ -48,14 +48,14 @@ pub(crate) async fn text(stack: &Stack, simulator: &Simulator) -> Result<String,
         local::ACCESS_KEY_ID,
         local::SECRET_ACCESS_KEY,
         local::REGION,
-        stack.stand_in().python().aws().display(),
+        stack.emulator().python().aws().display(),
         stack.endpoint(),
         outputs.bucket_name,
     );
     Ok(text)
 }
 
-/// Shell commands that sign and send a callback of Kling about a task nobody submitted.
+/// Shell commands that sign and send a Kling callback for a task that was never submitted.
 async fn by_hand(stack: &Stack, simulator: &Simulator) -> Result<String, Error> {
     let callback_url = Client::new(stack)?.callback_url("kling/by-hand").await?;
     let secret = simulator.config().account(Provider::Kling).signing_secret.unwrap_or_default();

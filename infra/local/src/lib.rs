@@ -1,5 +1,5 @@
-//! The whole of reelhook on this machine, without an AWS account: a stand-in for AWS, the function binaries that would be
-//! deployed, and `infra/template.yaml` as it is, put there by the AWS CLI.
+//! Runs all of reelhook locally, without an AWS account: a local AWS emulator, the function binaries that would be deployed,
+//! and `infra/template.yaml` unchanged, deployed by the AWS CLI.
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), local::Error> {
@@ -11,21 +11,22 @@
 //!
 //! # Layout
 //!
-//! - [`python`]: the virtual environment the stand-in and the AWS CLI are installed in, once per set of requirements.
-//! - [`standin`]: starts the stand-in, waits for it, and leaves nothing of it running.
-//! - [`functions`]: builds the four function binaries, or takes what `cargo lambda build` wrote.
-//! - [`deployment`]: deploys the template and gives back its outputs.
-//! - [`runtime_api`]: one function process by itself, for measuring and for tests.
+//! - [`python`]: the virtual environment with the emulator and the AWS CLI, one per set of requirements.
+//! - [`emulator`]: starts the emulator, waits until it is healthy, and kills everything it started.
+//! - [`functions`]: builds the four function binaries, or takes the output of `cargo lambda build`.
+//! - [`deployment`]: deploys the template and returns the stack outputs.
+//! - [`runtime_api`]: a single function process, for measurements and tests.
 //! - [`client`]: calls a running stack as an application does.
 //! - [`samples`], [`demonstration`]: a request for every provider, and what `cargo run` does with them.
-//! - `deploy.py`, `standin.py`, `logs.py` beside `src/`: what has to be said in Python.
+//! - `deploy.py`, `emulator.py`, `logs.py` next to `src/`: what needs the AWS CLI and ministack as Python libraries.
 //!
-//! Whatever way this process ends, the stand-in and the functions it runs end with it: by [`Drop`] when there is time, by
-//! a closing pipe when there is not.
+//! However this process exits, the emulator and its functions exit with it: [`Drop`] kills them, and if the process dies
+//! first, a closed pipe does.
 
 pub mod client;
 pub mod demonstration;
 pub mod deployment;
+pub mod emulator;
 mod error;
 pub mod functions;
 mod processes;
@@ -33,7 +34,6 @@ pub mod python;
 mod run_directory;
 pub mod runtime_api;
 pub mod samples;
-pub mod standin;
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -41,32 +41,32 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 pub use crate::deployment::Outputs;
+pub use crate::emulator::Emulator;
 pub use crate::error::Error;
 pub use crate::functions::FunctionSource;
-pub use crate::standin::StandIn;
 
-/// The region everything is deployed to.
+/// The region of every deployed resource.
 pub const REGION: &str = "us-east-1";
-/// Access key the stand-in is called with; it checks none.
+/// Access key id for calls to the emulator, which verifies no signature.
 pub const ACCESS_KEY_ID: &str = "test";
-/// Secret key the stand-in is called with; it checks none.
+/// Secret access key for calls to the emulator, which verifies no signature.
 pub const SECRET_ACCESS_KEY: &str = "test";
 
-/// Where what is going on is told.
+/// Where progress is reported.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Progress {
-    /// On standard error, one line per step, and what cargo says.
+    /// On standard error: one line per step, and the output of cargo.
     #[default]
     Terminal,
-    /// Nowhere; failures carry the output of what failed.
+    /// Nowhere. Errors carry the output of the command that failed.
     Silent,
 }
 
 impl Progress {
-    fn say(self, what: &str) {
+    fn report(self, step: &str) {
         if self == Self::Terminal {
-            // Nothing can be done about a closed standard error.
-            let _ = writeln!(std::io::stderr(), "{what}");
+            // Nobody reads a closed standard error.
+            let _ = writeln!(std::io::stderr(), "{step}");
         }
     }
 }
@@ -74,20 +74,20 @@ impl Progress {
 /// What to start.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Name of the stack; the settings parameter is called `/{stack_name}/settings`.
+    /// Name of the stack. The settings parameter is `/{stack_name}/settings`.
     pub stack_name: String,
     /// Where the function binaries come from.
     pub functions: FunctionSource,
-    /// The provider settings, as in SSM. Without `callback.base_url` the path form of the callback URL is put in, because
-    /// the function's own URL names a host of AWS.
+    /// The provider settings, as in SSM. Without `callback.base_url`, the path-style callback URL is filled in, because the
+    /// function's own URL names an AWS host.
     pub settings: Value,
-    /// `host:port` of servers that result links may name although they are plain http or private: the simulator's.
+    /// `host:port` of servers that result links may name despite plain HTTP or a private address: the simulator's.
     pub allowed_origins: Vec<String>,
-    /// How many copies run at the same time; the template's default without it.
+    /// The parameter `CopyConcurrency`. `None` keeps the template's default.
     pub copy_concurrency: Option<u16>,
-    /// How the stand-in is run.
-    pub stand_in: standin::Options,
-    /// Where what is going on is told.
+    /// How the emulator runs.
+    pub emulator: emulator::Options,
+    /// Where progress is reported.
     pub progress: Progress,
 }
 
@@ -98,48 +98,48 @@ impl Default for Options {
             functions: FunctionSource::default(),
             settings: serde_json::json!({
                 "version": 1,
-                "callback": { "keys": ["not a secret: for the stand-in only"] },
+                "callback": { "keys": ["not a secret: local use only"] },
             }),
             allowed_origins: Vec::new(),
             copy_concurrency: None,
-            stand_in: standin::Options::default(),
+            emulator: emulator::Options::default(),
             progress: Progress::default(),
         }
     }
 }
 
-/// A deployed stack in a stand-in of its own. Both are gone when it is dropped.
+/// A deployed stack in its own emulator. Dropping it removes both.
 #[derive(Debug)]
 pub struct Stack {
-    stand_in: StandIn,
+    emulator: Emulator,
     outputs: Outputs,
     functions: functions::Functions,
 }
 
 impl Stack {
-    /// Installs what is missing, builds the functions, starts the stand-in and deploys the template. Dropping the future
-    /// ends whatever of it is under way.
+    /// Installs missing dependencies, builds the functions, starts the emulator and deploys the template. Dropping the future
+    /// cancels all of it.
     pub async fn start(options: Options) -> Result<Self, Error> {
-        let Options { stack_name, functions, settings, allowed_origins, copy_concurrency, stand_in, progress } =
+        let Options { stack_name, functions, settings, allowed_origins, copy_concurrency, emulator, progress } =
             options;
-        // Before anything that takes minutes.
-        standin::free_port(stand_in.port)?;
-        // One after the other: a failing installation should not have to be found in the output of cargo.
+        // Fail before the steps that take minutes.
+        emulator::free_port(emulator.port)?;
+        // Not concurrently: the error of a failed installation would get lost in the output of cargo.
         let python = python::Environment::prepare(progress).await?;
         let functions = functions::Functions::prepare(&functions, progress).await?;
-        progress.say("starting the stand-in for AWS");
-        let stand_in = StandIn::start(stand_in, python).await?;
-        progress.say("deploying infra/template.yaml");
-        let request = deployment::Request { stack_name, settings, allowed_origins, copy_concurrency };
-        let outputs = deployment::deploy(&stand_in, &functions, request).await?;
-        Ok(Self { stand_in, outputs, functions })
+        progress.report("starting the local AWS emulator");
+        let emulator = Emulator::start(emulator, python).await?;
+        progress.report("deploying infra/template.yaml");
+        let request = deployment::DeployRequest { stack_name, settings, allowed_origins, copy_concurrency };
+        let outputs = deployment::deploy(&emulator, &functions, request).await?;
+        Ok(Self { emulator, outputs, functions })
     }
 
-    /// The executable of a function that was deployed.
+    /// The executable of a deployed function.
     ///
     /// # Panics
     ///
-    /// If there is no such function.
+    /// If the stack has no such function.
     pub fn executable(&self, function: &str) -> &Path {
         self.functions.executable(function).expect("every function was built before it was deployed")
     }
@@ -149,30 +149,30 @@ impl Stack {
         &self.outputs
     }
 
-    /// Where the stand-in answers, `http://127.0.0.1:PORT`.
+    /// The endpoint of the emulator, `http://127.0.0.1:PORT`.
     pub fn endpoint(&self) -> &str {
-        self.stand_in.endpoint()
+        self.emulator.endpoint()
     }
 
-    /// The stand-in itself.
-    pub fn stand_in(&self) -> &StandIn {
-        &self.stand_in
+    /// The emulator that the stack runs in.
+    pub fn emulator(&self) -> &Emulator {
+        &self.emulator
     }
 
-    /// What the functions have written so far, oldest first. An invocation's lines are there when it has ended.
+    /// The logs of the functions, oldest first. An invocation's lines appear when it ends.
     pub async fn logs(&self) -> Result<String, Error> {
-        deployment::logs(&self.stand_in, &self.outputs).await
+        deployment::logs(&self.emulator, &self.outputs).await
     }
 }
 
-/// The root of the workspace this was compiled in.
+/// The workspace root at compile time.
 pub fn workspace_root() -> &'static Path {
     let package = Path::new(env!("CARGO_MANIFEST_DIR"));
-    // Two folders up from infra/local.
+    // Two levels up from infra/local.
     package.ancestors().nth(2).unwrap_or(package)
 }
 
-/// What is kept between runs and what belongs to a run; git ignores it.
+/// Where virtual environments and run directories live. Git ignores it.
 fn state_directory() -> PathBuf {
     workspace_root().join(".local")
 }

@@ -1,4 +1,4 @@
-//! `cargo run`: the whole of reelhook on this machine.
+//! `cargo run`: all of reelhook, locally.
 
 mod explain;
 mod introduction;
@@ -9,12 +9,12 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
-use local::{Error, FunctionSource, Options, Progress, Stack, demonstration, standin};
+use local::{Error, FunctionSource, Options, Progress, Stack, demonstration, emulator};
 use simulator::{Config, Simulator};
 use tokio::signal::unix::{SignalKind, signal};
 
-/// The whole of reelhook on this machine, without an AWS account. Without a command: takes tasks of every provider all the
-/// way, prints a table, and ends with 0 if every task ended as it should.
+/// Runs all of reelhook locally, without an AWS account. Without a command: runs tasks of every provider end to end, prints a
+/// table, and exits with 0 if every task ends as expected.
 #[derive(Debug, Parser)]
 #[command(name = "local", version)]
 struct Arguments {
@@ -24,45 +24,45 @@ struct Arguments {
     command: Option<Command>,
 }
 
-/// How the system is started.
 #[derive(Debug, Args)]
 struct System {
-    /// Port of the stand-in for AWS.
+    /// Port of the local AWS emulator.
     #[arg(long, default_value_t = 4566, global = true)]
     port: u16,
-    /// Port of the simulated providers; 0 takes a free one.
+    /// Port of the provider simulator; 0 picks a free one.
     #[arg(long, default_value_t = 0, global = true)]
     simulator_port: u16,
-    /// Cargo profile the functions are built with; `release` is what is deployed, and takes some minutes longer.
+    /// Cargo profile of the functions. `release` is the one to deploy; its build takes some minutes longer.
     #[arg(long, default_value = "dev", conflicts_with = "functions", global = true)]
     profile: String,
-    /// Takes the functions from a directory that `cargo lambda build` wrote, `target/lambda`, instead of building them.
+    /// Use the functions that `cargo lambda build` wrote to this directory (`target/lambda`) instead of building them.
     #[arg(long, global = true)]
     functions: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Starts the system, prints where everything is, and serves until Ctrl-C.
+    /// Start the system, print its endpoints, and serve until Ctrl-C.
     Up,
-    /// Reads a provider's body on standard input and prints as JSON what reelhook makes of it. Starts nothing.
+    /// Read a provider's body from standard input and print as JSON how reelhook interprets it. Starts nothing.
     Explain(explain::Arguments),
-    /// Builds the release binaries and prints their size, memory and time to start, beside a function that does nothing.
+    /// Build the release binaries and print their size, memory and startup time, compared with a function that does nothing.
     Measure,
 }
 
 #[tokio::main]
 async fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    // Dropping what runs ends it: the stand-in, its functions, the simulator, cargo, pip.
+    // Dropping the future stops everything it started: the emulator, its functions, the simulator, cargo, pip.
     let result = tokio::select! {
-        // `run` goes first: `explain` waits for standard input without yielding, and nobody may have taken Ctrl-C by then.
+        // Poll `run` first: `explain` blocks on standard input without yielding, and must do so before the handler for
+        // Ctrl-C is installed.
         biased;
         result = run(arguments) => result,
         result = interrupted() => result.map(|()| ExitCode::from(130)),
     };
     result.unwrap_or_else(|error| {
-        say(&format!("error: {error}\n"));
+        print_error(&format!("error: {error}\n"));
         ExitCode::FAILURE
     })
 }
@@ -71,13 +71,13 @@ async fn run(arguments: Arguments) -> Result<ExitCode, Error> {
     match arguments.command {
         None => {
             let (stack, simulator) = start(arguments.system).await?;
-            let (table, passed) = demonstration::run(&stack, &simulator, Progress::Terminal).await?;
-            print(&table);
-            if passed {
-                print("\n`cargo run -- up` stays up and prints where everything is.\n");
+            let outcome = demonstration::run(&stack, &simulator, Progress::Terminal).await?;
+            print(&outcome.table);
+            if outcome.passed {
+                print("\n`cargo run -- up` keeps the system running and prints its endpoints.\n");
                 return Ok(ExitCode::SUCCESS);
             }
-            say(&format!("\nwhat the functions wrote:\n{}\n", stack.logs().await.unwrap_or_default()));
+            print_error(&format!("\nlogs of the functions:\n{}\n", stack.logs().await.unwrap_or_default()));
             Ok(ExitCode::FAILURE)
         }
         Some(Command::Up) => {
@@ -87,7 +87,7 @@ async fn run(arguments: Arguments) -> Result<ExitCode, Error> {
         }
         Some(Command::Explain(arguments)) => Ok(explain::run(&arguments).map_or_else(
             |error| {
-                say(&format!("error: {error}\n"));
+                print_error(&format!("error: {error}\n"));
                 ExitCode::from(2)
             },
             |()| ExitCode::SUCCESS,
@@ -99,7 +99,7 @@ async fn run(arguments: Arguments) -> Result<ExitCode, Error> {
     }
 }
 
-/// Starts the providers and the deployed stack. Both end when they are dropped.
+/// Starts the simulator and deploys the stack. Both stop when dropped.
 async fn start(system: System) -> Result<(Stack, Simulator), Error> {
     let System { port, simulator_port, profile, functions } = system;
     let functions = match functions {
@@ -112,22 +112,22 @@ async fn start(system: System) -> Result<(Stack, Simulator), Error> {
         functions,
         settings: demonstration::settings(&simulator),
         allowed_origins: vec![simulator.address().to_string()],
-        stand_in: standin::Options { port: Some(port), ..standin::Options::default() },
+        emulator: emulator::Options { port: Some(port), ..emulator::Options::default() },
         ..Options::default()
     };
     Ok((Stack::start(options).await?, simulator))
 }
 
 fn print(text: &str) {
-    // Nothing can be done about a closed standard output.
+    // Nobody reads a closed standard output.
     let _ = std::io::stdout().write_all(text.as_bytes());
 }
 
-fn say(text: &str) {
+fn print_error(text: &str) {
     let _ = std::io::stderr().write_all(text.as_bytes());
 }
 
-/// Returns at Ctrl-C, and when the terminal or the system asks for an end.
+/// Returns on SIGINT, SIGTERM or SIGHUP.
 async fn interrupted() -> Result<(), Error> {
     let listen =
         |kind| signal(kind).map_err(|source| Error::System { what: "cannot listen for signals".to_owned(), source });
@@ -138,6 +138,6 @@ async fn interrupted() -> Result<(), Error> {
         _ = terminate.recv() => {}
         _ = hang_up.recv() => {}
     }
-    say("\ninterrupted: everything that was started is being ended\n");
+    print_error("\ninterrupted: stopping everything\n");
     Ok(())
 }

@@ -1,5 +1,5 @@
-//! `cargo run -- measure`: what the deployed functions weigh and how long they take to start, beside a function that does
-//! nothing, all in one run: machines differ and drift, ratios of one run do not.
+//! `cargo run -- measure`: size, memory and startup time of the deployed functions, compared with a function that does
+//! nothing in the same run. Absolute times differ between machines and drift; ratios within a run do not.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -9,31 +9,30 @@ use local::functions::{FUNCTIONS, build_packages};
 use local::runtime_api::Function;
 use local::{Error, Progress};
 
-/// Starts of each function. They take turns, so that a slow moment of the machine meets all of them.
+/// Starts per function. They are interleaved, so that a slow phase of the machine affects all of them alike.
 const STARTS: usize = 21;
 
-/// The function that does nothing.
+/// The baseline: a function that does nothing.
 const EMPTY: &str = "empty";
 
-/// What was measured of one function.
-struct Measured {
+struct Measurement {
     name: &'static str,
     binary: PathBuf,
     starts: Vec<Duration>,
     memory: Vec<u64>,
 }
 
-/// Builds the release binaries, measures them, and gives back the table.
+/// Builds the release binaries, measures them, and returns the table.
 pub(crate) async fn run() -> Result<String, Error> {
     let names: Vec<_> = std::iter::once(EMPTY).chain(FUNCTIONS).collect();
     let executables = build_packages(&names, "release", Progress::Terminal).await?;
-    let mut all: Vec<Measured> = executables
+    let mut all: Vec<Measurement> = executables
         .into_iter()
-        .map(|(name, binary)| Measured { name, binary, starts: vec![], memory: vec![] })
+        .map(|(name, binary)| Measurement { name, binary, starts: vec![], memory: vec![] })
         .collect();
-    // The empty one first, then by name.
-    all.sort_by_key(|measured| (measured.name != EMPTY, measured.name));
-    // Nothing is called before the first event, so these need not exist.
+    // The baseline first, then by name.
+    all.sort_by_key(|measurement| (measurement.name != EMPTY, measurement.name));
+    // The functions call nothing before the first event, so none of these has to exist.
     let environment: Vec<_> = [
         ("TABLE_NAME", "tasks"),
         ("QUEUE_URL", "http://127.0.0.1:9/queue"),
@@ -45,33 +44,33 @@ pub(crate) async fn run() -> Result<String, Error> {
     .map(|(name, value)| (name.to_owned(), value.to_owned()))
     .into();
     for _ in 0..STARTS {
-        for measured in &mut all {
-            let mut function = Function::start(&measured.binary, &environment).await?;
-            let Some(took) = function.time_to_first_next().await else {
-                return Err(Error::Http(format!("the function {} ended before it asked for an event", measured.name)));
+        for measurement in &mut all {
+            let mut function = Function::start(&measurement.binary, &environment).await?;
+            let Some(duration) = function.time_to_first_next().await else {
+                return Err(Error::FunctionExited { function: measurement.name });
             };
-            measured.starts.push(took);
-            measured.memory.extend(function.peak_memory());
+            measurement.starts.push(duration);
+            measurement.memory.extend(function.peak_memory());
         }
     }
     table(&mut all)
 }
 
-fn table(all: &mut [Measured]) -> Result<String, Error> {
+fn table(all: &mut [Measurement]) -> Result<String, Error> {
     let mut text = format!(
-        "\nmedians of {STARTS} starts in turn, warm page cache\n\n\
-         | function | zip | start to first /next | times the empty one | peak memory |\n|---|---|---|---|---|\n"
+        "\nmedians of {STARTS} interleaved starts, warm page cache\n\n\
+         | function | zip | start to first /next | relative to empty | peak memory |\n|---|---|---|---|---|\n"
     );
     let baseline = median(&mut all[0].starts);
-    for measured in all {
-        let zip = zipped(&measured.binary)?;
-        let start = median(&mut measured.starts);
-        let memory = median(&mut measured.memory);
+    for measurement in all {
+        let zip = zipped(&measurement.binary)?;
+        let start = median(&mut measurement.starts);
+        let memory = median(&mut measurement.memory);
         // Writing to a String cannot fail.
         let _ = writeln!(
             text,
             "| {} | {:.2} MB | {:.1} ms | {:.2} | {:.1} MB |",
-            measured.name,
+            measurement.name,
             megabytes(zip),
             start.as_secs_f64() * 1e3,
             start.as_secs_f64() / baseline.as_secs_f64(),
@@ -91,7 +90,7 @@ fn megabytes(bytes: u64) -> f64 {
     bytes as f64 / 1e6
 }
 
-/// The size of the deployment package with this binary as its `bootstrap`, as `sam deploy` compresses it (level 6).
+/// Size in bytes of the deployment package with this binary as its `bootstrap`, compressed as `sam deploy` does (level 6).
 fn zipped(binary: &Path) -> Result<u64, Error> {
     let failed = |what: &str| {
         let what = format!("cannot {what} {}", binary.display());

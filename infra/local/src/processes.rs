@@ -1,4 +1,4 @@
-//! Child processes that leave nothing behind.
+//! Child processes that are killed together with everything they started.
 
 use std::io;
 use std::process::{Output, Stdio};
@@ -8,27 +8,27 @@ use nix::unistd::Pid;
 use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
 
-/// A process group that is killed when this is dropped: the process that leads it and whatever that one started.
+/// A process group, killed on drop: its leader and every process the leader started.
 #[derive(Debug)]
 pub(crate) struct Group {
     leader: Option<Pid>,
 }
 
 impl Group {
-    /// Guards the group that the process `id` leads.
+    /// The group that the process `id` leads.
     pub(crate) fn of(id: Option<u32>) -> Self {
         Self { leader: id.and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw) }
     }
 
-    /// Kills all of it now.
+    /// Kills the whole group now.
     pub(crate) fn kill(&mut self) {
         if let Some(leader) = self.leader.take() {
-            // The only failure is that nobody is left.
+            // Fails only if no process is left.
             let _ = killpg(leader, Signal::SIGKILL);
         }
     }
 
-    /// Leaves it alone from now on: its leader has been waited for, and its number may belong to others.
+    /// Kills nothing on drop. For a leader that has been waited for: the system may reuse its process id.
     pub(crate) fn forget(mut self) {
         self.leader = None;
     }
@@ -40,13 +40,13 @@ impl Drop for Group {
     }
 }
 
-/// Runs a command to its end in a process group of its own, which is killed when the future is dropped. The caller chooses
-/// what standard output and error are; `input` is written to standard input.
+/// Runs a command to completion in its own process group, which is killed when the future is dropped. Writes `input` to
+/// standard input; the caller chooses standard output and error.
 pub(crate) async fn run(command: &mut Command, input: &[u8]) -> io::Result<Output> {
     let mut child = command.process_group(0).stdin(Stdio::piped()).spawn()?;
     let group = Group::of(child.id());
     if let Some(mut stdin) = child.stdin.take() {
-        // A process that ends without reading says why in its output; the broken pipe does not.
+        // If the process exits without reading, its output says why; the broken pipe does not.
         let _ = stdin.write_all(input).await;
     }
     let output = child.wait_with_output().await?;
@@ -54,9 +54,8 @@ pub(crate) async fn run(command: &mut Command, input: &[u8]) -> io::Result<Outpu
     Ok(output)
 }
 
-/// Runs a command as [`run`] does, captures both its outputs and gives back standard output, or the end of what it said
-/// when it failed.
-pub(crate) async fn captured(command: &mut Command, input: &[u8]) -> io::Result<Result<String, String>> {
+/// Runs a command as [`run`] does and returns its standard output, or the last lines of both outputs if it failed.
+pub(crate) async fn capture(command: &mut Command, input: &[u8]) -> io::Result<Result<String, String>> {
     let output = run(command.stdout(Stdio::piped()).stderr(Stdio::piped()), input).await?;
     let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
     if output.status.success() {
@@ -64,15 +63,11 @@ pub(crate) async fn captured(command: &mut Command, input: &[u8]) -> io::Result<
     }
     let stderr = String::from_utf8_lossy(&output.stderr);
     let both = format!("{stdout}{stderr}");
-    let said = both.trim();
-    Ok(Err(if said.is_empty() {
-        format!("it ended with {} and said nothing", output.status)
-    } else {
-        last_lines(said)
-    }))
+    let printed = both.trim();
+    Ok(Err(if printed.is_empty() { format!("no output, {}", output.status) } else { last_lines(printed) }))
 }
 
-/// The end of a long text; 40 lines, chosen freely.
+/// The last 40 lines of a text; the number is chosen freely.
 pub(crate) fn last_lines(text: &str) -> String {
     let lines: Vec<&str> = text.lines().collect();
     lines[lines.len().saturating_sub(40)..].join("\n")

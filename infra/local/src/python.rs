@@ -1,7 +1,7 @@
-//! The Python virtual environment with the stand-in and the AWS CLI.
+//! The Python virtual environment with the emulator and the AWS CLI.
 //!
-//! It is made once per content of `requirements.txt`, in `.local/venv-<hash>`. A file written last says that it is
-//! complete, so an interrupted installation is done again; a lock lets concurrent runs wait for the one that installs.
+//! Created once per content of `requirements.txt`, in `.local/venv-<hash>`. A stamp file, written last, marks it complete,
+//! so an interrupted installation is repeated. A lock makes concurrent runs wait for the one that installs.
 
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
@@ -13,10 +13,10 @@ use tokio::process::Command;
 
 use crate::{Error, Progress, processes, state_directory, workspace_root};
 
-/// The oldest Python that ministack runs on.
-const OLDEST: (u32, u32) = (3, 10);
+/// The oldest Python that ministack supports.
+const MIN_VERSION: (u32, u32) = (3, 10);
 
-/// Commands that may be a Python, the one a user expects first.
+/// Commands to look for, the one a user expects first.
 const COMMANDS: [&str; 7] = ["python3", "python3.14", "python3.13", "python3.12", "python3.11", "python3.10", "python"];
 
 /// A complete virtual environment.
@@ -26,7 +26,7 @@ pub struct Environment {
 }
 
 impl Environment {
-    /// Finds the environment, or makes it; that takes half a minute and a package index.
+    /// Finds the environment, or creates it, which takes half a minute and needs a package index.
     pub async fn prepare(progress: Progress) -> Result<Self, Error> {
         let requirements = scripts().join("requirements.txt");
         let content =
@@ -42,12 +42,12 @@ impl Environment {
             return Ok(environment);
         }
         let python = find().await?;
-        progress.say("installing the stand-in for AWS into .local/ (once; about half a minute)");
+        progress.report("installing the local AWS emulator into .local/ (once; about half a minute)");
         if environment.directory.exists() {
             fs::remove_dir_all(&environment.directory)
                 .map_err(Error::system(format!("cannot remove {}", environment.directory.display())))?;
         }
-        processes::captured(Command::new(&python).args(["-m", "venv"]).arg(&environment.directory), &[])
+        processes::capture(Command::new(&python).args(["-m", "venv"]).arg(&environment.directory), &[])
             .await
             .map_err(Error::system(format!("cannot run {python}")))?
             .map_err(|output| Error::VirtualEnvironment { output })?;
@@ -55,7 +55,7 @@ impl Environment {
         install
             .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--requirement"])
             .arg(requirements);
-        processes::captured(&mut install, &[])
+        processes::capture(&mut install, &[])
             .await
             .map_err(Error::system("cannot run pip"))?
             .map_err(|output| Error::Installation { output })?;
@@ -68,12 +68,12 @@ impl Environment {
         self.directory.join("bin").join("python")
     }
 
-    /// Its AWS CLI, for commands a user is to copy.
+    /// Its AWS CLI, for commands that a user copies.
     pub fn aws(&self) -> PathBuf {
         self.directory.join("bin").join("aws")
     }
 
-    /// Whether its interpreter still works: the Python it was made from may have been removed.
+    /// Whether its interpreter still runs: the Python it was created from may be gone.
     async fn starts(&self) -> bool {
         let mut command = Command::new(self.python());
         command.args(["-c", ""]).stdout(Stdio::null()).stderr(Stdio::null());
@@ -81,24 +81,24 @@ impl Environment {
     }
 }
 
-/// The folder of the Python scripts and their requirements.
+/// The directory of the Python scripts and their requirements.
 pub(crate) fn scripts() -> PathBuf {
     workspace_root().join("infra").join("local")
 }
 
-/// Waits until no other run installs. The lock is let go when the file is dropped, or when this process ends.
+/// Waits until no other run installs. The lock is released when the file is dropped or this process exits.
 async fn lock(path: &Path, progress: Progress) -> Result<File, Error> {
     let failed = || format!("cannot lock {}", path.display());
     let file = File::create(path).map_err(Error::system(failed()))?;
-    let mut told = false;
+    let mut reported = false;
     loop {
         match file.try_lock() {
             Ok(()) => return Ok(file),
             Err(TryLockError::Error(error)) => return Err(Error::system(failed())(error)),
             Err(TryLockError::WouldBlock) => {
-                if !told {
-                    progress.say("waiting for another run that is installing the stand-in for AWS");
-                    told = true;
+                if !reported {
+                    progress.report("waiting for another run that is installing the local AWS emulator");
+                    reported = true;
                 }
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
@@ -112,9 +112,9 @@ async fn find() -> Result<String, Error> {
     for command in COMMANDS {
         let mut version = Command::new(command);
         version.args(["-c", "import sys; print(*sys.version_info[:2])"]);
-        let Ok(Ok(answer)) = processes::captured(&mut version, &[]).await else { continue };
-        match parse_version(&answer) {
-            Some(version) if version >= OLDEST => return Ok(command.to_owned()),
+        let Ok(Ok(output)) = processes::capture(&mut version, &[]).await else { continue };
+        match parse_version(&output) {
+            Some(version) if version >= MIN_VERSION => return Ok(command.to_owned()),
             Some((major, minor)) => found.push(format!("{command} is {major}.{minor}")),
             None => {}
         }
@@ -122,13 +122,13 @@ async fn find() -> Result<String, Error> {
     if found.is_empty() { Err(Error::PythonMissing) } else { Err(Error::PythonTooOld { found: found.join(", ") }) }
 }
 
-/// `"3 11\n"` is (3, 11). Python 2 prints a tuple instead, which is read as well.
-fn parse_version(answer: &str) -> Option<(u32, u32)> {
-    let mut numbers = answer.split(|character: char| !character.is_ascii_digit()).filter(|part| !part.is_empty());
+/// Parses `"3 11\n"` to (3, 11), and the tuple that Python 2 prints.
+fn parse_version(output: &str) -> Option<(u32, u32)> {
+    let mut numbers = output.split(|character: char| !character.is_ascii_digit()).filter(|part| !part.is_empty());
     Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
 }
 
-/// Twelve hexadecimal digits; enough to tell the requirements of different branches apart.
+/// Twelve hexadecimal digits, enough to tell the requirements of different branches apart.
 fn short_hash(content: &[u8]) -> String {
     let number = Sha256::digest(content).iter().take(6).fold(0_u64, |number, byte| number << 8 | u64::from(*byte));
     format!("{number:012x}")
@@ -143,11 +143,11 @@ mod tests {
         assert_eq!(parse_version("3 11\n"), Some((3, 11)));
         assert_eq!(parse_version("(2, 7)\n"), Some((2, 7)));
         assert_eq!(parse_version("command not found"), None);
-        assert!((3, 9) < OLDEST && (3, 10) >= OLDEST && (4, 0) >= OLDEST);
+        assert!((3, 9) < MIN_VERSION && (3, 10) >= MIN_VERSION && (4, 0) >= MIN_VERSION);
     }
 
     #[test]
-    fn the_hash_names_the_content() {
+    fn the_hash_depends_on_the_content() {
         assert_eq!(short_hash(b""), "e3b0c44298fc");
         assert_ne!(short_hash(b"ministack==1"), short_hash(b"ministack==2"));
     }

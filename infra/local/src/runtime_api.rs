@@ -1,5 +1,5 @@
-//! A Lambda runtime API for one function process: starts a function binary as Lambda would, notes when it asks for its first
-//! event, and hands it events. For measuring a start, and for tests that give one process an environment of its own.
+//! A Lambda runtime API for one function process: starts a function binary as Lambda would, records when it requests its
+//! first event, and invokes it. For startup measurements, and for tests that give a process its own environment.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -18,11 +18,11 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{Error, REGION};
 
-/// A function process and the runtime API it was started against. Both end when it is dropped.
+/// A function process and its runtime API. Dropping it stops both.
 #[derive(Debug)]
 pub struct Function {
     process: Child,
-    serving: tokio::task::JoinHandle<()>,
+    server: tokio::task::JoinHandle<()>,
     events: mpsc::UnboundedSender<Event>,
     first_next: watch::Receiver<Option<Instant>>,
     started: Instant,
@@ -30,48 +30,48 @@ pub struct Function {
 
 /// How an invocation ended.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Invoked {
-    /// The function answered.
+pub enum InvocationResult {
+    /// The function returned this.
     Response(Value),
-    /// The function reported an error.
+    /// The function reported this error.
     Error(Value),
-    /// The process ended without an answer.
-    Died,
+    /// The process exited before it responded.
+    Exited,
 }
 
 #[derive(Debug)]
 struct Event {
     payload: Value,
-    time_limit: Duration,
-    done: oneshot::Sender<Invoked>,
+    timeout: Duration,
+    done: oneshot::Sender<InvocationResult>,
 }
 
 #[derive(Debug)]
-struct Served {
+struct RuntimeState {
     events: tokio::sync::Mutex<mpsc::UnboundedReceiver<Event>>,
-    open: Mutex<HashMap<String, oneshot::Sender<Invoked>>>,
+    in_flight: Mutex<HashMap<String, oneshot::Sender<InvocationResult>>>,
     first_next: watch::Sender<Option<Instant>>,
 }
 
 impl Function {
-    /// Starts a binary with nothing in its environment but what is given and what the runtime needs.
+    /// Starts a binary with this environment and what the runtime needs, and nothing else.
     pub async fn start(binary: &Path, environment: &[(String, String)]) -> Result<Self, Error> {
         let listener = TcpListener::bind("127.0.0.1:0").await.map_err(Error::system("cannot listen on 127.0.0.1"))?;
         let address = listener.local_addr().map_err(Error::system("cannot listen on 127.0.0.1"))?;
         let (events, receiver) = mpsc::unbounded_channel();
         let (first_next_sender, first_next) = watch::channel(None);
-        let served = Arc::new(Served {
+        let state = Arc::new(RuntimeState {
             events: tokio::sync::Mutex::new(receiver),
-            open: Mutex::default(),
+            in_flight: Mutex::default(),
             first_next: first_next_sender,
         });
         let application = Router::new()
             .route("/2018-06-01/runtime/invocation/next", get(next))
             .route("/2018-06-01/runtime/invocation/{id}/response", post(response))
             .route("/2018-06-01/runtime/invocation/{id}/error", post(error))
-            .with_state(served);
-        let serving = tokio::spawn(async move {
-            // Ends with the task; a failure shows as an invocation without an answer.
+            .with_state(state);
+        let server = tokio::spawn(async move {
+            // Stops with this task. An error shows up as an invocation without a response.
             let _ = axum::serve(listener, application).await;
         });
         let started = Instant::now();
@@ -93,54 +93,55 @@ impl Function {
             .kill_on_drop(true)
             .spawn()
             .map_err(Error::system(format!("cannot start {}", binary.display())))?;
-        Ok(Self { process, serving, events, first_next, started })
+        Ok(Self { process, server, events, first_next, started })
     }
 
-    /// Waits until the process asks for its first event, and gives back how long that took from its start.
+    /// Waits until the process requests its first event. Returns the time since its start, or `None` if it exits first.
     pub async fn time_to_first_next(&mut self) -> Option<Duration> {
         let at = tokio::select! {
-            asked = self.first_next.wait_for(Option::is_some) => asked.ok().and_then(|at| *at),
+            requested = self.first_next.wait_for(Option::is_some) => requested.ok().and_then(|at| *at),
             _ = self.process.wait() => None,
         };
         at.map(|at| at.duration_since(self.started))
     }
 
-    /// Highest resident memory of the process so far, in KiB.
+    /// Peak resident memory of the process so far, in KiB.
     pub fn peak_memory(&self) -> Option<u64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id()?)).ok()?;
         let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
         line.split_whitespace().nth(1)?.parse().ok()
     }
 
-    /// Hands the process an event and waits for its answer. One event at a time, as Lambda does.
-    pub async fn invoke(&mut self, payload: Value, time_limit: Duration) -> Invoked {
-        let (done, answer) = oneshot::channel();
-        if self.events.send(Event { payload, time_limit, done }).is_err() {
-            return Invoked::Died;
+    /// Invokes the function and waits for its result. One event at a time, as on Lambda. The `timeout` sets the deadline
+    /// that the function sees; it is not enforced.
+    pub async fn invoke(&mut self, payload: Value, timeout: Duration) -> InvocationResult {
+        let (done, result) = oneshot::channel();
+        if self.events.send(Event { payload, timeout, done }).is_err() {
+            return InvocationResult::Exited;
         }
         tokio::select! {
-            answer = answer => answer.unwrap_or(Invoked::Died),
-            _ = self.process.wait() => Invoked::Died,
+            result = result => result.unwrap_or(InvocationResult::Exited),
+            _ = self.process.wait() => InvocationResult::Exited,
         }
     }
 }
 
 impl Drop for Function {
     fn drop(&mut self) {
-        self.serving.abort();
+        self.server.abort();
     }
 }
 
-async fn next(State(served): State<Arc<Served>>) -> Result<(HeaderMap, String), StatusCode> {
-    served.first_next.send_if_modified(|first| {
+async fn next(State(state): State<Arc<RuntimeState>>) -> Result<(HeaderMap, String), StatusCode> {
+    state.first_next.send_if_modified(|first| {
         let is_first = first.is_none();
         first.get_or_insert_with(Instant::now);
         is_first
     });
-    let event = served.events.lock().await.recv().await.ok_or(StatusCode::GONE)?;
+    let event = state.events.lock().await.recv().await.ok_or(StatusCode::GONE)?;
     let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let id = format!("{:032x}", since_epoch.as_nanos());
-    let deadline = (since_epoch + event.time_limit).as_millis().to_string();
+    let deadline = (since_epoch + event.timeout).as_millis().to_string();
     let mut headers = HeaderMap::new();
     for (name, value) in [
         ("lambda-runtime-aws-request-id", id.as_str()),
@@ -150,24 +151,28 @@ async fn next(State(served): State<Arc<Served>>) -> Result<(HeaderMap, String), 
     ] {
         headers.insert(name, value.parse().map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)?);
     }
-    served.open.lock().unwrap_or_else(PoisonError::into_inner).insert(id, event.done);
+    state.in_flight.lock().unwrap_or_else(PoisonError::into_inner).insert(id, event.done);
     Ok((headers, event.payload.to_string()))
 }
 
-async fn response(State(served): State<Arc<Served>>, Parameter(id): Parameter<String>, body: String) -> StatusCode {
-    served.finish(&id, Invoked::Response(serde_json::from_str(&body).unwrap_or(Value::String(body))))
+async fn response(
+    State(state): State<Arc<RuntimeState>>,
+    Parameter(id): Parameter<String>,
+    body: String,
+) -> StatusCode {
+    state.finish(&id, InvocationResult::Response(serde_json::from_str(&body).unwrap_or(Value::String(body))))
 }
 
-async fn error(State(served): State<Arc<Served>>, Parameter(id): Parameter<String>, body: String) -> StatusCode {
-    served.finish(&id, Invoked::Error(serde_json::from_str(&body).unwrap_or(Value::String(body))))
+async fn error(State(state): State<Arc<RuntimeState>>, Parameter(id): Parameter<String>, body: String) -> StatusCode {
+    state.finish(&id, InvocationResult::Error(serde_json::from_str(&body).unwrap_or(Value::String(body))))
 }
 
-impl Served {
-    fn finish(&self, id: &str, invoked: Invoked) -> StatusCode {
-        match self.open.lock().unwrap_or_else(PoisonError::into_inner).remove(id) {
+impl RuntimeState {
+    fn finish(&self, id: &str, result: InvocationResult) -> StatusCode {
+        match self.in_flight.lock().unwrap_or_else(PoisonError::into_inner).remove(id) {
             Some(done) => {
-                // Whoever waited may have given up.
-                let _ = done.send(invoked);
+                // The caller may have stopped waiting.
+                let _ = done.send(result);
                 StatusCode::ACCEPTED
             }
             None => StatusCode::NOT_FOUND,

@@ -1,5 +1,5 @@
-//! A small, complete request for every provider, in the provider's own words: what `PUT /tasks/{provider}/{id}` takes as its
-//! body. The demonstration, the integration tests and the printed `curl` commands all send these.
+//! A small, complete request for every provider, in the provider's own format: the body of `PUT /tasks/{provider}/{id}`. The
+//! demonstration, the integration tests and the printed `curl` commands all send these.
 
 use serde_json::{Value, json};
 use simulator::Provider;
@@ -7,21 +7,21 @@ use simulator::Provider;
 /// A request to one of a provider's endpoints.
 #[derive(Clone, Copy, Debug)]
 pub struct Sample {
-    /// The provider.
+    /// The provider it is for.
     pub provider: Provider,
-    /// What `?endpoint=` has to say; none where the provider has one endpoint.
+    /// The value of `?endpoint=`; `None` if the provider has only one endpoint.
     pub endpoint: Option<&'static str>,
     body: fn(&str) -> Value,
 }
 
 impl Sample {
-    /// The body, with this prompt in the place where the provider wants it.
+    /// The body, with this prompt in the provider's field.
     pub fn body(&self, prompt: &str) -> Value {
         (self.body)(prompt)
     }
 }
 
-/// One request for each of the nine.
+/// One request per provider.
 pub const SAMPLES: [Sample; 9] = [
     Sample {
         provider: Provider::Kling,
@@ -93,10 +93,10 @@ pub const SAMPLES: [Sample; 9] = [
 ///
 /// # Panics
 ///
-/// Never: a test walks all providers.
+/// Never: a test covers all providers.
 pub fn of(provider: Provider) -> Sample {
-    let found = SAMPLES.into_iter().find(|sample| sample.provider == provider);
-    found.expect("there is a sample for every provider")
+    let sample = SAMPLES.into_iter().find(|sample| sample.provider == provider);
+    sample.expect("every provider has a sample")
 }
 
 #[cfg(test)]
@@ -104,7 +104,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn there_is_a_sample_for_every_provider() {
+    fn every_provider_has_a_sample() {
         for provider in Provider::ALL {
             assert_eq!(of(provider).provider, provider);
         }

@@ -1,4 +1,4 @@
-//! `cargo run -- explain`, as somebody at a terminal runs it.
+//! `cargo run -- explain`, run as on a terminal.
 
 use std::fs;
 use std::io::Write as _;
@@ -33,7 +33,7 @@ fn explain(arguments: &[&str], input: &[u8]) -> Output {
         .expect("it starts");
     let mut stdin = process.stdin.take().expect("it reads");
     let input = input.to_vec();
-    // Beside the reading: what is answered early would fill the pipe. A program that refuses its arguments reads nothing.
+    // In a thread, because early output could fill the pipe. A run with invalid arguments reads nothing.
     let writer = std::thread::spawn(move || {
         let _ = stdin.write_all(&input);
     });
@@ -42,8 +42,8 @@ fn explain(arguments: &[&str], input: &[u8]) -> Output {
     output
 }
 
-/// The answers, one a line; fails unless it ended well and said nothing else.
-fn answers(output: &Output) -> Vec<Value> {
+/// The output, parsed line by line, of a run without errors.
+fn explanations(output: &Output) -> Vec<Value> {
     assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
     let text = str::from_utf8(&output.stdout).expect("it writes UTF-8");
     assert!(text.ends_with('\n'));
@@ -56,7 +56,7 @@ fn settings_file() -> String {
     path.to_str().expect("a path of this project").to_owned()
 }
 
-/// Every fixture as a line, with what its answer has to be.
+/// Names, input lines and expected output of all fixtures.
 fn fixtures() -> (Vec<String>, Vec<String>, Vec<Value>) {
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../events/providers");
     let (mut names, mut lines, mut expected) = (vec![], vec![], vec![]);
@@ -64,7 +64,7 @@ fn fixtures() -> (Vec<String>, Vec<String>, Vec<Value>) {
         let Ok(files) = fs::read_dir(folder.path()) else { continue };
         for file in files.filter_map(Result::ok) {
             let text = fs::read_to_string(file.path()).expect("a fixture");
-            // What is signed is in `raw`, so it does not matter that the fields of `body` change places here.
+            // Signed bodies are in `raw`, so the order of fields in `body` does not matter.
             let raw: Map<String, Value> = serde_json::from_str(&text).expect("a fixture is JSON");
             let mut line = raw.clone();
             line.insert("provider".to_owned(), folder.file_name().to_string_lossy().into());
@@ -75,14 +75,14 @@ fn fixtures() -> (Vec<String>, Vec<String>, Vec<Value>) {
             for field in ["about", "source", "repeats", "method", "expect"] {
                 line.remove(field);
             }
-            let mut answer = json!({
+            let mut explanation = json!({
                 "provider_task_id": null, "artifacts": [], "reason": null, "retryable": null, "code": null, "message": null,
             });
-            let fields = answer.as_object_mut().expect("an object");
+            let fields = explanation.as_object_mut().expect("an object");
             fields.extend(raw["expect"].as_object().expect("an object").clone());
             names.push(file.path().display().to_string());
             lines.push(Value::Object(line).to_string());
-            expected.push(answer);
+            expected.push(explanation);
         }
     }
     (names, lines, expected)
@@ -92,7 +92,7 @@ fn fixtures() -> (Vec<String>, Vec<String>, Vec<Value>) {
 fn every_fixture_is_explained_in_one_run() {
     let (names, lines, expected) = fixtures();
     assert!(names.len() > 200, "only {} fixtures were found", names.len());
-    let found = answers(&explain(&["--lines"], lines.join("\n").as_bytes()));
+    let found = explanations(&explain(&["--lines"], lines.join("\n").as_bytes()));
     assert_eq!(found.len(), names.len());
     for ((name, found), expected) in names.iter().zip(found).zip(expected) {
         assert_eq!(found, expected, "{name}");
@@ -102,32 +102,32 @@ fn every_fixture_is_explained_in_one_run() {
 #[test]
 fn a_body_is_explained_as_one_line_of_json() {
     let body = json!({"code": 1102, "message": "pack used up"}).to_string();
-    let found = answers(&explain(&["kling", "submission", "--http-status", "429"], body.as_bytes()));
+    let found = explanations(&explain(&["kling", "submission", "--http-status", "429"], body.as_bytes()));
     let expected = json!({
         "outcome": "failed", "provider_task_id": null, "artifacts": [], "reason": "insufficient_credits",
         "retryable": false, "code": "1102", "message": "pack used up",
     });
     assert_eq!(found, [expected]);
-    let asked = ["kling", "status", "--requested-id", "8"];
+    let arguments = ["kling", "status", "--requested-id", "8"];
     let list = json!({"code": 0, "data": [{"id": "7", "status": "failed"}, {"id": "8", "status": "processing"}]});
-    let found = answers(&explain(&asked, list.to_string().as_bytes()));
+    let found = explanations(&explain(&arguments, list.to_string().as_bytes()));
     assert_eq!((&found[0]["outcome"], &found[0]["provider_task_id"]), (&"open".into(), &"8".into()));
 }
 
 #[test]
-fn signatures_are_judged_over_the_bytes_as_they_come() {
+fn signatures_are_verified_over_the_exact_bytes() {
     let settings = settings_file();
     let mut arguments = vec!["kling", "callback", "--settings", &settings, "--now", "1781080800"];
     arguments.extend(HEADERS);
-    let good = &answers(&explain(&arguments, BODY.as_bytes()))[0];
+    let good = &explanations(&explain(&arguments, BODY.as_bytes()))[0];
     assert_eq!((&good["authentic"], &good["provider_task_id"]), (&true.into(), &"1234567890".into()));
-    let with_newline = &answers(&explain(&arguments, format!("{BODY}\n").as_bytes()))[0];
+    let with_newline = &explanations(&explain(&arguments, format!("{BODY}\n").as_bytes()))[0];
     assert_eq!(with_newline["authentic"], false);
     assert_eq!(with_newline["authentic_reason"], "the signature is wrong");
     assert_eq!(with_newline["outcome"], good["outcome"]);
-    let stale = &answers(&explain(&arguments[..4], BODY.as_bytes()))[0];
+    let stale = &explanations(&explain(&arguments[..4], BODY.as_bytes()))[0];
     assert_eq!(stale["authentic"], false);
-    let unsigned = &answers(&explain(&[&["kling", "callback"], &HEADERS[..]].concat(), BODY.as_bytes()))[0];
+    let unsigned = &explanations(&explain(&[&["kling", "callback"], &HEADERS[..]].concat(), BODY.as_bytes()))[0];
     assert_eq!(unsigned["authentic"], "unsigned");
 }
 
@@ -139,7 +139,7 @@ fn a_bad_line_does_not_stop_the_others() {
     let mut input = input.into_bytes();
     input.extend(b"\xff\n");
     input.extend(good.as_bytes());
-    let found = answers(&explain(&["--lines"], &input));
+    let found = explanations(&explain(&["--lines"], &input));
     assert_eq!(found.len(), 8);
     for good in [&found[0], &found[7]] {
         assert_eq!(good["answer"], json!({"challenge": "c"}));
@@ -152,32 +152,32 @@ fn a_bad_line_does_not_stop_the_others() {
 }
 
 #[test]
-fn thousands_of_lines_take_a_moment() {
+fn thousands_of_lines_are_explained_quickly() {
     let (_, lines, _) = fixtures();
     let many: Vec<&str> = lines.iter().map(String::as_str).cycle().take(20_000).collect();
     let started = std::time::Instant::now();
-    assert_eq!(answers(&explain(&["--lines"], many.join("\n").as_bytes())).len(), many.len());
+    assert_eq!(explanations(&explain(&["--lines"], many.join("\n").as_bytes())).len(), many.len());
     // About a second in a debug build; the bound is wide for slow machines.
     assert!(started.elapsed().as_secs() < 60, "{:?}", started.elapsed());
 }
 
 #[test]
-fn what_cannot_be_explained_is_said_with_exit_code_2() {
+fn errors_have_a_message_and_exit_code_2() {
     let missing = "no/such/settings.json";
     for (arguments, words) in [
-        (&["klingon", "callback"][..], "no such provider"),
-        (&["kling", "guess"], "callback, status and submission"),
+        (&["klingon", "callback"][..], "unknown provider"),
+        (&["kling", "guess"], "callback, status or submission"),
         (&["kling"], "<KIND>"),
         (&["kling", "status", "--http-status", "many"], "--http-status"),
         (&["kling", "callback", "--header", "nonsense"], "Name: value"),
         (&["--lines", "--path", "/x"], "--lines"),
         (&["kling", "callback", "--settings", missing], missing),
-        (&["kling", "callback", "--settings", env!("CARGO_BIN_EXE_local")], "cannot be read"),
+        (&["kling", "callback", "--settings", env!("CARGO_BIN_EXE_local")], "cannot read"),
     ] {
         let output = explain(arguments, b"{}");
         assert_eq!(output.status.code(), Some(2), "{arguments:?}");
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert!(said.contains(words), "{arguments:?}: {said}");
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(error.contains(words), "{arguments:?}: {error}");
         assert!(output.stdout.is_empty(), "{arguments:?}");
     }
 }

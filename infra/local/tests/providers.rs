@@ -1,19 +1,19 @@
-//! A provider is added as a whole or not at all: whoever has an adapter is simulated, and has a sample that the adapter
-//! takes.
+//! A provider is complete or absent: one with an adapter also has a simulator, a fuzz target, and a sample that its adapter
+//! accepts.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
 use local::samples::SAMPLES;
-use reelhook_core::providers::Submission;
+use reelhook_core::providers::adapter::Submission;
 use reelhook_core::{Provider, Timestamp};
 
 #[test]
-fn every_provider_with_an_adapter_is_simulated_and_the_other_way_round() {
+fn adapters_and_simulators_cover_the_same_providers() {
     let with_adapter: BTreeSet<&str> = Provider::ALL.into_iter().map(Provider::name).collect();
     let simulated: BTreeSet<&str> = simulator::Provider::ALL.into_iter().map(simulator::Provider::name).collect();
-    assert_eq!(with_adapter, simulated, "left: with an adapter, right: in tests/simulator");
+    assert_eq!(with_adapter, simulated, "left: adapters, right: tests/simulator");
 }
 
 #[test]
@@ -28,7 +28,7 @@ fn every_provider_has_a_fuzz_target() {
 }
 
 #[test]
-fn every_provider_has_one_sample_that_its_adapter_takes() {
+fn every_provider_has_one_sample_that_its_adapter_accepts() {
     let settings = serde_json::from_str(r#"{"api_key":"k","base_url":"https://api.test"}"#).expect("valid settings");
     for provider in Provider::ALL {
         let samples: Vec<_> = SAMPLES.iter().filter(|sample| sample.provider.name() == provider.name()).collect();
@@ -39,9 +39,12 @@ fn every_provider_has_one_sample_that_its_adapter_takes() {
         let submission =
             Submission { body: &body, endpoint: sample.endpoint, callback_url: "https://hub.test/callback/p/1/t" };
         let request = provider.adapter().submission(&submission, &settings, Timestamp::from_seconds(1_767_225_600));
-        let request = request.unwrap_or_else(|refused| panic!("{provider} does not take its sample: {refused}"));
+        let request = request.unwrap_or_else(|refused| panic!("{provider} rejects its sample: {refused}"));
         let sent = String::from_utf8(request.body.expect("a body")).expect("JSON");
-        assert!(sent.contains("https://hub.test/callback/p/1/t"), "{provider} is not told where to call back: {sent}");
-        assert!(sent.contains("a prompt"), "{provider}: the sample has no place for the prompt: {sent}");
+        assert!(
+            sent.contains("https://hub.test/callback/p/1/t"),
+            "{provider}: the request lacks the callback URL: {sent}"
+        );
+        assert!(sent.contains("a prompt"), "{provider}: the sample drops the prompt: {sent}");
     }
 }

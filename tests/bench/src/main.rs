@@ -4,7 +4,7 @@
 //! cargo run --release --package bench
 //! ```
 //!
-//! `curl`, `aws` and `rclone` have to be installed (each is left out if it is not); `s3s-fs` is installed from crates.io by
+//! `curl`, `aws` and `rclone` have to be installed (each is skipped if it is not); `s3s-fs` is installed from crates.io by
 //! the run itself. The result is a table in Markdown on standard output. Words behind the command choose cases by their
 //! letter.
 
@@ -24,11 +24,11 @@ use aws_sdk_s3::config::{BehaviorVersion, Region, RequestChecksumCalculation, Re
 use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart};
 use aws_smithy_async::rt::sleep::{SharedAsyncSleep, TokioSleep};
 use futures_util::{StreamExt as _, TryStreamExt as _};
-use reelhook_aws::copy::{Copier, CopyRequest, Earlier};
-use reelhook_aws::download::OriginPolicy;
-use reelhook_core::copy_plan::{Piece, SINGLE_PUT, piece_size};
+use reelhook_aws::copy::{Copier, CopyRequest, PriorAttempt};
+use reelhook_aws::ssrf::OriginPolicy;
 use reelhook_core::redacted::SignedUrl;
 use reelhook_core::report::Kind;
+use reelhook_core::transfer::parts::{MAX_SINGLE_PUT, Piece, piece_size};
 use tokio::time::Instant;
 
 use self::process::{Run, Server, found, measure};
@@ -48,10 +48,10 @@ const S3_SERVER: (&str, &str) = ("s3s-fs", "0.14.1");
 const MEMORY: &str = "/dev/shm";
 
 /// Copies and other tools at a time where there are many files: an SQS batch of `process` has ten records.
-const AT_A_TIME: usize = 10;
+const MAX_CONCURRENT_COPIES: usize = 10;
 
 /// Parts on their way at a time: as many as reelhook holds in memory.
-const PARTS_AT_A_TIME: usize = 7;
+const MAX_CONCURRENT_PARTS: usize = 7;
 
 /// Runs of each tool in each case; the best counts, because everything else on a machine makes a run only slower.
 const RUNS: usize = 3;
@@ -139,7 +139,7 @@ impl Tool {
     fn command(self, case: &Case) -> Result<Command, Failure> {
         let links = case.links();
         let endpoint = format!("http://{S3}");
-        let at_a_time = AT_A_TIME.to_string();
+        let at_a_time = MAX_CONCURRENT_COPIES.to_string();
         // Many files: as many processes side by side as reelhook copies files.
         let each = |script: &str| {
             let mut command = Command::new("sh");
@@ -237,30 +237,13 @@ fn benchmark(chosen: &[String]) -> Result<(), Failure> {
     s3.ready(S3)?;
 
     for tool in Tool::ALL.into_iter().filter(|tool| !tool.is_installed()) {
-        say(&format!("{} is left out: it is not installed", tool.name()));
+        say(&format!("{} is skipped: it is not installed", tool.name()));
     }
     let mut table =
         String::from("| | tool | seconds | MB/s | peak memory, MB | ends in |\n|---|---|---|---|---|---|\n");
     for case in CASES.iter().filter(|case| chosen.is_empty() || chosen.iter().any(|word| word == case.letter)) {
         for tool in Tool::ALL.into_iter().filter(|tool| tool.is_installed() && tool.takes(case)) {
-            let mut best: Option<(Run, &str)> = None;
-            for _ in 0..RUNS {
-                empty(&folder.join(BUCKET))?;
-                let run = measure(&mut tool.command(case)?)?;
-                let end = match tool {
-                    Tool::Curl if run.succeeded => "nothing stored",
-                    Tool::Curl => "broken off",
-                    _ => verdict(case, &folder.join(BUCKET))?,
-                };
-                say(&format!("{} / {}: {:.2?}, {} bytes, {end}", case.title, tool.name(), run.time, run.peak_bytes));
-                if best.as_ref().is_none_or(|(best, _)| run.time < best.time) {
-                    best = Some((run, end));
-                }
-                if run.time > TOO_LONG_TO_REPEAT {
-                    break;
-                }
-            }
-            if let Some((run, end)) = best {
+            if let Some((run, end)) = best_run(case, tool, &folder.join(BUCKET))? {
                 table.push_str(&row(case.title, tool.name(), run, case.length * case.files as u64, end));
             }
         }
@@ -278,6 +261,28 @@ fn benchmark(chosen: &[String]) -> Result<(), Failure> {
     }
     io::stdout().write_all(table.as_bytes())?;
     Ok(())
+}
+
+/// The fastest of some runs, and what it left in the bucket.
+fn best_run(case: &Case, tool: Tool, bucket: &Path) -> Result<Option<(Run, &'static str)>, Failure> {
+    let mut best: Option<(Run, &str)> = None;
+    for _ in 0..RUNS {
+        empty(bucket)?;
+        let run = measure(&mut tool.command(case)?)?;
+        let end = match tool {
+            Tool::Curl if run.succeeded => "nothing stored",
+            Tool::Curl => "broken off",
+            _ => verdict(case, bucket)?,
+        };
+        say(&format!("{} / {}: {:.2?}, {} bytes, {end}", case.title, tool.name(), run.time, run.peak_bytes));
+        if best.as_ref().is_none_or(|(best, _)| run.time < best.time) {
+            best = Some((run, end));
+        }
+        if run.time > TOO_LONG_TO_REPEAT {
+            break;
+        }
+    }
+    Ok(best)
 }
 
 fn row(case: &str, tool: &str, run: Run, bytes: u64, end: &str) -> String {
@@ -358,7 +363,7 @@ async fn copy(words: &[String]) -> Result<(), Failure> {
     let policy = OriginPolicy::allowing([ORIGIN])?;
     let copier = Copier::new(client(endpoint), BUCKET, policy)?;
     let deadline = Instant::now() + Duration::from_mins(15);
-    let under_way = futures_util::stream::iter(links.iter().enumerate()).map(|(number, link)| {
+    let in_flight = futures_util::stream::iter(links.iter().enumerate()).map(|(number, link)| {
         let copier = &copier;
         async move {
             let request = CopyRequest {
@@ -367,14 +372,14 @@ async fn copy(words: &[String]) -> Result<(), Failure> {
                 kind: Kind::Video,
                 expires_at: None,
                 deadline,
-                earlier: Earlier::None,
+                prior: PriorAttempt::None,
                 resume: None,
             };
             copier.copy(request).await
         }
     });
-    let mut under_way = std::pin::pin!(under_way.buffer_unordered(AT_A_TIME));
-    while let Some(copied) = under_way.next().await {
+    let mut in_flight = std::pin::pin!(in_flight.buffer_unordered(MAX_CONCURRENT_COPIES));
+    while let Some(copied) = in_flight.next().await {
         copied?;
     }
     Ok(())
@@ -386,13 +391,13 @@ async fn store(words: &[String]) -> Result<(), Failure> {
     let [endpoint, length, files] = words else { return Err("store needs an endpoint, a length and a number".into()) };
     let (length, files): (u64, u64) = (length.parse()?, files.parse()?);
     let client = client(endpoint);
-    if length <= SINGLE_PUT {
+    if length <= MAX_SINGLE_PUT {
         let film = server::piece(length, 0, length);
         let puts = futures_util::stream::iter(0..files).map(|number| {
             let put = client.put_object().bucket(BUCKET).key(format!("{number}/video.mp4"));
             put.body(film.clone().into()).send()
         });
-        let mut puts = std::pin::pin!(puts.buffer_unordered(AT_A_TIME));
+        let mut puts = std::pin::pin!(puts.buffer_unordered(MAX_CONCURRENT_COPIES));
         while let Some(put) = puts.next().await {
             put?;
         }
@@ -413,7 +418,7 @@ async fn store(words: &[String]) -> Result<(), Failure> {
                 Ok::<_, Failure>(part.build())
             }
         });
-        let parts: Vec<_> = parts.buffered(PARTS_AT_A_TIME).try_collect().await?;
+        let parts: Vec<_> = parts.buffered(MAX_CONCURRENT_PARTS).try_collect().await?;
         let whole = CompletedMultipartUpload::builder().set_parts(Some(parts)).build();
         let complete = client.complete_multipart_upload().bucket(BUCKET).key(&key).upload_id(id);
         complete.multipart_upload(whole).send().await?;

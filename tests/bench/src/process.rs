@@ -1,4 +1,4 @@
-//! Processes that are measured: how long they take, and how much memory they and all they start hold at the worst moment.
+//! Processes that are measured: how long they take, and how much memory they and all they start hold at their peak.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -8,17 +8,17 @@ use std::process::{Child, Command};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// How often memory is looked at. A tool that holds a gigabyte does so for longer.
-const LOOKS_EVERY: Duration = Duration::from_millis(10);
+/// How often memory is sampled. A tool that holds a gigabyte does so for longer.
+const SAMPLE_INTERVAL: Duration = Duration::from_millis(10);
 
 /// No tool may take longer: none of them does.
-const PATIENCE: Duration = Duration::from_mins(15);
+const MAX_RUN_TIME: Duration = Duration::from_mins(15);
 
 /// A run of a tool.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Run {
     pub(crate) time: Duration,
-    /// Resident memory of all its processes together, at the worst moment.
+    /// Resident memory of all its processes together, at its peak.
     pub(crate) peak_bytes: u64,
     pub(crate) succeeded: bool,
 }
@@ -34,10 +34,10 @@ pub(crate) fn measure(command: &mut Command) -> io::Result<Run> {
         if let Some(status) = child.try_wait()? {
             return Ok(Run { time: began.elapsed(), peak_bytes, succeeded: status.success() });
         }
-        if began.elapsed() > PATIENCE {
+        if began.elapsed() > MAX_RUN_TIME {
             child.kill()?;
         }
-        thread::sleep(LOOKS_EVERY);
+        thread::sleep(SAMPLE_INTERVAL);
     }
 }
 

@@ -90,7 +90,7 @@ fn serve(address: &str, serve_connection: fn(TcpStream) -> io::Result<()>) -> io
     for stream in listener.incoming() {
         let stream = stream?;
         stream.set_nodelay(true)?;
-        // A client that hangs up is no trouble of the server.
+        // A client that hangs up is no fault of the server.
         thread::spawn(move || serve_connection(stream).ok());
     }
     Ok(())
@@ -101,7 +101,7 @@ fn serve(address: &str, serve_connection: fn(TcpStream) -> io::Result<()>) -> io
 /// | behaviour | |
 /// |---|---|
 /// | `plain` | as fast as it goes |
-/// | `limited` | 40 MB/s for each connection, and 20 ms before each answer |
+/// | `limited` | 40 MB/s for each connection, and 20 ms before each response |
 /// | `dropping` | each connection is closed after 64 MB |
 /// | `link` | all connections together share 1 Gbit/s |
 pub(crate) fn origin(address: &str) -> io::Result<()> {
@@ -135,17 +135,7 @@ fn origin_connection(stream: TcpStream) -> io::Result<()> {
             thread::sleep(LATENCY);
         }
         let range = request.headers.get("range").and_then(|range| range.strip_prefix("bytes=")?.split_once('-'));
-        let (status, start, end) = match range {
-            Some((first, last)) => {
-                let first: u64 = first.parse().unwrap_or(0);
-                (
-                    "206 Partial Content",
-                    first.min(length),
-                    last.parse().map_or(length, |last: u64| length.min(last + 1)),
-                )
-            }
-            None => ("200 OK", 0, length),
-        };
+        let (status, start, end) = requested(range, length);
         let content_range = match range {
             Some(_) => format!("Content-Range: bytes {start}-{}/{length}\r\n", end.saturating_sub(1)),
             None => String::new(),
@@ -187,11 +177,18 @@ fn origin_connection(stream: TcpStream) -> io::Result<()> {
     Ok(())
 }
 
+/// Status, first byte and end of the response to a range of a file of this length.
+fn requested(range: Option<(&str, &str)>, length: u64) -> (&'static str, u64, u64) {
+    let Some((first, last)) = range else { return ("200 OK", 0, length) };
+    let (first, last): (u64, Option<u64>) = (first.parse().unwrap_or(0), last.parse().ok());
+    ("206 Partial Content", first.min(length), last.map_or(length, |last| length.min(last + 1)))
+}
+
 fn wait_for_link(bytes: usize) {
     let wait = {
         let Ok(mut free_at) = LINK_FREE_AT.lock() else { return };
         let now = Instant::now();
-        // Up to 2 ms of the past may be made up for, because no sleep is exact.
+        // Up to 2 ms of the past may be caught up, because no sleep is exact.
         let begins = free_at.unwrap_or(now).max(now.checked_sub(Duration::from_millis(2)).unwrap_or(now));
         let ends = begins + Duration::from_secs_f64(seconds(bytes as u64, LINK));
         *free_at = Some(ends);
@@ -205,7 +202,7 @@ fn seconds(bytes: u64, bytes_per_second: f64) -> f64 {
     bytes as f64 / bytes_per_second
 }
 
-/// Answers as much of S3 as a copy needs, and keeps nothing.
+/// Speaks as much of S3 as a copy needs, and keeps nothing.
 pub(crate) fn sink(address: &str) -> io::Result<()> {
     serve(address, sink_connection)
 }

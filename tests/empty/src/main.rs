@@ -1,4 +1,4 @@
-//! A Lambda function that does nothing. `cargo run -- measure` measures the others against it.
+//! A Lambda function that does nothing: the baseline of `cargo run -- measure`.
 
 use lambda_runtime::{Error, LambdaEvent, run, service_fn};
 use serde_json::Value;

@@ -1,15 +1,18 @@
-//! What must hold for any bytes at all. Every target is one call of a function here; none of them may panic.
+//! What has to hold for any input. Every target is one call of a function here; none of them may panic.
 
 use std::sync::LazyLock;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use reelhook_core::callback::{Event, Raw, Route};
-use reelhook_core::explain::{Explanation, Kind, Question, explain, explain_line};
+use reelhook_core::callback::route::Route;
+use reelhook_core::callback::{Event, Raw};
+use reelhook_core::explain::{BodyKind, Explanation, ReceivedBody, explain, explain_line};
 use reelhook_core::message::Message;
-use reelhook_core::providers::{Answer, CallbackBody, StatusAnswer, SubmissionAnswer, Trust};
+use reelhook_core::providers::adapter::{
+    BodyTrust, CallbackBody, HintReason, ProviderResponse, StatusResult, SubmissionResult,
+};
 use reelhook_core::redacted::Secret;
-use reelhook_core::report::{Artifact, Failure, Report, Source, Statement};
+use reelhook_core::report::{Artifact, Failure, Report, Source, TaskStatus};
 use reelhook_core::request::{Authenticity, CallbackRequest, Headers, Refusal};
 use reelhook_core::settings::{ProviderSettings, Settings};
 use reelhook_core::signature::hmac_sha256;
@@ -19,11 +22,11 @@ use reelhook_core::{Provider, TaskKey, Timestamp};
 const NOW: Timestamp = Timestamp::from_seconds(1_767_225_600);
 const DATE: &str = "Thu, 01 Jan 2026 00:00:00 GMT";
 
-/// The bytes of Kling's secret below; Vidu and KIE use theirs as text. In no corpus, and never to be put into one.
+/// The bytes of Kling's secret below; Vidu and KIE use theirs as text. They must never get into a corpus.
 const KLING_KEY: &[u8] = b"a key that no fuzzer knows";
 const TEXT_KEY: &str = "a key that no fuzzer knows either";
 
-/// Every provider with an API key; those that sign with a secret, too.
+/// Every provider has an API key; those that sign have a secret too.
 static SETTINGS: LazyLock<Settings> = LazyLock::new(|| {
     let kling = STANDARD.encode(KLING_KEY);
     let json = format!(
@@ -37,79 +40,80 @@ static SETTINGS: LazyLock<Settings> = LazyLock::new(|| {
     Settings::parse(&json).expect("valid settings")
 });
 
-/// HTTP statuses that mean something somewhere.
+/// HTTP statuses with a meaning for some adapter.
 const STATUSES: [u16; 12] = [200, 200, 201, 202, 400, 401, 404, 408, 422, 429, 451, 500];
 
-/// Reads a provider's body: its first byte says as what, the second under which HTTP status, the rest is the body.
+/// Reads a provider's body. The first byte selects what it belongs to, the second the HTTP status, the rest is the body.
 pub fn parse(provider: Provider, data: &[u8]) {
     let [what, status, body @ ..] = data else { return };
     let adapter = provider.adapter();
-    let answer = Answer { status: STATUSES[usize::from(*status) % STATUSES.len()], retry_after: None, body };
+    let response = ProviderResponse::new(STATUSES[usize::from(*status) % STATUSES.len()], body);
     match what % 4 {
         0 => {
             let read = adapter.read_callback(body, NOW);
             check_callback(&read, body.len());
-            assert_eq!(read, adapter.read_callback(body, NOW), "read twice, it says two things");
+            assert_eq!(read, adapter.read_callback(body, NOW), "reading twice gives two results");
             check_event(provider, body);
         }
         1 => {
-            let id = adapter.status_id(&answer);
+            let id = adapter.status_id(&response);
             check_id(id.as_deref());
             let id = id.as_deref().unwrap_or("1");
-            let read = adapter.read_status(&answer, id, NOW);
+            let read = adapter.read_status(&response, id, NOW);
             match &read {
-                StatusAnswer::Task(statement) => check_statement(statement),
-                StatusAnswer::Refused { failure, .. } => check_failure(failure),
-                StatusAnswer::NotFound | StatusAnswer::Unreadable => {}
+                StatusResult::Task(task_status) => check_status(task_status),
+                StatusResult::Refused { failure, .. } => check_failure(failure),
+                StatusResult::NotFound | StatusResult::Unreadable => {}
             }
-            assert_eq!(read, adapter.read_status(&answer, id, NOW), "read twice, it says two things");
+            assert_eq!(read, adapter.read_status(&response, id, NOW), "reading twice gives two results");
         }
         2 => {
-            let read = adapter.read_submission(&answer);
+            let read = adapter.read_submission(&response);
             match &read {
-                SubmissionAnswer::Accepted { provider_task_id } => check_id(Some(provider_task_id)),
-                SubmissionAnswer::Refused(failure) => check_failure(failure),
-                SubmissionAnswer::Unclear(why) => assert!(why.len() <= 200),
+                SubmissionResult::Accepted { provider_task_id } => check_id(Some(provider_task_id)),
+                SubmissionResult::Refused(failure) => check_failure(failure),
+                SubmissionResult::Unclear(why) => assert!(why.len() <= 200),
             }
-            assert_eq!(read, adapter.read_submission(&answer), "read twice, it says two things");
+            assert_eq!(read, adapter.read_submission(&response), "reading twice gives two results");
         }
         _ => {
-            let read = adapter.read_resolution(&answer, NOW);
+            let read = adapter.read_resolution(&response, NOW);
             match &read {
                 Ok(link) => check_link(link.url.expose()),
                 Err(failure) => check_failure(failure),
             }
-            assert_eq!(read, adapter.read_resolution(&answer, NOW), "read twice, it says two things");
+            assert_eq!(read, adapter.read_resolution(&response, NOW), "reading twice gives two results");
         }
     }
 }
 
 fn check_callback(read: &CallbackBody, length: usize) {
     match read {
-        // A number may be written longer than it came: 1e15 has 18 characters.
-        CallbackBody::Handshake(answer) => assert!(answer.to_string().len() <= 8 * length + 64),
-        CallbackBody::Task { provider_task_id, statement, trust } => {
+        // A number may be written longer than it was: 1e15 has 18 characters.
+        CallbackBody::Handshake(response) => assert!(response.to_string().len() <= 8 * length + 64),
+        CallbackBody::Task { provider_task_id, task_status, trust } => {
             check_id(provider_task_id.as_deref());
-            check_statement(statement);
-            assert!(provider_task_id.is_some() || matches!(trust, Trust::Hint(_)), "a report about no task");
+            check_status(task_status);
+            let is_foreign = *trust == BodyTrust::Hint(HintReason::ForeignBody);
+            assert!(!is_foreign || provider_task_id.is_none(), "an upstream's id is not the provider's");
         }
         CallbackBody::Unreadable => {}
     }
 }
 
-/// The way of an unsigned callback through the right URL, and what becomes of its body.
+/// An unsigned callback to the right URL, and what its body results in.
 fn check_event(provider: Provider, body: &[u8]) {
     let path = SETTINGS.callback_keys.path(provider, None);
-    let route = Route::parse(&path).expect("our own URL");
+    let route = Route::parse(&path).expect("a valid URL");
     let request = CallbackRequest { path: &path, query: "", headers: Headers::default(), body };
     let signs = !SETTINGS.provider(provider).signing_secrets.is_empty();
     match route.authenticate(&request, &SETTINGS, NOW) {
-        Err(_) => assert!(signs, "a provider that signs nothing cannot be refused for it"),
+        Err(_) => assert!(signs, "the provider does not sign"),
         Ok(authentic) => {
-            assert!(!signs, "without a signature it was let in");
+            assert!(!signs, "accepted without a signature");
             match authentic.read(&SETTINGS, NOW) {
                 Event::Report(accepted) => {
-                    assert!(!matches!(accepted.report(), Report::Succeeded { .. }), "believed without a question");
+                    assert!(!matches!(accepted.report(), Report::Succeeded { .. }), "believed without a status poll");
                     check_raw(accepted.raw());
                     assert!(accepted.key().to_string().len() <= 800);
                 }
@@ -125,18 +129,18 @@ fn check_event(provider: Provider, body: &[u8]) {
 }
 
 fn check_raw(raw: &Raw) {
-    assert!(raw.expose().len() <= reelhook_core::callback::LARGEST_RAW);
+    assert!(raw.expose().len() <= reelhook_core::callback::MAX_RAW);
 }
 
-fn check_statement(statement: &Statement) {
-    match statement {
-        Statement::Open(progress) => {
+fn check_status(task_status: &TaskStatus) {
+    match task_status {
+        TaskStatus::Open(progress) => {
             assert!(progress.percent.is_none_or(|percent| percent <= 100));
             check_text(progress.unknown_status.as_deref());
         }
-        Statement::Final(Report::Succeeded { artifacts }) => check_artifacts(artifacts),
-        Statement::Final(Report::Failed(failure)) => check_failure(failure),
-        Statement::Final(Report::Lost(_)) => panic!("no provider says that a task is lost"),
+        TaskStatus::Finished(Report::Succeeded { artifacts }) => check_artifacts(artifacts),
+        TaskStatus::Finished(Report::Failed(failure)) => check_failure(failure),
+        TaskStatus::Finished(Report::Lost(_)) => panic!("no provider reports a loss"),
     }
 }
 
@@ -172,7 +176,7 @@ fn check_id(id: Option<&str>) {
     assert!(id.is_none_or(|id| !id.is_empty() && id.len() <= 1024));
 }
 
-/// Up to `N` lines, then the rest.
+/// `N` lines and the rest.
 fn lines<const N: usize>(data: &[u8]) -> Option<([&str; N], &[u8])> {
     let mut parts = data.splitn(N + 1, |byte| *byte == b'\n');
     let mut lines = [""; N];
@@ -182,7 +186,7 @@ fn lines<const N: usize>(data: &[u8]) -> Option<([&str; N], &[u8])> {
     Some((lines, parts.next().unwrap_or_default()))
 }
 
-/// The text with one character replaced by another one.
+/// The text with one character replaced.
 fn changed(text: &str, place: u8, to: u8) -> String {
     let place = usize::from(place) % text.len();
     let place = text.floor_char_boundary(place);
@@ -193,16 +197,16 @@ fn changed(text: &str, place: u8, to: u8) -> String {
     letters.into_iter().collect()
 }
 
-fn is_let_in(provider: Provider, path: &str, query: &str, headers: &[(&str, &str)], body: &[u8]) -> bool {
+fn is_accepted(provider: Provider, path: &str, query: &str, headers: &[(&str, &str)], body: &[u8]) -> bool {
     let request = CallbackRequest { path, query, headers: Headers::new(headers.iter().copied()), body };
     let settings: &ProviderSettings = SETTINGS.provider(provider);
-    let judged = provider.adapter().authenticate(&request, settings, NOW);
-    assert_ne!(judged, Ok(Authenticity::Unsigned), "a secret is set, so a missing signature is a refusal");
-    judged.is_ok()
+    let result = provider.adapter().authenticate(&request, settings, NOW);
+    assert_ne!(result, Ok(Authenticity::Unsigned), "with a secret configured, a missing signature is a refusal");
+    result.is_ok()
 }
 
-/// Standard Webhooks. An even first byte: whatever the three headers and the body are, nobody is let in. An odd one: a
-/// signed message is, and is not any more when one character of it changes.
+/// Standard Webhooks. With an even first byte, no headers and body are accepted. With an odd one, a signed callback is accepted,
+/// and is refused when one character of it changes.
 pub fn verify_kling(data: &[u8]) {
     let [mode, place, to, rest @ ..] = data else { return };
     let provider = Provider::Kling;
@@ -210,34 +214,34 @@ pub fn verify_kling(data: &[u8]) {
         let signature = hmac_sha256(KLING_KEY, &[id.as_bytes(), b".1767225600.", body]);
         format!("v1,{}", STANDARD.encode(signature))
     };
-    let let_in = |id: &str, time: &str, signature: &str, body: &[u8]| {
+    let accepted = |id: &str, time: &str, signature: &str, body: &[u8]| {
         let headers = [("webhook-id", id), ("webhook-timestamp", time), ("webhook-signature", signature)];
-        is_let_in(provider, "/callback", "", &headers, body)
+        is_accepted(provider, "/callback", "", &headers, body)
     };
     if mode % 2 == 0 {
         let Some(([id, time, signature], body)) = lines(rest) else { return };
-        assert!(!let_in(id, time, signature, body));
-        assert!(!let_in(id, "1767225600", signature, body));
-        assert!(!is_let_in(provider, "/", "", &[("webhook-id", id), ("webhook-timestamp", "1767225600")], body));
+        assert!(!accepted(id, time, signature, body));
+        assert!(!accepted(id, "1767225600", signature, body));
+        assert!(!is_accepted(provider, "/", "", &[("webhook-id", id), ("webhook-timestamp", "1767225600")], body));
         return;
     }
     let Some(([id], body)) = lines(rest) else { return };
     let (time, signature) = ("1767225600", signed(id, body));
-    assert!(let_in(id, time, &signature, body), "what is signed is let in");
+    assert!(accepted(id, time, &signature, body), "a signed callback is accepted");
     match mode / 2 % 4 {
         0 if !body.is_empty() => {
             let mut other = body.to_vec();
             let place = usize::from(*place) % other.len();
             other[place] ^= (*to).max(1);
-            assert!(!let_in(id, time, &signature, &other));
+            assert!(!accepted(id, time, &signature, &other));
         }
-        1 if !id.is_empty() => assert!(!let_in(&changed(id, *place, *to), time, &signature, body)),
-        2 => assert!(!let_in(id, &changed(time, *place, *to), &signature, body)),
-        _ => assert!(!let_in(id, time, &changed(&signature, *place, *to), body)),
+        1 if !id.is_empty() => assert!(!accepted(&changed(id, *place, *to), time, &signature, body)),
+        2 => assert!(!accepted(id, &changed(time, *place, *to), &signature, body)),
+        _ => assert!(!accepted(id, time, &changed(&signature, *place, *to), body)),
     }
 }
 
-/// Vidu's signature of the route. As [`verify_kling`], with path, query, and the headers.
+/// Vidu's APISIX HMAC. As [`verify_kling`], over path, query and headers.
 pub fn verify_vidu(data: &[u8]) {
     let [mode, place, to, rest @ ..] = data else { return };
     let provider = Provider::Vidu;
@@ -252,11 +256,11 @@ pub fn verify_vidu(data: &[u8]) {
                 ("Date", date),
                 ("x-request-nonce", nonce),
             ];
-            assert!(!is_let_in(provider, path, query, &headers, body));
+            assert!(!is_accepted(provider, path, query, &headers, body));
             for without in 0..headers.len() {
                 let mut fewer = headers.to_vec();
                 fewer.remove(without);
-                assert!(!is_let_in(provider, path, query, &fewer, body));
+                assert!(!is_accepted(provider, path, query, &fewer, body));
             }
         }
         return;
@@ -269,7 +273,7 @@ pub fn verify_vidu(data: &[u8]) {
     let lines = if mode & 64 == 0 { format!("Date:{DATE}\n") } else { String::new() };
     let text = format!("POST\n{path}\n{query}\nvidu\n{DATE}\n{lines}x-request-nonce:{nonce}\n");
     let signature = STANDARD.encode(hmac_sha256(TEXT_KEY.as_bytes(), &[text.as_bytes()]));
-    let let_in = |path: &str, query: &str, signature: &str, names: &str, date: &str, nonce: &str| {
+    let accepted = |path: &str, query: &str, signature: &str, names: &str, date: &str, nonce: &str| {
         let headers = [
             ("x-hmac-signature", signature),
             ("x-hmac-algorithm", "hmac-sha256"),
@@ -278,33 +282,35 @@ pub fn verify_vidu(data: &[u8]) {
             ("date", date),
             ("x-request-nonce", nonce),
         ];
-        is_let_in(provider, path, query, &headers, body)
+        is_accepted(provider, path, query, &headers, body)
     };
-    assert!(let_in(path, query, &signature, names, DATE, nonce), "what is signed is let in");
+    assert!(accepted(path, query, &signature, names, DATE, nonce), "a signed callback is accepted");
     match mode / 2 % 6 {
-        0 => assert!(!let_in(&changed(path, *place, *to), query, &signature, names, DATE, nonce)),
-        1 if !query.is_empty() => assert!(!let_in(path, &changed(query, *place, *to), &signature, names, DATE, nonce)),
-        2 => assert!(!let_in(path, query, &signature, &changed(names, *place, *to), DATE, nonce)),
-        3 => assert!(!let_in(path, query, &signature, names, &changed(DATE, *place, *to), nonce)),
-        4 => assert!(!let_in(path, query, &signature, names, DATE, &changed(nonce, *place, *to))),
-        _ => assert!(!let_in(path, query, &changed(&signature, *place, *to), names, DATE, nonce)),
+        0 => assert!(!accepted(&changed(path, *place, *to), query, &signature, names, DATE, nonce)),
+        1 if !query.is_empty() => {
+            assert!(!accepted(path, &changed(query, *place, *to), &signature, names, DATE, nonce))
+        }
+        2 => assert!(!accepted(path, query, &signature, &changed(names, *place, *to), DATE, nonce)),
+        3 => assert!(!accepted(path, query, &signature, names, &changed(DATE, *place, *to), nonce)),
+        4 => assert!(!accepted(path, query, &signature, names, DATE, &changed(nonce, *place, *to))),
+        _ => assert!(!accepted(path, query, &changed(&signature, *place, *to), names, DATE, nonce)),
     }
 }
 
-/// KIE's signature of task id and time. As [`verify_kling`]; of the body only the id is covered.
+/// KIE's HMAC over task id and time. As [`verify_kling`], except that the rest of the body is not covered.
 pub fn verify_kie(data: &[u8]) {
     let [mode, place, to, rest @ ..] = data else { return };
     let provider = Provider::Kie;
-    let let_in = |time: &str, signature: &str, body: &[u8]| {
+    let accepted = |time: &str, signature: &str, body: &[u8]| {
         let headers = [("X-Webhook-Timestamp", time), ("X-Webhook-Signature", signature)];
-        is_let_in(provider, "/callback", "", &headers, body)
+        is_accepted(provider, "/callback", "", &headers, body)
     };
     let signed = |id: &str| STANDARD.encode(hmac_sha256(TEXT_KEY.as_bytes(), &[id.as_bytes(), b".1767225600"]));
     if mode % 2 == 0 {
         let Some(([time, signature], body)) = lines(rest) else { return };
-        assert!(!let_in(time, signature, body));
-        assert!(!let_in("1767225600", signature, body));
-        assert!(!is_let_in(provider, "/", "", &[("X-Webhook-Timestamp", "1767225600")], body));
+        assert!(!accepted(time, signature, body));
+        assert!(!accepted("1767225600", signature, body));
+        assert!(!is_accepted(provider, "/", "", &[("X-Webhook-Timestamp", "1767225600")], body));
         return;
     }
     let Ok(id) = std::str::from_utf8(rest) else { return };
@@ -316,30 +322,30 @@ pub fn verify_kie(data: &[u8]) {
         serde_json::json!({"code": 200, "data": {name: id}}).to_string().into_bytes()
     };
     let (time, signature, body) = ("1767225600", signed(id), body_of(id));
-    assert!(let_in(time, &signature, &body), "what is signed is let in");
+    assert!(accepted(time, &signature, &body), "a signed callback is accepted");
     match mode / 2 % 3 {
-        0 => assert!(!let_in(time, &signature, &body_of(&changed(id, *place, *to)))),
-        1 => assert!(!let_in(&changed(time, *place, *to), &signature, &body)),
-        _ => assert!(!let_in(time, &changed(&signature, *place, *to), &body)),
+        0 => assert!(!accepted(time, &signature, &body_of(&changed(id, *place, *to)))),
+        1 => assert!(!accepted(&changed(time, *place, *to), &signature, &body)),
+        _ => assert!(!accepted(time, &changed(&signature, *place, *to), &body)),
     }
 }
 
-/// Callback URLs. An even first byte: no path but our own is let in. An odd one: our own is, and is not any more when one
-/// character of it changes.
+/// Callback URLs. With an even first byte, no path is accepted. With an odd one, a generated URL is accepted, and is refused when
+/// one character of it changes.
 pub fn route(data: &[u8]) {
     let [mode, place, to, rest @ ..] = data else { return };
     let Ok(text) = std::str::from_utf8(rest) else { return };
     let keys = &SETTINGS.callback_keys;
-    let is_let_in = |path: &str| {
+    let is_accepted = |path: &str| {
         let request = CallbackRequest { path, query: "", headers: Headers::default(), body: b"{}" };
-        // Whoever signs would look for a signature next; the token is what is tested here.
+        // A missing signature means that the token was accepted.
         Route::parse(path).is_ok_and(|route| match route.authenticate(&request, &SETTINGS, NOW) {
             Ok(_) | Err(Refusal::Missing(_)) => true,
             Err(_) => false,
         })
     };
     if mode % 2 == 0 {
-        assert!(!is_let_in(text));
+        assert!(!is_accepted(text));
         for provider in Provider::ALL {
             assert!(!keys.accept(provider, None, text));
         }
@@ -349,24 +355,24 @@ pub fn route(data: &[u8]) {
     let id: Option<TaskId> = text.parse().ok();
     let path = keys.path(provider, id.as_ref());
     for form in ["", "/", "/callback", "/callback/"] {
-        assert!(is_let_in(&format!("{path}{form}")), "our own URL is let in");
+        assert!(is_accepted(&format!("{path}{form}")), "a generated URL is accepted");
     }
-    assert!(!is_let_in(&changed(&path, *place, *to)));
+    assert!(!is_accepted(&changed(&path, *place, *to)));
 }
 
-/// One line of `explain --lines`.
+/// A line of `explain --lines`.
 pub fn line(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
-    let answer = |settings: Option<&Settings>| explain_line(text, settings, NOW).ok();
-    let read = answer(Some(&SETTINGS));
+    let explained = |settings: Option<&Settings>| explain_line(text, settings, NOW).ok();
+    let read = explained(Some(&SETTINGS));
     if let Some(explanation) = &read {
         check_explanation(explanation);
     }
-    assert_eq!(read, answer(Some(&SETTINGS)), "read twice, it says two things");
-    // The whole text as a body, whoever it may be from.
+    assert_eq!(read, explained(Some(&SETTINGS)), "reading twice gives two results");
+    // The whole text as a body of some provider.
     if let Some(provider) = data.first().map(|byte| Provider::ALL[usize::from(*byte) % Provider::ALL.len()]) {
-        for kind in [Kind::Callback, Kind::Status, Kind::Submission] {
-            check_explanation(&explain(&Question {
+        for kind in [BodyKind::Callback, BodyKind::Status, BodyKind::Submission] {
+            check_explanation(&explain(&ReceivedBody {
                 provider,
                 kind,
                 body: &data[1..],
@@ -383,15 +389,15 @@ pub fn line(data: &[u8]) {
 }
 
 fn check_explanation(explanation: &Explanation) {
-    assert_ne!(explanation.authentic, Some(serde_json::Value::Bool(true)), "nobody signed it");
+    assert_ne!(explanation.authentic, Some(serde_json::Value::Bool(true)), "not signed");
     check_artifacts(&explanation.artifacts);
     check_text(explanation.code.as_deref());
     check_text(explanation.message.as_deref());
-    let json = serde_json::to_string(explanation).expect("it can be written");
-    assert!(!json.contains('\n'), "one answer, one line");
+    let json = serde_json::to_string(explanation).expect("it serialises");
+    assert!(!json.contains('\n'), "one line of output");
 }
 
-/// The settings document, or a message of the queue.
+/// The settings document, or a queue message.
 pub fn documents(data: &[u8]) {
     let [what, text @ ..] = data else { return };
     let Ok(text) = std::str::from_utf8(text) else { return };
@@ -405,7 +411,7 @@ pub fn documents(data: &[u8]) {
             }
         }
     } else if let Ok(message) = Message::parse(text) {
-        let again = Message::parse(&message.to_json()).expect("what was read can be written and read");
+        let again = Message::parse(&message.to_json()).expect("a parsed message can be parsed again");
         assert_eq!(message, again);
         let key: TaskKey = message.task.to_string().parse().expect("a key is a key");
         assert_eq!(key, message.task);

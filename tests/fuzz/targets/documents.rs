@@ -1,4 +1,4 @@
-//! The settings document and the messages of the queue.
+//! Settings and queue messages.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,4 +1,4 @@
-//! What `APIMart` sends.
+//! Payloads of `APIMart`.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

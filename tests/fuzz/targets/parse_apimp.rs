@@ -1,4 +1,4 @@
-//! What APIMP sends.
+//! Payloads of APIMP.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,4 +1,4 @@
-//! What Ark sends.
+//! Payloads of Ark.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,4 +1,4 @@
-//! What KIE sends.
+//! Payloads of KIE.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

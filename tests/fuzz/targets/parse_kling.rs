@@ -1,4 +1,4 @@
-//! What Kling sends.
+//! Payloads of Kling.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,4 +1,4 @@
-//! What `MaxAPI` sends.
+//! Payloads of `MaxAPI`.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,4 +1,4 @@
-//! What `MiniMax` sends.
+//! Payloads of `MiniMax`.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

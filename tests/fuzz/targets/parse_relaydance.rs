@@ -1,4 +1,4 @@
-//! What `RelayDance` sends.
+//! Payloads of `RelayDance`.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

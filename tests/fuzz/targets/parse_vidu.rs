@@ -1,4 +1,4 @@
-//! What Vidu sends.
+//! Payloads of Vidu.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

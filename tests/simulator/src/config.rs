@@ -1,4 +1,4 @@
-//! How a simulator is set up.
+//! The configuration of a simulator.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -9,89 +9,88 @@ use crate::{
     script::Script,
 };
 
-/// What one provider knows of its customer.
+/// A customer's account at one provider.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Account {
-    /// What has to be in the `Authorization` header, behind the provider's own word.
+    /// The key that the `Authorization` header must carry after the scheme.
     pub api_key: String,
-    /// What callbacks are signed with, where the provider signs: Kling (`whsec_` and base64), KIE (text) and Vidu (text;
-    /// its API key without one). The others ignore it.
+    /// The secret that signs callbacks: of Kling (`whsec_` and base64), KIE (text) and Vidu (text; the API key by default).
+    /// The others ignore it.
     pub signing_secret: Option<String>,
 }
 
-/// Kling's older way in: the access key is the issuer of a JWT, the secret key signs it.
+/// Kling's legacy credentials: the access key is the issuer of a JWT, the secret key signs it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AccessKey {
-    /// The issuer.
+    /// The issuer of the JWT.
     pub access_key: String,
-    /// The key of the signature, as text.
+    /// The HMAC key, as text.
     pub secret_key: String,
 }
 
 /// Whether callbacks carry signatures.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Signing {
-    /// Wherever the provider signs and a secret is there.
+    /// If the provider signs and a secret is configured.
     #[default]
     Signed,
     /// Never.
     Unsigned,
 }
 
-/// When `MiniMax` checks a callback URL. Its documentation does not say.
+/// Whether `MiniMax` challenges a callback URL. Its documentation does not say when it does, nor what a failure means.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Challenge {
-    /// Before a task is created; a receiver that fails gets no callbacks for it.
+    /// Before it creates a task. A receiver that fails gets no callbacks for it.
     #[default]
     Silent,
-    /// Before a task is created; a receiver that fails gets the submission refused.
+    /// Before it creates a task. If the receiver fails, the submission is refused.
     Required,
     /// Never.
     Skipped,
 }
 
-/// What `APIMart` does with `Idempotency-Key`, for which there is one public source only.
+/// What `APIMart` does with `Idempotency-Key`. Only one public source mentions the header.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Idempotency {
-    /// The same key gives the same task.
+    /// The same key returns the same task.
     #[default]
     Honoured,
-    /// Every submission makes a task.
+    /// Every submission creates a task.
     Ignored,
 }
 
-/// How a simulator is set up. The default has a key for every provider and a signing secret where the provider signs.
+/// The configuration. The default has an API key for every provider, and a signing secret for Kling and KIE.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Port on 127.0.0.1; 0 takes a free one.
+    /// Port on 127.0.0.1; 0 picks a free one.
     pub port: u16,
     /// Keys and secrets.
     pub accounts: BTreeMap<Provider, Account>,
-    /// Kling's older way in, beside its API key.
+    /// Kling's legacy credentials, valid next to its API key.
     pub kling_access_key: Option<AccessKey>,
     /// Whether callbacks carry signatures.
     pub signing: Signing,
-    /// Waits between repeated deliveries are multiplied by this. Time-outs are not, nor is what a script says.
+    /// Scales the delays between delivery attempts, but neither timeouts nor the times in scripts.
     pub time_scale: f64,
-    /// What a task does before its own script is read.
+    /// The script that a task's own script modifies.
     pub default_script: Script,
-    /// Where links point instead of at the simulator itself, scheme and authority only: for tests that need the files to
-    /// be on a host of another name.
+    /// Scheme and authority of links, if not the simulator's own: for tests that need the files under another host name.
     pub file_origin: Option<String>,
-    /// When `MiniMax` checks a callback URL.
+    /// Whether `MiniMax` challenges a callback URL.
     pub minimax_challenge: Challenge,
     /// What `APIMart` does with `Idempotency-Key`.
     pub apimart_idempotency: Idempotency,
-    /// How `RelayDance` answers when a script does not say.
+    /// The shape of `RelayDance` responses, unless the script names one.
     pub relaydance_shape: Shape,
-    /// How long an answer is held back that is not to arrive.
+    /// How long a response that must never arrive is held back.
     pub hang: Duration,
-    /// Makes ids repeatable; chosen from the clock without one.
+    /// Makes ids reproducible. `None` takes a seed from the clock.
     pub seed: Option<u64>,
 }
 
 impl Config {
-    /// The account at a provider; one with an empty key, which nobody can use, when there is none.
+    /// The account at a provider. Without one, an account with an empty key, which fails every authentication.
     pub fn account(&self, provider: Provider) -> Account {
         self.accounts.get(&provider).cloned().unwrap_or(Account { api_key: String::new(), signing_secret: None })
     }

@@ -1,7 +1,7 @@
-//! Following a task's script and delivering its callbacks.
+//! Runs a task's script and delivers its callbacks.
 //!
-//! One driver per task walks through the steps of the script. A delivery is tried once in its place; what a provider
-//! repeats after a failure goes on beside the driver, so that a late push can overtake a repeat, as it does in life.
+//! One driver per task runs the steps of the script in order. It makes the first attempt of each delivery; retries run
+//! concurrently, so that a later callback can overtake a retry, as it does in production.
 
 use std::{
     sync::Arc,
@@ -20,37 +20,37 @@ use crate::{
     provider::{Dialect, Provider, Upstream},
     providers,
     record::{Callback, Delivery, DeliveryKind, Phase, Stage},
-    script::{CallbackFate, Order, Outcome, Pace},
+    script::{CallbackFate, Order, Outcome, Spacing},
     signature,
     world::{Push, Task, World},
 };
 
-/// How a provider repeats what was not accepted.
+/// How a provider retries deliveries that were not accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Ladder {
+pub(crate) struct RetryPolicy {
     pub(crate) timeout: Duration,
-    /// Waits before the second, third, ... attempt.
-    pub(crate) waits: &'static [u64],
+    /// Seconds before the second, third, ... attempt.
+    pub(crate) delays: &'static [u64],
     pub(crate) give_up: GiveUp,
 }
 
-/// Which answers end the repeats, besides a 2xx.
+/// Which responses, besides a 2xx, end the retries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum GiveUp {
-    /// None: everything but a 2xx is repeated.
+    /// None: everything but a 2xx is retried.
     Never,
     /// A 4xx.
-    OnRefusal,
+    OnClientError,
 }
 
-impl Ladder {
-    pub(crate) const fn new(timeout_seconds: u64, waits: &'static [u64], give_up: GiveUp) -> Self {
-        Self { timeout: Duration::from_secs(timeout_seconds), waits, give_up }
+impl RetryPolicy {
+    pub(crate) const fn new(timeout_seconds: u64, delays: &'static [u64], give_up: GiveUp) -> Self {
+        Self { timeout: Duration::from_secs(timeout_seconds), delays, give_up }
     }
 
-    fn repeats(&self, delivery: &Delivery) -> bool {
-        let refused = delivery.status.is_some_and(|status| (400..500).contains(&status));
-        !(delivery.accepted() || refused && self.give_up == GiveUp::OnRefusal)
+    fn retries(&self, delivery: &Delivery) -> bool {
+        let client_error = delivery.status.is_some_and(|status| (400..500).contains(&status));
+        !(delivery.accepted() || client_error && self.give_up == GiveUp::OnClientError)
     }
 }
 
@@ -58,13 +58,13 @@ impl Ladder {
 enum Step {
     Intermediate(Stage),
     Final,
-    /// The intermediate push that comes after the final one.
+    /// The intermediate callback after the final one.
     Late,
     /// The success after the failure.
-    Turn,
+    Reversal,
 }
 
-/// The steps of a task, with their times after the submission.
+/// The steps of a task, each with its time after the submission.
 fn steps(task: &Task) -> Vec<(Duration, Step)> {
     let delay = task.script.delay;
     let mut steps: Vec<_> = providers::stages(task.dialect)
@@ -82,22 +82,23 @@ fn steps(task: &Task) -> Vec<(Duration, Step)> {
     if task.script.order == Order::LateProcessing {
         steps.push((delay + Duration::from_millis(50), Step::Late));
     }
-    if task.turns() {
-        steps.push((task.second_end(), Step::Turn));
+    if task.fails_first() {
+        steps.push((task.reversal_delay(), Step::Reversal));
     }
     steps
 }
 
-/// Follows the script of a task until there is nothing left to do.
+/// Starts the driver of a task, unless it runs already.
 pub(crate) fn start(world: &Arc<World>, id: &str) {
-    let idle = world.with_task(id, |task| !std::mem::replace(&mut task.driven, true));
+    let idle = world.with_task(id, |task| !std::mem::replace(&mut task.has_driver, true));
     if idle == Some(true) {
         tokio::spawn(drive(Arc::clone(world), id.to_owned()));
     }
 }
 
-/// What to do next: how long to wait for it, and what wakes earlier because the script has changed.
+/// What the driver does next.
 enum Next {
+    /// Wait this long, or until the script changes.
     Wait(Duration, Arc<Notify>),
     Now(Step),
     Done,
@@ -105,7 +106,7 @@ enum Next {
 
 fn next(task: &mut Task) -> Next {
     let Some((after, step)) = steps(task).get(task.cursor).copied() else {
-        task.driven = false;
+        task.has_driver = false;
         return Next::Done;
     };
     let left = after.saturating_sub(task.submitted.elapsed());
@@ -133,26 +134,26 @@ async fn drive(world: Arc<World>, id: String) {
 }
 
 async fn perform(world: &Arc<World>, id: &str, step: Step) {
-    let Some((script, turned)) = world
-        .with_task(id, |task| (task.script.clone(), if task.turns() { Outcome::Succeed } else { task.script.outcome }))
-    else {
+    let Some((script, turned)) = world.with_task(id, |task| {
+        (task.script.clone(), if task.fails_first() { Outcome::Succeed } else { task.script.outcome })
+    }) else {
         return;
     };
-    let (phase, fate) = match step {
+    let (phase, sends) = match step {
         Step::Intermediate(stage) => {
             (Phase::Open(stage), script.callback == CallbackFate::Send || script.callback == CallbackFate::LoseFinal)
         }
         Step::Late => (Phase::Open(Stage::Running), script.callback != CallbackFate::Lose),
         Step::Final => (Phase::Final(script.outcome), script.callback == CallbackFate::Send),
-        Step::Turn => (Phase::Final(turned), script.callback == CallbackFate::Send),
+        Step::Reversal => (Phase::Final(turned), script.callback == CallbackFate::Send),
     };
-    if fate && pushed(world, id, phase) {
+    if sends && is_pushed(world, id, phase) {
         let copies = if matches!(phase, Phase::Final(_)) { script.deliveries } else { 1 };
-        match script.pace {
-            Pace::Together => {
+        match script.spacing {
+            Spacing::Concurrent => {
                 join_all((0..copies).map(|_| first_attempt(world, id, phase))).await;
             }
-            Pace::Spaced => {
+            Spacing::Spaced => {
                 for copy in 0..copies {
                     if copy > 0 {
                         tokio::time::sleep(scaled(world, 1)).await;
@@ -163,12 +164,12 @@ async fn perform(world: &Arc<World>, id: &str, step: Step) {
         }
     }
     if step == Step::Final {
-        world.with_task(id, |task| task.told.send_replace(true));
+        world.with_task(id, |task| task.final_step_done.send_replace(true));
     }
 }
 
-/// Whether the provider tells of this phase by itself.
-fn pushed(world: &World, id: &str, phase: Phase) -> bool {
+/// Whether the provider sends a callback for this phase.
+fn is_pushed(world: &World, id: &str, phase: Phase) -> bool {
     world.with_task(id, |task| !task.muted && providers::is_pushed(task.dialect, phase)).unwrap_or_default()
 }
 
@@ -177,19 +178,18 @@ fn scaled(world: &World, seconds: u64) -> Duration {
     Duration::from_secs(seconds).mul_f64(scale)
 }
 
-/// Delivers once, and leaves the repeats to a task of their own.
+/// Makes the first attempt; a spawned task retries.
 async fn first_attempt(world: &Arc<World>, id: &str, phase: Phase) {
-    let Some((push, ladder)) = prepared(world, id, phase) else { return };
+    let Some((push, retry_policy)) = prepare(world, id, phase) else { return };
     let kind = if matches!(phase, Phase::Final(_)) { DeliveryKind::Final } else { DeliveryKind::Intermediate };
-    let Some(delivery) = attempt(world, id, &push, ladder.timeout, kind, 1).await else { return };
-    if ladder.repeats(&delivery) && !ladder.waits.is_empty() {
+    let Some(delivery) = attempt(world, id, &push, retry_policy.timeout, kind, 1).await else { return };
+    if retry_policy.retries(&delivery) && !retry_policy.delays.is_empty() {
         let (world, id) = (Arc::clone(world), id.to_owned());
         tokio::spawn(async move {
-            for (number, wait) in ladder.waits.iter().enumerate() {
-                tokio::time::sleep(scaled(&world, *wait)).await;
-                let number = u32::try_from(number).unwrap_or(u32::MAX).saturating_add(2);
-                match attempt(&world, &id, &push, ladder.timeout, kind, number).await {
-                    Some(delivery) if ladder.repeats(&delivery) => {}
+            for (number, delay) in (2..).zip(retry_policy.delays) {
+                tokio::time::sleep(scaled(&world, *delay)).await;
+                match attempt(&world, &id, &push, retry_policy.timeout, kind, number).await {
+                    Some(delivery) if retry_policy.retries(&delivery) => {}
                     _ => return,
                 }
             }
@@ -197,27 +197,27 @@ async fn first_attempt(world: &Arc<World>, id: &str, phase: Phase) {
     }
 }
 
-fn prepared(world: &World, id: &str, phase: Phase) -> Option<(Push, Ladder)> {
+fn prepare(world: &World, id: &str, phase: Phase) -> Option<(Push, RetryPolicy)> {
     let push = world.push(id, phase)?;
-    let ladder = world.with_task(id, |task| providers::ladder(task.dialect.of_callback(), phase))?;
-    Some((push, ladder))
+    let retry_policy = world.with_task(id, |task| providers::retry_policy(task.dialect.of_callback(), phase))?;
+    Some((push, retry_policy))
 }
 
-/// Delivers the callback about the task's present state once, whatever its script says.
+/// Sends the callback about the task's current phase once, whatever its script says.
 pub(crate) async fn deliver(world: Arc<World>, id: String) -> Option<Delivery> {
     let phase = world.with_task(&id, |task| task.phase())?;
-    let (push, ladder) = prepared(&world, &id, phase)?;
-    attempt(&world, &id, &push, ladder.timeout, DeliveryKind::OnDemand, 1).await
+    let (push, retry_policy) = prepare(&world, &id, phase)?;
+    attempt(&world, &id, &push, retry_policy.timeout, DeliveryKind::OnDemand, 1).await
 }
 
-/// The callback about the task's present state, signed now and not sent.
+/// The callback about the task's current phase, signed but not sent.
 pub(crate) fn callback(world: &World, id: &str) -> Option<Callback> {
     let phase = world.with_task(id, |task| task.phase())?;
     let push = world.push(id, phase)?;
-    signed(world, id, &push)
+    sign(world, id, &push)
 }
 
-fn signed(world: &World, id: &str, push: &Push) -> Option<Callback> {
+fn sign(world: &World, id: &str, push: &Push) -> Option<Callback> {
     let (dialect, foreign_id, url) =
         world.with_task(id, |task| (task.dialect, task.foreign_id.clone(), task.callback_url.clone()))?;
     let url = target(dialect, &url?);
@@ -226,21 +226,20 @@ fn signed(world: &World, id: &str, push: &Push) -> Option<Callback> {
     Some(Callback { url, headers, body: push.body.clone() })
 }
 
-/// Where a provider posts to, given what was submitted.
+/// The URL that a provider posts to for the submitted callback URL.
 fn target(dialect: Dialect, url: &str) -> String {
     match dialect {
-        // APIMart takes a base: the trailing slash goes, `/callback` comes.
+        // APIMart takes a base URL: it strips the trailing slash and appends `/callback`.
         Dialect::ApiMart => format!("{}/callback", url.trim_end_matches('/')),
         _ => url.to_owned(),
     }
 }
 
-/// The path and query that the receiver will see.
+/// The path and query that the receiving function sees, which are what a signature has to cover.
 ///
-/// A stand-in for AWS that runs on this machine has no host name for each function URL, so it serves them under
-/// `/_aws/lambda-url/{id}/...` and hands the function what comes behind. On AWS that part does not exist: there the path
-/// of the URL is the path that the function sees. A signature over the path has to be made for the latter.
-fn seen_path(url: &str) -> (String, String) {
+/// The local AWS emulator serves function URLs path-style, under `/_aws/lambda-url/{id}/...`, and strips that prefix before it
+/// invokes the function. On AWS, function URLs have no prefix.
+fn function_path(url: &str) -> (String, String) {
     let Ok(url) = url::Url::parse(url) else { return ("/".to_owned(), String::new()) };
     let path = url.path();
     let path = match path.strip_prefix("/_aws/lambda-url/") {
@@ -273,7 +272,7 @@ fn signatures(world: &World, dialect: Dialect, id: &str, url: &str, push: &Push)
             own(&[("X-Webhook-Timestamp", stamp.to_string()), ("X-Webhook-Signature", signature::kie(&key, id, stamp))])
         }
         (Dialect::Vidu, secret) => own(&vidu_headers(&secret.unwrap_or(account.api_key), url, world.uuid(), now)),
-        // Signed with the token of APIMP's own account at Vidu, which no customer has.
+        // Signed with the token of APIMP's own Vidu account, which customers do not have.
         (Dialect::Apimp(Upstream::Vidu), _) => own(&vidu_headers("the-token-of-apimp-at-vidu", url, world.uuid(), now)),
         _ => Vec::new(),
     }
@@ -281,7 +280,7 @@ fn signatures(world: &World, dialect: Dialect, id: &str, url: &str, push: &Push)
 
 fn vidu_headers(secret: &str, url: &str, nonce: String, now: SystemTime) -> Vec<(&'static str, String)> {
     let date = httpdate::fmt_http_date(now);
-    let (path, query) = seen_path(url);
+    let (path, query) = function_path(url);
     let signed = [("Date", date.as_str()), ("x-request-nonce", nonce.as_str())];
     let signature = signature::vidu(secret, &path, &query, &date, &signed);
     vec![
@@ -302,16 +301,16 @@ async fn attempt(
     kind: DeliveryKind,
     number: u32,
 ) -> Option<Delivery> {
-    let Ok(_permit) = world.senders.acquire().await else { return None };
-    // Signed for each attempt: a repeat is not older than its signature.
-    let callback = signed(world, id, push)?;
+    let Ok(_permit) = world.delivery_permits.acquire().await else { return None };
+    // Every attempt has a fresh signature and timestamp.
+    let callback = sign(world, id, push)?;
     let delivery = Delivery { kind, phase: Some(push.phase), attempt: number, ..post(world, callback, timeout).await };
     world.log_delivery(id, delivery.clone());
     Some(delivery)
 }
 
-/// An answer of more than this is not read: no provider needs one.
-const ANSWER_LIMIT: usize = 64 * 1024;
+/// Longer responses are cut off. Chosen freely: no provider needs as much.
+const MAX_RESPONSE_BYTES: usize = 64 * 1024;
 
 async fn post(world: &World, callback: Callback, timeout: Duration) -> Delivery {
     let (at, started) = (SystemTime::now(), Instant::now());
@@ -322,19 +321,19 @@ async fn post(world: &World, callback: Callback, timeout: Duration) -> Delivery 
         }
         let mut response = request.send().await?;
         let status = response.status().as_u16();
-        let mut answer = Vec::new();
+        let mut body = Vec::new();
         while let Some(piece) = response.chunk().await? {
-            if answer.len() + piece.len() > ANSWER_LIMIT {
+            if body.len() + piece.len() > MAX_RESPONSE_BYTES {
                 break;
             }
-            answer.extend_from_slice(&piece);
+            body.extend_from_slice(&piece);
         }
-        Ok::<_, reqwest::Error>((status, Bytes::from(answer)))
+        Ok::<_, reqwest::Error>((status, Bytes::from(body)))
     };
-    let (status, answer, error) = match tokio::time::timeout(timeout, sending).await {
-        Ok(Ok((status, answer))) => (Some(status), answer, None),
+    let (status, response, error) = match tokio::time::timeout(timeout, sending).await {
+        Ok(Ok((status, response))) => (Some(status), response, None),
         Ok(Err(error)) => (None, Bytes::new(), Some(format!("{:?}", error.without_url()))),
-        Err(_) => (None, Bytes::new(), Some(format!("no answer within {timeout:?}"))),
+        Err(_) => (None, Bytes::new(), Some(format!("no response within {timeout:?}"))),
     };
     Delivery {
         kind: DeliveryKind::OnDemand,
@@ -344,14 +343,14 @@ async fn post(world: &World, callback: Callback, timeout: Duration) -> Delivery 
         headers: callback.headers,
         body: callback.body,
         status,
-        answer,
+        response,
         error,
         at,
-        took: started.elapsed(),
+        duration: started.elapsed(),
     }
 }
 
-/// `MiniMax`'s check of a callback URL: the receiver has to give the value back within three seconds.
+/// `MiniMax`'s challenge of a callback URL: the receiver must echo the value within three seconds.
 pub(crate) async fn challenge(world: &World, url: &str) -> (bool, Delivery) {
     let value = Value::String(world.uuid());
     let callback = Callback {
@@ -360,11 +359,11 @@ pub(crate) async fn challenge(world: &World, url: &str) -> (bool, Delivery) {
         body: json!({ "challenge": value }).to_string().into(),
     };
     let delivery = Delivery { kind: DeliveryKind::Challenge, ..post(world, callback, Duration::from_secs(3)).await };
-    let echoed = serde_json::from_slice::<Value>(&delivery.answer).is_ok_and(|answer| answer["challenge"] == value);
+    let echoed = serde_json::from_slice::<Value>(&delivery.response).is_ok_and(|body| body["challenge"] == value);
     (delivery.status == Some(200) && echoed, delivery)
 }
 
-/// Whether the callbacks of this dialect begin with a check of the URL.
+/// Whether this dialect sends a challenge to the callback URL first.
 pub(crate) fn is_challenged(dialect: Dialect) -> bool {
     dialect.provider() == Provider::MiniMax || dialect == Dialect::Apimp(Upstream::MiniMax)
 }
@@ -374,19 +373,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_path_that_is_signed_is_the_one_the_function_sees() {
+    fn the_signed_path_is_the_one_that_the_function_sees() {
         for (url, path, query) in [
             ("http://127.0.0.1:4577/_aws/lambda-url/abc/callback/vidu/1/t", "/callback/vidu/1/t", ""),
             ("http://127.0.0.1:4577/_aws/lambda-url/abc", "/", ""),
             ("https://abc.lambda-url.eu-west-1.on.aws/callback/vidu/1/t?a=b", "/callback/vidu/1/t", "a=b"),
             ("https://example.com", "/", ""),
         ] {
-            assert_eq!(seen_path(url), (path.to_owned(), query.to_owned()), "{url}");
+            assert_eq!(function_path(url), (path.to_owned(), query.to_owned()), "{url}");
         }
     }
 
     #[test]
-    fn apimart_collapses_the_slash_and_appends_its_path() {
+    fn apimart_strips_the_trailing_slash_and_appends_its_path() {
         for url in ["https://example.com/hook", "https://example.com/hook/"] {
             assert_eq!(target(Dialect::ApiMart, url), "https://example.com/hook/callback");
         }

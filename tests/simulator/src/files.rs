@@ -1,4 +1,4 @@
-//! Links to result files: how long they live, what they look like, and the server behind them.
+//! Links to result files: how long they live, what they look like, and how they are served.
 
 use std::{
     sync::Arc,
@@ -18,25 +18,25 @@ use crate::{
     world::{Purpose, World},
 };
 
-/// How a link carries its end and its token.
+/// Where a link carries its expiry and its token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Style {
-    /// Nothing to see: the token is in the path, the end is the provider's secret.
+    /// A token in the path; the link does not show its expiry.
     Bare,
-    /// A token in the query, no end (Kling).
+    /// A token in the query, no expiry (Kling).
     CacheKey,
-    /// Presigned in the manner of TOS (Ark).
+    /// Presigned as by TOS (Ark).
     Tos,
-    /// Presigned in the manner of S3 (Vidu).
+    /// Presigned as by S3 (Vidu).
     Amazon,
-    /// Presigned in the manner of OSS (`MiniMax`, first API generation).
+    /// Presigned as by OSS (`MiniMax`, first API generation).
     Oss,
-    /// An end and a signature (`MiniMax`, second API generation).
+    /// An expiry and a signature (`MiniMax`, second API generation).
     Expires,
 }
 
 impl Style {
-    /// Presigned for GET, so that HEAD has the wrong signature.
+    /// Whether the link is presigned for GET only, so that HEAD fails the signature check.
     const fn refuses_head(self) -> bool {
         matches!(self, Self::Tos | Self::Amazon | Self::Oss)
     }
@@ -49,11 +49,11 @@ impl Style {
     }
 }
 
-/// A link that was given out.
+/// An issued link.
 #[derive(Clone, Debug)]
 pub(crate) struct Link {
     pub(crate) task_id: String,
-    /// The number of the file within the task.
+    /// The index of the file within the task.
     pub(crate) file: usize,
     pub(crate) fate: LinkFate,
     pub(crate) style: Style,
@@ -66,11 +66,11 @@ impl Link {
     }
 }
 
-/// What a request for a link meets.
+/// What to serve for a link.
 pub(crate) struct Found {
     pub(crate) link: Link,
-    /// Requests for the file before this one.
-    pub(crate) earlier: u32,
+    /// Earlier requests for this file.
+    pub(crate) prior_requests: u32,
     pub(crate) not_ready: u32,
     pub(crate) fault: Fault,
     pub(crate) name: String,
@@ -81,8 +81,8 @@ pub(crate) struct Found {
 const HOUR: Duration = Duration::from_hours(1);
 const DAY: Duration = Duration::from_hours(24);
 
-/// How long a link lives when no script says otherwise; the provider files say which of these are confirmed.
-pub(crate) fn life(dialect: Dialect, kind: FileKind, purpose: Purpose) -> Duration {
+/// How long a link lives, unless the script says otherwise. The provider modules say which of these are confirmed.
+pub(crate) fn ttl(dialect: Dialect, kind: FileKind, purpose: Purpose) -> Duration {
     match dialect {
         Dialect::KlingNew | Dialect::KlingLegacy => 30 * DAY,
         Dialect::MaxApi => 7 * DAY,
@@ -97,21 +97,21 @@ pub(crate) fn life(dialect: Dialect, kind: FileKind, purpose: Purpose) -> Durati
     }
 }
 
-/// Whether a status call gives a new link for one that is there already.
+/// Whether a status response replaces an existing link.
 pub(crate) fn renewed_by_status(dialect: Dialect, dead: bool) -> bool {
     match dialect {
-        // Signed at the time of asking.
+        // Presigned on every request.
         Dialect::Vidu | Dialect::MiniMaxSecond => true,
-        // KIE replaces a dead link by another call only; New API keeps the link that it read once, dead or not.
+        // KIE replaces a dead link in a separate call only; New API caches the first link that it reads, dead or not.
         Dialect::KieRunway | Dialect::KieVeo | Dialect::KieMarket | Dialect::RelayDance(_) => false,
-        // None of the others says what happens: the simulator is kind to those who ask again.
+        // Not documented for the others: the simulator replaces dead links.
         _ => dead,
     }
 }
 
-/// How the links of a provider look.
+/// What the provider's links look like.
 pub(crate) fn style(dialect: Dialect, kind: FileKind, purpose: Purpose) -> Style {
-    // Where an upstream made the file, the link is the upstream's own, in the callback and in the status.
+    // If an upstream makes the file, callbacks and status responses have the upstream's own link.
     match dialect.of_callback() {
         Dialect::KlingNew | Dialect::KlingLegacy => Style::CacheKey,
         Dialect::Ark => Style::Tos,
@@ -134,12 +134,12 @@ pub(crate) fn target(
     token: u64,
     name: &str,
     now: SystemTime,
-    life: Duration,
+    ttl: Duration,
 ) -> String {
     let key = format!("{token:016x}");
     let signature = format!("{key}{:016x}", media::mix(token));
-    // Rounded up: a link never says that it is dead while it works.
-    let seconds = life.as_secs() + u64::from(life.subsec_nanos() > 0);
+    // Rounded up, so that no link works past the expiry it shows.
+    let seconds = ttl.as_secs() + u64::from(ttl.subsec_nanos() > 0);
     let date = clock::compact(now);
     let end = clock::seconds(clock::later(now, Duration::from_secs(seconds)));
     match style {
@@ -168,15 +168,15 @@ pub(crate) fn target(
     }
 }
 
-/// Serves what is behind a link.
+/// Serves the file behind a link.
 pub(crate) async fn serve(State(world): State<Arc<World>>, uri: Uri, method: Method, headers: HeaderMap) -> Response {
     let target = uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
     let (target, hop) = origin::without_hop(target);
     let found = world.open_link(target);
     let response = match &found {
-        // A changed query is a wrong signature, and a wrong path is nobody's file: both are told the same way.
+        // A changed query fails the signature check; an unknown path gets the same response.
         None => origin::xml_error(StatusCode::FORBIDDEN, "SignatureDoesNotMatch", "The signature does not match"),
-        Some(found) => answer(found, target, hop, &method, &headers),
+        Some(found) => respond(found, target, hop, &method, &headers),
     };
     world.log_file_request(FileRequest {
         task_id: found.as_ref().map(|found| found.link.task_id.clone()).unwrap_or_default(),
@@ -189,7 +189,7 @@ pub(crate) async fn serve(State(world): State<Arc<World>>, uri: Uri, method: Met
     response
 }
 
-fn answer(found: &Found, target: &str, hop: u32, method: &Method, headers: &HeaderMap) -> Response {
+fn respond(found: &Found, target: &str, hop: u32, method: &Method, headers: &HeaderMap) -> Response {
     let Link { style, fate, expires_at, .. } = found.link;
     if method == Method::HEAD && style.refuses_head() {
         return style.error(StatusCode::FORBIDDEN, "SignatureDoesNotMatch", "The link is signed for GET");
@@ -204,23 +204,23 @@ fn answer(found: &Found, target: &str, hop: u32, method: &Method, headers: &Head
     if SystemTime::now() >= expires_at {
         return style.error(StatusCode::FORBIDDEN, "AccessDenied", "Request has expired");
     }
-    if target.starts_with("/files/kie/") && !has_own_agent(headers) {
+    if target.starts_with("/files/kie/") && !has_custom_user_agent(headers) {
         return origin::html_error(StatusCode::FORBIDDEN);
     }
-    if found.earlier < found.not_ready {
+    if found.prior_requests < found.not_ready {
         return style.error(StatusCode::NOT_FOUND, "NoSuchKey", "The specified key does not exist.");
     }
-    let earlier = match found.fault.kind {
-        // Its further requests do not come here: the link has ended.
+    let prior_requests = match found.fault.kind {
+        // Later requests do not get here: the link has expired.
         FaultKind::Expires => 0,
-        _ => found.earlier.saturating_sub(found.not_ready),
+        _ => found.prior_requests.saturating_sub(found.not_ready),
     };
-    let request = origin::Request { method, headers, target, hop, earlier };
+    let request = origin::Request { method, headers, target, hop, prior_requests };
     origin::serve(&request, &found.content, &found.seed, found.fault)
 }
 
-/// KIE's file host turns away the `User-Agent` that a library sends when nobody gave it one (seen in the wild).
-fn has_own_agent(headers: &HeaderMap) -> bool {
+/// KIE's file host rejects the default `User-Agent` of HTTP libraries (seen in the wild).
+fn has_custom_user_agent(headers: &HeaderMap) -> bool {
     let agent = headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let libraries = ["python-", "reqwest", "Go-http-client", "okhttp", "hyper", "aws-sdk", "Java/", "node"];
     !agent.is_empty() && !libraries.iter().any(|library| agent.starts_with(library))
@@ -245,17 +245,21 @@ pub(crate) async fn serve_origin(
             key => fault.set(key, &value),
         };
         if known.is_none() {
-            return origin::plain(StatusCode::BAD_REQUEST, "text/plain", format!("unknown: {key}={value}\n"));
+            return origin::plain(
+                StatusCode::BAD_REQUEST,
+                "text/plain",
+                format!("unknown key or value: {key}={value}\n"),
+            );
         }
     }
     let content = Arc::new(origin_content(name, size));
-    // The redirects of one download are one request.
-    let earlier = if hop == 0 { world.count_origin(target) } else { 0 };
-    let request = origin::Request { method: &method, headers: &headers, target, hop, earlier };
+    // A download counts once, however often it is redirected.
+    let prior_requests = if hop == 0 { world.count_origin(target) } else { 0 };
+    let request = origin::Request { method: &method, headers: &headers, target, hop, prior_requests };
     origin::serve(&request, &content, name, fault)
 }
 
-/// What the faulty origin has under a name.
+/// The content that the faulty origin serves under a name.
 pub(crate) fn origin_content(name: &str, size: Option<u64>) -> Content {
     match name.rsplit('.').next() {
         Some("png") => Content::png(name),

@@ -1,26 +1,26 @@
-//! The nine providers, on this machine.
+//! Simulates the nine providers, on a local port.
 //!
-//! A true stand-in: every provider under its own paths, with its own envelopes, ids, words for states, signatures and
-//! repeats, and with real, playable videos behind its links. It was written from the providers' pages and shares no code
-//! with the adapters it is there to test.
+//! Every provider has its own paths, envelopes, ids, status words, signatures and retries, and its links serve real, playable
+//! videos. The simulator is written from the providers' documentation and shares no code with the adapters it tests.
 //!
-//! What a task does is said in the submission itself, see [`script`], and can be changed from a test at any time.
+//! A submission says in its prompt what the task does, see [`script`]. A test can change that at any time.
 //!
 //! # Layout
 //!
-//! | module | has |
+//! | module | contents |
 //! |---|---|
-//! | [`script`] | what a task can be told to do |
-//! | [`record`] | what a test can see |
-//! | [`media`] | videos and pictures, made at run time |
-//! | [`origin`] | serving files well and badly |
+//! | [`script`] | what a task can do |
+//! | [`record`] | what a test can observe |
+//! | [`media`] | videos and pictures, generated on the fly |
+//! | [`origin`] | serving files, with and without faults |
 //! | `providers` | one module per provider; its first lines say what is confirmed and what is not |
-//! | `delivery` | callbacks and their repeats |
+//! | `delivery` | callbacks and their retries |
 //! | `world` | the state |
 //!
-//! # What it does not do
+//! # Limits
 //!
-//! `MaxAPI` and `APIMart` refuse callback URLs on private addresses; here every receiver is on one, so they do not.
+//! `MaxAPI` and `APIMart` reject callback URLs on private addresses. The simulated ones accept them, because every local
+//! receiver has one.
 
 pub mod config;
 pub mod media;
@@ -57,14 +57,14 @@ pub use crate::{
     media::Content,
     provider::{Provider, Shape, UnknownProvider},
     record::{
-        Call, Callback, Delivery, DeliveryKind, FileKind, FileRequest, FileView, Phase, Refusal, Stage, Submission,
-        TaskView, Trouble,
+        Call, CallFault, Callback, Delivery, DeliveryKind, FileKind, FileRequest, FileView, Phase, Refusal, Stage,
+        Submission, TaskView,
     },
     script::{Outcome, Script},
 };
 use crate::{providers::Shared, world::World};
 
-/// The providers, running. Dropping it ends them: it has threads of its own, and nothing outlives them.
+/// The running providers. Dropping it stops them and their threads.
 pub struct Simulator {
     world: Shared,
     address: SocketAddr,
@@ -72,14 +72,14 @@ pub struct Simulator {
 }
 
 impl Simulator {
-    /// Starts on 127.0.0.1. Ready to be called when it returns. Can be called inside and outside of a runtime.
+    /// Starts the providers on 127.0.0.1. They accept requests when this returns. Works inside and outside a runtime.
     ///
     /// # Errors
     ///
-    /// When the port is taken or the machine has no room for another socket or thread.
+    /// If the port is taken, or the system refuses a socket or a thread.
     pub fn start(config: Config) -> io::Result<Self> {
         if rustls::crypto::CryptoProvider::get_default().is_none() {
-            // Somebody else may have been faster, which is as good.
+            // Another thread may have installed one first, which is just as good.
             let _ = rustls::crypto::ring::default_provider().install_default();
         }
         let client = reqwest::Client::builder()
@@ -98,7 +98,7 @@ impl Simulator {
         let address = listener.local_addr()?;
         let world = Arc::new(World::new(config, format!("http://{address}"), client));
         let application = application(Arc::clone(&world));
-        // Converting a listener needs the runtime's driver, not a task.
+        // `from_std` needs to be in the runtime's context.
         let entered = runtime.enter();
         let listener = TcpListener::from_std(listener)?;
         drop(entered);
@@ -106,7 +106,7 @@ impl Simulator {
         Ok(Self { world, address, runtime: Some(runtime) })
     }
 
-    /// Where it listens.
+    /// The address it listens on.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
@@ -116,22 +116,22 @@ impl Simulator {
         &self.world.origin
     }
 
-    /// How it was set up.
+    /// The configuration it was started with.
     pub fn config(&self) -> &Config {
         &self.world.config
     }
 
-    /// What to configure as the provider's base URL: `http://127.0.0.1:PORT/kling`, `.../apimart/v1`.
+    /// The base URL of a provider, for its client: `http://127.0.0.1:PORT/kling`, `.../apimart/v1`.
     pub fn base_url(&self, provider: Provider) -> String {
         format!("{}/{provider}{}", self.world.origin, provider.base_path())
     }
 
-    /// Every submission, refused ones too, oldest first.
+    /// Every submission, including refused ones, oldest first.
     pub fn submissions(&self) -> Vec<Submission> {
         self.world.submissions()
     }
 
-    /// How many submissions a provider had, refused ones too.
+    /// The number of submissions to a provider, including refused ones.
     pub fn submission_count(&self, provider: Provider) -> usize {
         self.world.submission_count(provider)
     }
@@ -141,14 +141,14 @@ impl Simulator {
         self.world.tasks()
     }
 
-    /// The task with this id of its provider.
+    /// The task with this provider task id.
     pub fn task(&self, task_id: &str) -> Option<TaskView> {
         self.world.task(task_id)
     }
 
-    /// Changes what a task does from now on. Steps that are done are not done again: see [`Self::deliver`].
+    /// Changes what a task does from now on. Steps that are done are not repeated: see [`Self::deliver`].
     ///
-    /// Returns whether there is such a task.
+    /// Returns whether the task exists.
     pub fn script(&self, task_id: &str, change: impl FnOnce(&mut Script)) -> bool {
         let changed = self.world.with_task(task_id, |task| {
             change(&mut task.script);
@@ -164,65 +164,64 @@ impl Simulator {
         changed.is_some()
     }
 
-    /// Sends the callback about the task's present state once more, whatever its script says about callbacks. `None`
-    /// when there is no such task, no callback URL, or nothing that the provider would say.
+    /// Sends the callback about the task's current phase once, whatever its script says about callbacks. `None` if the
+    /// task does not exist, has no callback URL, or its provider sends no callback for this phase.
     pub async fn deliver(&self, task_id: &str) -> Option<Delivery> {
         let world = Arc::clone(&self.world);
         let delivering = self.runtime.as_ref()?.spawn(delivery::deliver(world, task_id.to_owned()));
         delivering.await.ok().flatten()
     }
 
-    /// The callback about the task's present state, signed and not sent: for a test that wants to change it.
+    /// The callback about the task's current phase, signed but not sent, for a test that modifies it.
     pub fn callback(&self, task_id: &str) -> Option<Callback> {
         delivery::callback(&self.world, task_id)
     }
 
-    /// Lets the next `times` calls of a kind meet trouble; replaces what was ordered before, and 0 ends it.
-    pub fn trouble(&self, provider: Provider, call: Call, trouble: Trouble, times: u32) {
-        self.world.schedule(provider, call, trouble, times);
+    /// Applies a fault to the next `times` calls of this kind. Replaces an earlier fault; 0 clears it.
+    pub fn inject_fault(&self, provider: Provider, call: Call, fault: CallFault, times: u32) {
+        self.world.inject_fault(provider, call, fault, times);
     }
 
-    /// How many calls of a kind a provider had, refused ones too.
+    /// The number of calls of this kind to a provider, including refused ones.
     pub fn calls(&self, provider: Provider, call: Call) -> u64 {
         self.world.calls(provider, call)
     }
 
-    /// The exact bytes behind the link to the task's first video. Empty when there is no such task.
+    /// The exact bytes of the task's first video. Empty if the task does not exist.
     pub fn file(&self, task_id: &str) -> Vec<u8> {
         self.world.content(task_id, None).map(|content| content.to_vec()).unwrap_or_default()
     }
 
-    /// What [`Self::file`] becomes under the faults `change` and `change_silently`.
+    /// What the faults `change` and `change_silently` turn [`Self::file`] into.
     pub fn changed_file(&self, task_id: &str) -> Vec<u8> {
         self.world.changed_content(task_id).map(|content| content.to_vec()).unwrap_or_default()
     }
 
-    /// A file of a task by its name (see [`TaskView::files`]), to be read in parts.
+    /// A file of a task by its name (see [`TaskView::files`]), readable in parts.
     pub fn content(&self, task_id: &str, name: &str) -> Option<Arc<Content>> {
         self.world.content(task_id, Some(name))
     }
 
-    /// What the faulty origin serves under a name, see [`origin`].
+    /// The content that the faulty origin serves under a name, see [`origin`].
     pub fn origin_file(&self, name: &str, size: Option<u64>) -> Content {
         files::origin_content(name, size)
     }
 
-    /// Every request for a file of a task, oldest first; for the empty id, the requests for links that never were.
+    /// Every request for a file of a task, oldest first. The empty id gives the requests for links that were never issued.
     pub fn file_requests(&self, task_id: &str) -> Vec<FileRequest> {
         self.world.file_requests(task_id)
     }
 
-    /// Lets every link of a task that was given out so far end now.
+    /// Expires every link of a task issued so far.
     pub fn expire_links(&self, task_id: &str) {
         self.world.expire_links(task_id);
     }
 
-    /// Waits until a task satisfies a condition, at most `limit`. Returns the task as it then is; `None` in the other
-    /// case.
+    /// Waits until a task satisfies a condition. Returns the task in that state, or `None` after the timeout.
     pub async fn wait_for(
         &self,
         task_id: &str,
-        limit: Duration,
+        timeout: Duration,
         condition: impl Fn(&TaskView) -> bool,
     ) -> Option<TaskView> {
         let waiting = async {
@@ -233,21 +232,21 @@ impl Simulator {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         };
-        tokio::time::timeout(limit, waiting).await.ok()
+        tokio::time::timeout(timeout, waiting).await.ok()
     }
 }
 
 impl Drop for Simulator {
     fn drop(&mut self) {
         if let Some(runtime) = self.runtime.take() {
-            // Allowed inside another runtime, unlike waiting.
+            // A blocking shutdown would panic inside another runtime.
             runtime.shutdown_background();
         }
     }
 }
 
-/// What is where, for people.
-async fn front(State(world): State<Shared>) -> Response {
+/// A page that lists the base URLs.
+async fn index_page(State(world): State<Shared>) -> Response {
     let bases = Provider::ALL
         .map(|provider| format!("{provider:<12}{}/{provider}{}\n", world.origin, provider.base_path()))
         .concat();
@@ -260,11 +259,11 @@ async fn front(State(world): State<Shared>) -> Response {
 
 fn application(world: Shared) -> Router {
     providers::router()
-        .route("/", get(front))
+        .route("/", get(index_page))
         .route("/files/{*path}", get(files::serve))
         .route("/origin/{name}", get(files::serve_origin))
-        .fallback(async || -> Response { origin::plain(StatusCode::NOT_FOUND, "text/plain", "nobody is here\n") })
-        // Submissions carry pictures as base64.
+        .fallback(async || -> Response { origin::plain(StatusCode::NOT_FOUND, "text/plain", "not found\n") })
+        // Submissions may contain pictures in base64.
         .layer(DefaultBodyLimit::max(64 * 1024 * 1024))
         .with_state(world)
 }

@@ -1,43 +1,42 @@
-//! Serving files: the way an object store does it, and every way in which a store, a network or an attacker does not.
+//! Serves files as an object store does, and with every fault that a store, a network or an attacker can cause.
 //!
 //! `GET /origin/{name}?fault=...` serves a generated file of that name (`size` as in a script; `.png` and `.jpg` give
-//! pictures, everything else a video). The same keys in a task's script let the task's own links serve badly.
+//! pictures, any other name gives a video). The same keys in a task's script apply the fault to the task's own links.
 //!
 //! | `fault` | what happens | `at` | `times` |
 //! |---|---|---|---|
 //! | `none` | nothing | | |
 //! | `no_range` | `Range` is ignored: always 200 and the whole file, no `Accept-Ranges` | | |
-//! | `wrong_range` | a part is not the one asked for: it starts `at` bytes later, and its header says so | shift, 1 | |
-//! | `lying_range` | the header names the part asked for, the bytes start `at` later | shift, 1 | |
-//! | `wrong_total` | `Content-Range` says the file is `at` bytes longer than it is | 1 | |
-//! | `slow` | `rate` bytes a second (1,000) | | hits |
-//! | `stall` | `at` bytes, then nothing, and the connection stays open | half | hits |
+//! | `wrong_range` | the range starts `at` bytes late, and `Content-Range` says so | shift, 1 | |
+//! | `lying_range` | the range starts `at` bytes late, but `Content-Range` names the requested one | shift, 1 | |
+//! | `wrong_total` | the total in `Content-Range` is `at` bytes too large | 1 | |
+//! | `slow` | `rate` bytes per second (1,000) | | hits |
+//! | `stall` | `at` bytes, then nothing; the connection stays open | half | hits |
 //! | `drop` | `at` bytes, then the connection is closed | half | hits |
-//! | `truncated` | the file ends after `at` bytes, and all headers say that this is the whole file | half | hits |
-//! | `long_length` | `Content-Length` promises `at` bytes more than come | 1 | hits |
+//! | `truncated` | the file ends after `at` bytes, and the headers agree | half | hits |
+//! | `long_length` | `Content-Length` is `at` bytes too large | 1 | hits |
 //! | `no_length` | no `Content-Length`, chunked | | hits |
-//! | `change` | after `times` requests (1) it is another file of the same length with another `ETag` | | before |
-//! | `change_silently` | the same under the same `ETag` | | before |
+//! | `change` | after `times` requests (1), another file of the same length, with another `ETag` | | before |
+//! | `change_silently` | the same, but with the same `ETag` | | before |
 //! | `no_etag` | no `ETag` and no `Last-Modified` | | |
-//! | `html` | an error page under 200 and `text/html` | | hits |
-//! | `html_as_video` | an error page under 200 and the file's own media type | | hits |
-//! | `json` | an error in JSON under 200 and the file's own media type | | hits |
-//! | `empty` | 200 and no bytes | | hits |
-//! | `gzip` | the file in `Content-Encoding: gzip`, although nobody asked for it | | hits |
+//! | `html` | an HTML error page with status 200 and `text/html` | | hits |
+//! | `html_as_video` | an HTML error page with status 200 and the file's media type | | hits |
+//! | `json` | a JSON error with status 200 and the file's media type | | hits |
+//! | `empty` | 200 and an empty body | | hits |
+//! | `gzip` | the file with an unrequested `Content-Encoding: gzip` | | hits |
 //! | `redirect` | `hops` redirects (1), then the file | | |
-//! | `redirect_loop` | redirects for ever | | |
-//! | `redirect_private` | a redirect to the metadata address of a cloud machine; over https, so that only the address speaks against it | | |
-//! | `redirect_local` | the same to port 1 of this machine, by name | | |
+//! | `redirect_loop` | an endless chain of redirects | | |
+//! | `redirect_private` | a redirect to the cloud metadata address; over HTTPS, so that only the address gives it away | | |
+//! | `redirect_local` | a redirect to port 1 of `localhost` | | |
 //! | `redirect_scheme` | a redirect to a `file:` URL | | |
 //! | `too_many` | 429 with `Retry-After: 1` | | hits |
 //! | `unavailable` | 503 with `Retry-After: 1` | | hits |
-//! | `forbidden` | 403, which stores that hide what they have answer for a file that is not there yet | | hits |
+//! | `forbidden` | 403: what a store without list permission returns for a file that does not exist yet | | hits |
 //! | `not_found` | 404 | | hits |
-//! | `expires` | the first request gets `at` bytes and a closed connection, all others 403 | half | links |
+//! | `expires` | the first request gets `at` bytes and a closed connection, later ones 403 | half | links |
 //!
-//! Under `times`, *hits* is the number of requests that it happens to, all without the key; *before* is the number of
-//! requests that see nothing of it; *links* is the number of links to a task's file that end so, all without the key: one
-//! that is given out later works.
+//! What `times` counts: *hits*, the requests that see the fault (default: all); *before*, the requests that come before it;
+//! *links*, the links to a task's file that expire this way (default: all). Links issued after those work.
 
 use std::{io, sync::Arc, time::Duration};
 
@@ -48,7 +47,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 
 use crate::media::{self, Content};
 
-/// What goes wrong with a file.
+/// What goes wrong with a file. The table in the documentation of this module describes each.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum FaultKind {
     /// `none`
@@ -113,7 +112,7 @@ pub enum FaultKind {
 }
 
 impl FaultKind {
-    /// All of them, by the words that name them in a script: for tests that must leave none out.
+    /// Every fault with its name in scripts, for tests that must cover all of them.
     pub const NAMES: [(&'static str, Self); 29] = [
         ("none", Self::None),
         ("no_range", Self::NoRange),
@@ -147,23 +146,23 @@ impl FaultKind {
     ];
 }
 
-/// How a file is served badly. The table is in the documentation of this module.
+/// A fault with its parameters. The table is in the documentation of this module.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Fault {
     /// What goes wrong.
     pub kind: FaultKind,
-    /// At which byte of an answer, or by how much.
+    /// The byte of the response at which it happens, or a number of bytes.
     pub at: Option<u64>,
-    /// Bytes a second.
+    /// Bytes per second.
     pub rate: Option<u64>,
-    /// How many requests it happens to, or spares.
+    /// How many requests see it, or do not.
     pub times: Option<u32>,
-    /// Redirects in a row.
+    /// Number of redirects.
     pub hops: Option<u32>,
 }
 
 impl Fault {
-    /// Sets one key of a script or query; `None` when key or value are not known.
+    /// Sets a key of a script or query; `None` if the key or value is unknown.
     pub(crate) fn set(&mut self, key: &str, value: &str) -> Option<()> {
         match key {
             "fault" => self.kind = FaultKind::NAMES.iter().find(|(name, _)| *name == value)?.1,
@@ -176,8 +175,8 @@ impl Fault {
         Some(())
     }
 
-    pub(crate) fn hits(&self, earlier: u32) -> bool {
-        self.times.is_none_or(|times| earlier < times)
+    pub(crate) fn hits(&self, prior_requests: u32) -> bool {
+        self.times.is_none_or(|times| prior_requests < times)
     }
 }
 
@@ -189,14 +188,14 @@ pub(crate) struct Request<'a> {
     pub(crate) target: &'a str,
     /// Redirects so far.
     pub(crate) hop: u32,
-    /// How many requests this file has had before.
-    pub(crate) earlier: u32,
+    /// Earlier requests for this file.
+    pub(crate) prior_requests: u32,
 }
 
-/// The name under which a redirect counts itself, in the query.
+/// The query parameter that counts redirects.
 const HOP: &str = "hop=";
 
-/// Takes the count of redirects off a target.
+/// Splits the redirect counter off a target.
 pub(crate) fn without_hop(target: &str) -> (&str, u32) {
     target
         .rsplit_once(['?', '&'])
@@ -214,14 +213,14 @@ const PAGE: &str = "<!DOCTYPE html>\n<html><head><title>Error</title></head><bod
 
 const JSON: &str = "{\"code\":500,\"message\":\"Something went wrong. Please try again later.\"}\n";
 
-/// What a file becomes that changes while it is read: another one of the same length.
+/// The other file, of the same length, that a file turns into when it changes.
 pub(crate) fn changed(content: &Content, seed: &str) -> Content {
     Content::video(&format!("{seed} changed"), Some(content.length()))
 }
 
-/// Serves `content`, of which `seed` says what it would be if it changed.
+/// Serves `content` with a fault. `seed` determines its `ETag`, and the file that it turns into when it changes.
 pub(crate) fn serve(request: &Request<'_>, content: &Arc<Content>, seed: &str, fault: Fault) -> Response {
-    let hit = fault.hits(request.earlier);
+    let hit = fault.hits(request.prior_requests);
     let length = content.length();
     match fault.kind {
         FaultKind::Redirect if request.hop < fault.hops.unwrap_or(1) => {
@@ -237,7 +236,7 @@ pub(crate) fn serve(request: &Request<'_>, content: &Arc<Content>, seed: &str, f
         FaultKind::NotFound if hit => {
             xml_error(StatusCode::NOT_FOUND, "NoSuchKey", "The specified key does not exist.")
         }
-        FaultKind::Expires if request.earlier > 0 => {
+        FaultKind::Expires if request.prior_requests > 0 => {
             xml_error(StatusCode::FORBIDDEN, "AccessDenied", "Request has expired")
         }
         FaultKind::Html if hit => plain(StatusCode::OK, "text/html; charset=utf-8", PAGE),
@@ -255,7 +254,7 @@ pub(crate) fn serve(request: &Request<'_>, content: &Arc<Content>, seed: &str, f
             content.read_at(0, &mut bytes);
             plain(StatusCode::OK, content.content_type(), bytes)
         }
-        FaultKind::Change | FaultKind::ChangeSilently if request.earlier >= fault.times.unwrap_or(1) => {
+        FaultKind::Change | FaultKind::ChangeSilently if request.prior_requests >= fault.times.unwrap_or(1) => {
             let changed = Arc::new(changed(content, seed));
             let tag = if fault.kind == FaultKind::Change { format!("{seed} changed") } else { seed.to_owned() };
             part(request, &changed, &tag, Fault::default(), true)
@@ -264,7 +263,7 @@ pub(crate) fn serve(request: &Request<'_>, content: &Arc<Content>, seed: &str, f
     }
 }
 
-/// A whole file or the part asked for, with the faults that concern its headers and its flow.
+/// The whole file or the requested range, with the faults that affect headers and flow.
 fn part(request: &Request<'_>, content: &Arc<Content>, seed: &str, fault: Fault, hit: bool) -> Response {
     let length = content.length();
     let etag = format!("\"{:016x}\"", media::digest(&format!("{seed} {length}")));
@@ -275,8 +274,8 @@ fn part(request: &Request<'_>, content: &Arc<Content>, seed: &str, fault: Fault,
         return xml_error(StatusCode::PRECONDITION_FAILED, "PreconditionFailed", "The object has changed");
     }
     let same = given(header::IF_RANGE).is_none_or(|wanted| wanted == etag || wanted == modified);
-    let asked = given(header::RANGE).filter(|_| same && fault.kind != FaultKind::NoRange);
-    let (status, start, end) = match asked.map(|range| parse_range(range, length)) {
+    let requested = given(header::RANGE).filter(|_| same && fault.kind != FaultKind::NoRange);
+    let (status, start, end) = match requested.map(|range| parse_range(range, length)) {
         None | Some(Range::Ignored) => (StatusCode::OK, 0, length),
         Some(Range::Part(start, end)) => (StatusCode::PARTIAL_CONTENT, start, end),
         Some(Range::Unsatisfiable) => {
@@ -295,7 +294,7 @@ fn part(request: &Request<'_>, content: &Arc<Content>, seed: &str, fault: Fault,
         FaultKind::Slow if hit => Flow::Slow(fault.rate.unwrap_or(1000)),
         FaultKind::Stall if hit => Flow::Stall(fault.at.unwrap_or(length / 2)),
         FaultKind::Drop if hit => Flow::Drop(fault.at.unwrap_or(length / 2)),
-        // The connection has to end where the promised bytes are missing.
+        // The connection must close where the promised bytes are missing.
         FaultKind::LongLength if hit => Flow::Drop(end - start),
         FaultKind::Expires => Flow::Drop(fault.at.unwrap_or(length / 2)),
         _ => Flow::Free,
@@ -329,10 +328,10 @@ fn part(request: &Request<'_>, content: &Arc<Content>, seed: &str, fault: Fault,
     response
 }
 
-/// What a `Range` header asks for: the end is behind the last byte.
+/// A parsed `Range` header; the end is exclusive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Range {
-    /// Not one part in bytes: the whole file is the answer.
+    /// Not a single byte range: the response is the whole file.
     Ignored,
     Part(u64, u64),
     Unsatisfiable,
@@ -353,19 +352,19 @@ fn parse_range(text: &str, length: u64) -> Range {
     }
 }
 
-/// How the bytes of an answer come.
+/// How the bytes of a response are sent.
 #[derive(Clone, Copy, Debug)]
 enum Flow {
     Free,
-    /// So many bytes a second.
+    /// This many bytes per second.
     Slow(u64),
-    /// So many bytes, then silence.
+    /// This many bytes, then nothing.
     Stall(u64),
-    /// So many bytes, then the end of the connection.
+    /// This many bytes, then the connection closes.
     Drop(u64),
 }
 
-/// A piece of an answer: large enough to be fast, small enough that thousands of downloads fit in memory.
+/// Bytes written at once: large enough to be fast, small enough that thousands of downloads fit in memory.
 const PIECE: u64 = 64 * 1024;
 
 fn flowing(content: &Arc<Content>, from: u64, to: u64, flow: Flow) -> Body {
@@ -378,7 +377,7 @@ fn flowing(content: &Arc<Content>, from: u64, to: u64, flow: Flow) -> Body {
             match flow {
                 Flow::Free => {}
                 Flow::Slow(rate) => {
-                    // Ten pieces a second, so that even a few bytes a second flow evenly.
+                    // Ten pieces per second, so that the flow is even at any rate.
                     piece = piece.min(rate.div_ceil(10));
                     if piece > 0 {
                         let pause = Duration::from_secs(1).mul_f64(f64_of(piece) / f64_of(rate));
@@ -387,8 +386,8 @@ fn flowing(content: &Arc<Content>, from: u64, to: u64, flow: Flow) -> Body {
                 }
                 Flow::Stall(limit) if sent >= limit => std::future::pending().await,
                 Flow::Drop(limit) if sent >= limit => {
-                    let error = io::Error::new(io::ErrorKind::ConnectionReset, "dropped as the fault asks");
-                    // Without a pause the server may close before what was written has left its buffer.
+                    let error = io::Error::new(io::ErrorKind::ConnectionReset, "dropped by the fault");
+                    // Without the pause, the server may close the connection before its buffer is sent.
                     tokio::time::sleep(Duration::from_millis(20)).await;
                     return Some((Err(error), position));
                 }
@@ -434,7 +433,7 @@ pub(crate) fn plain(status: StatusCode, content_type: &str, body: impl Into<Body
     response
 }
 
-/// An error as an object store writes it.
+/// An error page of an object store.
 pub(crate) fn xml_error(status: StatusCode, code: &str, message: &str) -> Response {
     let body = format!(
         "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error><Code>{code}</Code><Message>{message}</Message>\
@@ -443,7 +442,7 @@ pub(crate) fn xml_error(status: StatusCode, code: &str, message: &str) -> Respon
     plain(status, "application/xml", body)
 }
 
-/// An error as a content delivery network writes it.
+/// An error page of a CDN.
 pub(crate) fn html_error(status: StatusCode) -> Response {
     let body = format!(
         "<html>\r\n<head><title>{status}</title></head>\r\n<body>\r\n<center><h1>{status}</h1></center>\r\n<hr>\
@@ -457,7 +456,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ranges_are_read_as_the_standard_says() {
+    fn ranges_are_parsed_as_the_rfc_says() {
         for (text, expected) in [
             ("bytes=0-9", Range::Part(0, 10)),
             ("bytes=90-", Range::Part(90, 100)),
@@ -478,7 +477,7 @@ mod tests {
     }
 
     #[test]
-    fn a_redirect_counts_itself_at_the_end_of_the_target() {
+    fn the_redirect_counter_is_the_last_parameter_of_the_target() {
         for target in ["/files/a.mp4", "/files/a.mp4?token=1", "/origin/a?fault=redirect&hops=2"] {
             assert_eq!(without_hop(target), (target, 0));
             assert_eq!(without_hop(&with_hop(target, 3)), (target, 3));
@@ -486,7 +485,7 @@ mod tests {
     }
 
     #[test]
-    fn every_fault_has_a_name_of_its_own() {
+    fn every_fault_has_a_unique_name() {
         for (name, kind) in FaultKind::NAMES {
             let mut fault = Fault::default();
             assert_eq!(fault.set("fault", name), Some(()));

@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
-/// A provider that the simulator stands in for.
+/// A simulated provider.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Provider {
     /// Kling, both API generations.
@@ -39,7 +39,7 @@ impl Provider {
         Self::RelayDance,
     ];
 
-    /// The name it is mounted under.
+    /// Its name, which is also its path prefix.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Kling => "kling",
@@ -54,7 +54,7 @@ impl Provider {
         }
     }
 
-    /// The path of its documented base URL behind [`Self::name`]: three of them count a version to the base.
+    /// The path of its documented base URL, after [`Self::name`]. Three providers include a version in it.
     pub const fn base_path(self) -> &'static str {
         match self {
             Self::ApiMart | Self::RelayDance => "/v1",
@@ -63,7 +63,7 @@ impl Provider {
         }
     }
 
-    /// The word in front of the key in the `Authorization` header.
+    /// The scheme of the `Authorization` header.
     pub(crate) const fn scheme(self) -> &'static str {
         match self {
             Self::Vidu => "Token",
@@ -78,9 +78,9 @@ impl fmt::Display for Provider {
     }
 }
 
-/// There is no such provider.
+/// A name that no provider has.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("no provider is called {0:?}")]
+#[error("unknown provider {0:?}")]
 pub struct UnknownProvider(String);
 
 impl FromStr for Provider {
@@ -91,7 +91,7 @@ impl FromStr for Provider {
     }
 }
 
-/// The shapes in which a New API deployment such as `RelayDance` is seen to answer.
+/// The response shapes seen in New API deployments such as `RelayDance`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Shape {
     /// Flat, as documented.
@@ -101,22 +101,22 @@ pub enum Shape {
     B,
     /// New API's wrapped record.
     C,
-    /// Documented answers, but the callback comes from Ark itself, with Ark's id.
+    /// The documented responses, but callbacks come from Ark itself, with Ark's id.
     D,
 }
 
-/// The upstream to which APIMP hands a task, told by the model.
+/// The upstream that APIMP forwards a task to, chosen by its model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Upstream {
     Kling,
     Ark,
     MiniMax,
     Vidu,
-    /// A model for which APIMP has no callback.
+    /// A model without callbacks.
     Silent,
 }
 
-/// A provider together with the variant of its API that a task was made through.
+/// A provider, and the variant of its API that a task was submitted through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Dialect {
     KlingNew,
@@ -149,7 +149,7 @@ impl Dialect {
         }
     }
 
-    /// The dialect that the callback is written in: that of the upstream where the provider only hands the URL on.
+    /// The dialect of the callbacks: the upstream's if the provider only forwards the callback URL.
     pub(crate) const fn of_callback(self) -> Self {
         match self {
             Self::Apimp(Upstream::Kling) => Self::KlingLegacy,

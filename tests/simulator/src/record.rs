@@ -1,4 +1,4 @@
-//! What a test can see: submissions, tasks, deliveries, requests for files.
+//! What a test can observe: submissions, tasks, deliveries, requests for files.
 
 use std::{
     fmt,
@@ -12,28 +12,28 @@ use crate::{
     script::{Outcome, Script},
 };
 
-/// How far an open task is.
+/// The stage of an open task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Stage {
-    /// Taken.
+    /// Submitted, for the first third of the delay.
     Accepted,
-    /// In the provider's queue.
+    /// In the provider's queue, for the second third.
     Waiting,
-    /// Being made.
+    /// Generating, for the last third.
     Running,
 }
 
-/// Where a task is.
+/// The phase of a task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Phase {
-    /// Not done.
+    /// Not finished.
     Open(Stage),
-    /// Done.
+    /// Finished.
     Final(Outcome),
 }
 
 impl Phase {
-    /// Whether the task is done.
+    /// Whether the task is finished.
     pub fn is_final(self) -> bool {
         matches!(self, Self::Final(_))
     }
@@ -51,138 +51,138 @@ impl fmt::Display for Phase {
 /// A kind of call to a provider.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Call {
-    /// Makes a task.
+    /// Submits a task.
     Submit,
-    /// Asks for one task or several.
+    /// Requests the status of one task or several.
     Status,
-    /// Asks for a link: `MiniMax`'s file retrieval, KIE's download URL.
+    /// Requests a link: `MiniMax`'s file retrieval, KIE's download URL.
     Link,
     /// Cancels or deletes a task.
     Cancel,
 }
 
-/// Why a provider refuses a call, in the words of none: each provider says it in its own.
+/// Why a provider refuses a call. Each provider's module maps this to its own errors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// Wrong or missing fields.
+    /// Invalid or missing fields.
     Parameters,
-    /// No key or a wrong one.
+    /// A missing or wrong API key.
     Unauthorized,
-    /// No credit.
+    /// Insufficient credits.
     Balance,
     /// Content moderation.
     Moderated,
-    /// No such task or path.
+    /// An unknown task or path.
     NotFound,
-    /// Too much at once.
+    /// Rate limit or concurrency limit.
     RateLimited,
-    /// The task is not in a state for this.
+    /// The state of the task does not allow the call.
     Conflict,
-    /// The provider's own trouble.
+    /// An internal error.
     Server,
 }
 
-/// Trouble with calls, ordered by a test.
+/// A fault of a provider's API, injected by a test.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Trouble {
+pub enum CallFault {
     /// HTTP 429 with `Retry-After` and the provider's body.
     RateLimited {
         /// The value of `Retry-After`.
         retry_after_seconds: u32,
     },
-    /// This HTTP status with the provider's body for its own trouble.
+    /// This HTTP status with the body of the provider's internal error.
     Status(u16),
-    /// The provider's own refusal, with the HTTP status that it takes (which may be 200).
+    /// The provider's error for this refusal, with the provider's HTTP status (which may be 200).
     Refused(Refusal),
-    /// No answer.
+    /// The response never arrives.
     Hang,
 }
 
 /// A submission as it arrived.
 #[derive(Clone, Debug)]
 pub struct Submission {
-    /// To whom.
+    /// The provider that received it.
     pub provider: Provider,
-    /// The path behind the provider's name.
+    /// The path after the provider's name.
     pub path: String,
-    /// `Idempotency-Key`, if it came with one.
+    /// The header `Idempotency-Key`.
     pub idempotency_key: Option<String>,
     /// The body, byte for byte.
     pub body: Bytes,
-    /// The task it made; none when it was refused.
+    /// The task it created; `None` if it was refused.
     pub task_id: Option<String>,
-    /// When.
+    /// When it arrived.
     pub at: SystemTime,
 }
 
-/// What a delivery was for.
+/// What a delivery is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DeliveryKind {
-    /// `MiniMax`'s check of the callback URL.
+    /// `MiniMax`'s challenge of the callback URL.
     Challenge,
-    /// A push about an open task.
+    /// An open task.
     Intermediate,
-    /// A push about a final task.
+    /// A finished task.
     Final,
-    /// Asked for by a test.
+    /// The current phase, because a test called [`crate::Simulator::deliver`].
     OnDemand,
 }
 
 /// One attempt to deliver a callback.
 #[derive(Clone, Debug)]
 pub struct Delivery {
-    /// What for.
+    /// What it is about.
     pub kind: DeliveryKind,
-    /// The state it told of; none for a challenge.
+    /// The phase it reports; `None` for a challenge.
     pub phase: Option<Phase>,
-    /// 1 for the first attempt of a push.
+    /// 1 for the first attempt.
     pub attempt: u32,
-    /// Where to.
+    /// The URL it went to.
     pub url: String,
-    /// What was sent.
+    /// The headers sent.
     pub headers: Vec<(String, String)>,
-    /// What was sent.
+    /// The body sent.
     pub body: Bytes,
-    /// The HTTP status of the answer; none when there was none.
+    /// The HTTP status of the response; `None` if there was no response.
     pub status: Option<u16>,
-    /// The body of the answer, at most 64 KiB of it.
-    pub answer: Bytes,
-    /// Why there was no answer.
+    /// The body of the response, at most 64 KiB.
+    pub response: Bytes,
+    /// Why there was no response.
     pub error: Option<String>,
     /// When it was sent.
     pub at: SystemTime,
-    /// How long the answer took.
-    pub took: Duration,
+    /// Time until the response was complete.
+    pub duration: Duration,
 }
 
 impl Delivery {
-    /// Whether it was answered with a 2xx.
+    /// Whether the receiver returned a 2xx.
     pub fn accepted(&self) -> bool {
         self.status.is_some_and(|status| (200..300).contains(&status))
     }
 }
 
-/// A callback ready to be sent: for tests that want to send a changed one.
+/// A callback that is ready to send, for tests that modify it first.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Callback {
-    /// Where to.
+    /// The URL that the provider would post to.
     pub url: String,
-    /// `Content-Type` and whatever signs it.
+    /// `Content-Type` and the headers of the signature.
     pub headers: Vec<(String, String)>,
-    /// What.
+    /// The body.
     pub body: Bytes,
 }
 
-/// What a file is.
+/// The kind of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum FileKind {
-    /// The result.
+    /// The video.
     Video,
-    /// The result with the provider's mark on it.
+    /// The video with the provider's watermark.
     Watermarked,
-    /// A picture for it.
+    /// A cover picture.
     Cover,
-    /// Its last picture.
+    /// The last frame, as a picture.
     LastFrame,
 }
 
@@ -191,59 +191,59 @@ pub enum FileKind {
 pub struct FileView {
     /// What it is.
     pub kind: FileKind,
-    /// Its name within the task.
+    /// Its name, unique within the task.
     pub name: String,
-    /// The provider's id for it, where there is one.
+    /// The provider's id for it, used only by providers that have file ids.
     pub file_id: String,
     /// Its length in bytes.
     pub length: u64,
     /// Its media type.
     pub content_type: &'static str,
-    /// How many links were issued for it.
+    /// The number of links issued for it.
     pub links: u32,
-    /// How many requests it had, whatever the answer.
+    /// The number of requests for it, whatever the response.
     pub requests: u32,
 }
 
-/// A request for a file, as it was answered.
+/// A request for a file, and the status it got.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FileRequest {
-    /// Whose file; empty when nobody's.
+    /// The task of the file; empty if the link was never issued.
     pub task_id: String,
-    /// Its name within the task; the path when the link is nobody's.
+    /// The name of the file; the path if the link was never issued.
     pub name: String,
     /// GET or HEAD.
     pub method: String,
     /// The `Range` header.
     pub range: Option<String>,
-    /// The HTTP status of the answer.
+    /// The HTTP status of the response.
     pub status: u16,
-    /// When.
+    /// When the response began.
     pub at: SystemTime,
 }
 
-/// A task as it is at this moment.
+/// A snapshot of a task.
 #[derive(Clone, Debug)]
 pub struct TaskView {
     /// The provider's id.
     pub id: String,
-    /// Whose.
+    /// The provider it was submitted to.
     pub provider: Provider,
-    /// The model it was submitted for; empty where none is named.
+    /// The model in the submission; empty if it names none.
     pub model: String,
-    /// Where callbacks go, as submitted.
+    /// The callback URL, as submitted.
     pub callback_url: Option<String>,
-    /// The customer's own id, as submitted.
+    /// The customer's id, as submitted.
     pub external_id: Option<String>,
-    /// The id that an upstream gives it in callbacks; equal to `id` where the provider sends them itself.
+    /// The task's id in callbacks of an upstream; equal to `id` if the provider sends the callbacks itself.
     pub foreign_id: String,
-    /// Where it is.
+    /// Its phase.
     pub phase: Phase,
-    /// What it is told to do.
+    /// What it does.
     pub script: Script,
-    /// Every attempt to deliver a callback.
+    /// Every delivery attempt.
     pub deliveries: Vec<Delivery>,
-    /// Its files, whether it is done or not.
+    /// Its files, whether it is finished or not.
     pub files: Vec<FileView>,
     /// When it was submitted.
     pub submitted_at: SystemTime,

@@ -1,25 +1,25 @@
-//! What a task is told to do: `[simulate outcome=fail delay=2 deliveries=3]` anywhere in the text of a submission.
+//! What a task does: `[simulate outcome=fail delay=2 deliveries=3]` anywhere in the text of a submission.
 //!
 //! | key | values | default |
 //! |---|---|---|
-//! | `outcome` | `succeed`, `fail`, `moderated`, `timeout`, `cancelled`, `expired`; what the provider has no word for becomes its failure | `succeed` |
-//! | `delay` | seconds from the submission until the task is final | 0.5 |
-//! | `callback` | `send`; `lose`: none is ever sent; `lose_final`: only the final one is not | `send` |
-//! | `deliveries` | how often the same final callback is sent | 1 |
-//! | `spaced` | the repeats come a second apart, not all at once | |
-//! | `order` | `late_processing`: an intermediate push follows the final one | |
-//! | `early` | the submission is answered only after the callback was sent | |
-//! | `then` | `succeed`: a failure is followed by a success, another `delay` later | |
+//! | `outcome` | `succeed`, `fail`, `moderated`, `timeout`, `cancelled`, `expired`; what the provider cannot express becomes a plain failure | `succeed` |
+//! | `delay` | seconds from the submission until the task finishes | 0.5 |
+//! | `callback` | `send`; `lose`: no callback is sent; `lose_final`: all but the final one are sent | `send` |
+//! | `deliveries` | how often the final callback is sent | 1 |
+//! | `spaced` | these copies are sent a second apart, not concurrently | |
+//! | `order` | `late_processing`: an intermediate callback follows the final one | |
+//! | `early` | the final callback is sent before the response to the submission | |
+//! | `then` | `succeed`: a success follows the failure, another `delay` later | |
 //! | `size` | length of each video in bytes | some 280,000 |
-//! | `videos` | how many, where the provider can return several | 1 |
-//! | `link_life` | seconds that a link lives | the provider's |
-//! | `link` | `dead`: the first link of each file answers 403, `gone`: 404, and a refreshed one works; `lost`: no link ever works | |
-//! | `not_ready` | the file answers 404 to this many requests | 0 |
-//! | `submit` | `refuse`, `moderate`, `balance`, `busy`: refused, no task; `timeout`: a task and no answer; `error500`: a task and a 500 | |
+//! | `videos` | number of videos, if the provider can return several | 1 |
+//! | `link_ttl` | lifetime of a link in seconds | the provider's |
+//! | `link` | the first link of each file returns 403 (`dead`) or 404 (`gone`) and a refreshed one works; `lost`: no link works | |
+//! | `not_ready` | the file returns 404 to this many requests | 0 |
+//! | `submit` | `refuse`, `moderate`, `balance`, `busy`: refused, no task; `timeout`: a task, but no response; `error500`: a task, but a 500 | |
 //! | `shape` | `a`, `b`, `c`, `d`: `RelayDance` only | the configured one |
-//! | `fault`, `at`, `rate`, `times`, `hops` | the file is served badly, see [`crate::origin`] | |
+//! | `fault`, `at`, `rate`, `times`, `hops` | the file is served with a fault, see [`crate::origin`] | |
 //!
-//! A key or value that is not in this table gets the submission refused, in the provider's own way of refusing.
+//! A provider refuses a submission with an unknown key or value, with its own error.
 
 use std::time::Duration;
 
@@ -30,16 +30,16 @@ use crate::{origin::Fault, provider::Shape};
 /// How a task ends.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Outcome {
-    /// With files.
+    /// With its files.
     #[default]
     Succeed,
-    /// With an error of the provider.
+    /// With an internal error of the provider.
     Fail,
-    /// Refused by content moderation.
+    /// Rejected by content moderation.
     Moderated,
-    /// Not done in time.
+    /// Timed out while it ran.
     Timeout,
-    /// Cancelled.
+    /// Cancelled by the customer.
     Cancelled,
     /// Expired before it ran.
     Expired,
@@ -57,67 +57,67 @@ pub enum CallbackFate {
     LoseFinal,
 }
 
-/// How repeats of the final callback follow each other.
+/// How copies of the final callback follow each other.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Pace {
+pub enum Spacing {
     /// All at once.
     #[default]
-    Together,
+    Concurrent,
     /// A second apart (times the configured time scale).
     Spaced,
 }
 
-/// In which order pushes arrive.
+/// The order of callbacks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Order {
-    /// As the task went.
+    /// In the order of the phases.
     #[default]
     Natural,
-    /// One intermediate push after the final one.
+    /// Another intermediate callback follows the final one.
     LateProcessing,
 }
 
-/// When a submission is answered.
+/// When the response to a submission is sent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Answer {
+pub enum ResponseTiming {
     /// At once.
     #[default]
     Immediate,
-    /// After the final callback was sent.
+    /// After the first attempt of the final callback.
     AfterCallback,
 }
 
-/// What becomes of the links.
+/// Whether links work.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LinkFate {
     /// They work until they expire.
     #[default]
     Alive,
-    /// The first one of each file answers 403.
+    /// The first one of each file returns 403.
     Dead,
-    /// The first one of each file answers 404.
+    /// The first one of each file returns 404.
     Gone,
-    /// All of them answer 403.
+    /// All of them return 403.
     Lost,
 }
 
-/// What becomes of the submission.
+/// How the provider handles the submission.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SubmitFate {
     /// Accepted.
     #[default]
     Accept,
-    /// Refused for its parameters.
+    /// Refused for invalid parameters.
     Refuse,
     /// Refused by content moderation.
     Moderate,
-    /// Refused for want of credit.
+    /// Refused for insufficient credits.
     Balance,
-    /// Refused because too much is going on.
+    /// Refused by a concurrency limit.
     Busy,
-    /// The task is made, and the answer never arrives.
+    /// The task is created, but the response never arrives.
     Timeout,
-    /// The task is made, and the answer is an internal error.
+    /// The task is created, but the response is an internal error.
     Error500,
 }
 
@@ -131,40 +131,40 @@ pub enum Then {
     Succeed,
 }
 
-/// What a task does. The table of keys is in the documentation of this module.
+/// A script. The table of keys is in the documentation of this module.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Script {
     /// How the task ends.
     pub outcome: Outcome,
-    /// From the submission until the end.
+    /// Time from the submission until the task finishes.
     pub delay: Duration,
     /// Whether callbacks are sent.
     pub callback: CallbackFate,
     /// How often the final callback is sent.
     pub deliveries: u32,
-    /// How repeats follow each other.
-    pub pace: Pace,
-    /// In which order pushes arrive.
+    /// How copies of the final callback follow each other.
+    pub spacing: Spacing,
+    /// The order of callbacks.
     pub order: Order,
-    /// When the submission is answered.
-    pub answer: Answer,
+    /// When the response to the submission is sent.
+    pub response: ResponseTiming,
     /// What follows a failure.
     pub then: Then,
-    /// Length of each video.
+    /// Length of each video in bytes. `None` gives some 280,000.
     pub size: Option<u64>,
-    /// How many videos.
+    /// Number of videos, 1 to 10.
     pub videos: u32,
-    /// How long a link lives; the provider's time without it.
-    pub link_life: Option<Duration>,
-    /// What becomes of the links.
+    /// Lifetime of a link. `None` gives the provider's.
+    pub link_ttl: Option<Duration>,
+    /// Whether links work.
     pub link: LinkFate,
-    /// How many requests a file answers with 404 first.
+    /// How many requests for a file get a 404 first.
     pub not_ready: u32,
-    /// What becomes of the submission.
+    /// How the provider handles the submission.
     pub submit: SubmitFate,
-    /// `RelayDance`'s shape; the configured one without it.
+    /// The shape of `RelayDance` responses. `None` gives the configured one.
     pub shape: Option<Shape>,
-    /// How the files are served badly.
+    /// The fault of the files. `None` serves them properly.
     pub fault: Option<Fault>,
 }
 
@@ -175,13 +175,13 @@ impl Default for Script {
             delay: Duration::from_millis(500),
             callback: CallbackFate::default(),
             deliveries: 1,
-            pace: Pace::default(),
+            spacing: Spacing::default(),
             order: Order::default(),
-            answer: Answer::default(),
+            response: ResponseTiming::default(),
             then: Then::default(),
             size: None,
             videos: 1,
-            link_life: None,
+            link_ttl: None,
             link: LinkFate::default(),
             not_ready: 0,
             submit: SubmitFate::default(),
@@ -191,29 +191,29 @@ impl Default for Script {
     }
 }
 
-/// A script that cannot be followed. Its text goes into the refusal of the submission.
+/// An invalid script. The provider refuses the submission with this text.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ScriptError {
-    /// There is no such key.
+    /// An unknown key.
     #[error("simulate: unknown key {0:?}")]
     UnknownKey(String),
-    /// The key does not take this value.
-    #[error("simulate: {key} cannot be {value:?}")]
+    /// A value that the key does not allow.
+    #[error("simulate: {value:?} is not a value of {key}")]
     Value {
         /// The key.
         key: String,
-        /// What it was given.
+        /// The invalid value.
         value: String,
     },
     /// The closing bracket is missing.
-    #[error("simulate: no closing bracket")]
+    #[error("simulate: the closing bracket is missing")]
     Open,
 }
 
 const MARK: &str = "[simulate";
 
 impl Script {
-    /// Applies the scripts found in any string of `body`, in order, on top of `self`.
+    /// Applies the scripts in all strings of `body` to `self`, in order.
     pub(crate) fn read(mut self, body: &Value) -> Result<Self, ScriptError> {
         self.read_value(body)?;
         Ok(self)
@@ -228,7 +228,7 @@ impl Script {
         }
     }
 
-    /// Applies the scripts found in a text.
+    /// Applies the scripts in a text.
     pub fn read_text(&mut self, text: &str) -> Result<(), ScriptError> {
         let mut rest = text;
         while let Some(start) = rest.find(MARK) {
@@ -247,8 +247,8 @@ impl Script {
 
     fn flag(&mut self, word: &str) -> Result<(), ScriptError> {
         match word {
-            "early" => self.answer = Answer::AfterCallback,
-            "spaced" => self.pace = Pace::Spaced,
+            "early" => self.response = ResponseTiming::AfterCallback,
+            "spaced" => self.spacing = Spacing::Spaced,
             _ => return Err(ScriptError::UnknownKey(word.to_owned())),
         }
         Ok(())
@@ -306,7 +306,7 @@ impl Script {
                 self.then = Then::Succeed;
             }
             "delay" => self.delay = seconds()?,
-            "link_life" => self.link_life = Some(seconds()?),
+            "link_ttl" => self.link_ttl = Some(seconds()?),
             "deliveries" => self.deliveries = small()?,
             "videos" => self.videos = small().ok().filter(|videos| (1..=10).contains(videos)).ok_or_else(wrong)?,
             "not_ready" => self.not_ready = small()?,
@@ -331,15 +331,15 @@ mod tests {
     }
 
     #[test]
-    fn a_text_without_a_script_changes_nothing() {
+    fn text_without_a_script_changes_nothing() {
         assert_eq!(script("a cat [in a box]"), Ok(Script::default()));
     }
 
     #[test]
-    fn keys_and_flags_are_read_anywhere_in_the_body() {
+    fn scripts_are_found_anywhere_in_the_body() {
         let read = script(
             "a cat [simulate outcome=moderated delay=0.25 deliveries=3 spaced early order=late_processing size=1000 \
-             videos=2 link=dead link_life=1.5 not_ready=2 submit=error500 then=succeed callback=lose_final shape=c] runs",
+             videos=2 link=dead link_ttl=1.5 not_ready=2 submit=error500 then=succeed callback=lose_final shape=c] runs",
         )
         .expect("all keys are known");
         assert_eq!(
@@ -349,13 +349,13 @@ mod tests {
                 delay: Duration::from_millis(250),
                 callback: CallbackFate::LoseFinal,
                 deliveries: 3,
-                pace: Pace::Spaced,
+                spacing: Spacing::Spaced,
                 order: Order::LateProcessing,
-                answer: Answer::AfterCallback,
+                response: ResponseTiming::AfterCallback,
                 then: Then::Succeed,
                 size: Some(1000),
                 videos: 2,
-                link_life: Some(Duration::from_millis(1500)),
+                link_ttl: Some(Duration::from_millis(1500)),
                 link: LinkFate::Dead,
                 not_ready: 2,
                 submit: SubmitFate::Error500,
@@ -366,7 +366,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_known_is_said() {
+    fn unknown_keys_and_values_are_errors() {
         assert_eq!(script("[simulate colour=red]"), Err(ScriptError::UnknownKey("colour".to_owned())));
         assert_eq!(script("[simulate quickly]"), Err(ScriptError::UnknownKey("quickly".to_owned())));
         assert_eq!(script("[simulate delay=1"), Err(ScriptError::Open));
@@ -376,7 +376,7 @@ mod tests {
     }
 
     #[test]
-    fn two_scripts_add_up() {
+    fn several_scripts_are_merged() {
         let read = script("[simulate delay=1] and [simulate deliveries=2]").expect("both are known");
         assert_eq!((read.delay, read.deliveries), (Duration::from_secs(1), 2));
     }

@@ -1,5 +1,5 @@
-//! How providers sign what they send, and how Kling's customers sign what they ask. Written from the providers' pages
-//! alone: nothing here is shared with the code that checks it.
+//! The signatures of providers' callbacks, and the JWT of Kling's customers. Written from the providers' documentation only:
+//! it shares no code with the verifiers that it tests.
 
 use base64::{
     Engine as _,
@@ -17,8 +17,7 @@ fn hmac(key: &[u8], parts: &[&[u8]]) -> Vec<u8> {
     mac.finalize().into_bytes().to_vec()
 }
 
-/// Standard Webhooks, as Kling uses it: the value of `webhook-signature`. `None` when the secret is not `whsec_` and
-/// base64.
+/// Kling's `webhook-signature`, by Standard Webhooks. `None` if the secret is not `whsec_` and base64.
 pub(crate) fn standard_webhooks(secret: &str, id: &str, timestamp: i64, body: &[u8]) -> Option<String> {
     let key = BASE64_STANDARD.decode(secret.strip_prefix("whsec_")?).ok()?;
     let stamp = timestamp.to_string();
@@ -26,13 +25,13 @@ pub(crate) fn standard_webhooks(secret: &str, id: &str, timestamp: i64, body: &[
     Some(format!("v1,{}", BASE64_STANDARD.encode(signature)))
 }
 
-/// KIE's `X-Webhook-Signature`. It covers the task id and the time, not the body.
+/// KIE's `X-Webhook-Signature`. It covers the task id and the timestamp, but not the body.
 pub(crate) fn kie(key: &str, task_id: &str, timestamp: i64) -> String {
     let stamp = timestamp.to_string();
     BASE64_STANDARD.encode(hmac(key.as_bytes(), &[task_id.as_bytes(), b".", stamp.as_bytes()]))
 }
 
-/// Vidu's `X-HMAC-SIGNATURE` for a POST. It covers path, query and the listed headers, not the body.
+/// Vidu's `X-HMAC-SIGNATURE` (the APISIX HMAC) for a POST. It covers path, query and the listed headers, but not the body.
 pub(crate) fn vidu(secret: &str, path: &str, query: &str, date: &str, signed: &[(&str, &str)]) -> String {
     let mut text = format!("POST\n{}\n{query}\nvidu\n{date}\n", if path.is_empty() { "/" } else { path });
     for (name, value) in signed {
@@ -44,7 +43,7 @@ pub(crate) fn vidu(secret: &str, path: &str, query: &str, date: &str, signed: &[
     BASE64_STANDARD.encode(hmac(secret.as_bytes(), &[text.as_bytes()]))
 }
 
-/// What is wrong with a JWT.
+/// Why a JWT is rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum TokenError {
     Invalid,
@@ -80,7 +79,7 @@ mod tests {
 
     /// From Kling's page on callbacks (`klingai.com/document-api/api/get-started/callbacks`).
     #[test]
-    fn the_vector_of_klings_page() {
+    fn the_signature_matches_klings_published_vector() {
         let body = br#"{"id":"1234567890","status":"succeeded","message":"","create_time":1781080778802,"update_time":1781080794151}"#;
         assert_eq!(
             standard_webhooks("whsec_dGVzdHNlY3JldHRlc3RzZWNyZXR0ZXN0c2VjcmV0MTI=", "9876543210", 1_781_080_794, body),
@@ -90,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn a_legacy_body_is_signed_the_same_way() {
+    fn legacy_bodies_are_signed_the_same_way() {
         let body = br#"{"task_id":"800000000000000001","task_status":"succeed","task_status_msg":"","created_at":1767225600000,"updated_at":1767225720000,"task_result":{"videos":[{"id":"800000000000000002","url":"https://cdn.example.com/k.mp4","duration":"5.1"}]}}"#;
         assert_eq!(
             standard_webhooks(
@@ -104,16 +103,16 @@ mod tests {
     }
 
     #[test]
-    fn kie_signs_the_task_and_the_time() {
+    fn kie_signs_the_task_id_and_the_timestamp() {
         assert_eq!(
             kie("test_webhook_hmac_key", "ee603959-debb-48d1-98c4-a6d1c717eba6", 1_754_300_000),
             "d/ktFCylHqthXqv0u5cfTgYwg8tOTTAdZl3LKuog+Ik="
         );
     }
 
-    /// The string is the worked one of Vidu's page (`platform.vidu.com/docs/callback-signature`).
+    /// The signing string is the worked example of Vidu's page (`platform.vidu.com/docs/callback-signature`).
     #[test]
-    fn vidu_signs_the_route_and_the_listed_headers() {
+    fn vidu_signs_the_path_and_the_listed_headers() {
         let date = "Tue, 06 May 2025 12:09:42 GMT";
         let nonce = ("x-request-nonce", "123e4567-e89b-12d3-a456-426614174000");
         let sign = |secret, query, signed: &[(&str, &str)]| vidu(secret, "/vidu/callback", query, date, signed);
@@ -129,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn a_kling_token_is_checked_for_issuer_signature_and_time() {
+    fn klings_jwt_is_checked_for_issuer_signature_and_time() {
         let token = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJpc3MiOiJhay10ZXN0IiwiZXhwIjoxNzY3MjI3NDAwLCJuYmYiOjE3NjcyMjU1OTV9.dDxpWSVSj5kNmv3WvJxz25pk9735kQ4OjYPb-MoIoH0";
         let check = |access, secret, now| check_token(token, access, secret, now);
         assert_eq!(check("ak-test", "sk-test", 1_767_225_600), Ok(()));

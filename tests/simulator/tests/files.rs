@@ -1,4 +1,4 @@
-//! Links and files from the outside: ranges, ends of life, and everything that a bad origin does.
+//! Links and files as a client sees them: ranges, expiry, and every fault of an origin.
 
 use std::time::{Duration, Instant};
 
@@ -16,33 +16,33 @@ fn start() -> (Simulator, Client) {
     (simulator, client)
 }
 
-/// A finished Ark task: its id.
+/// Submits an Ark task that finishes at once, and returns its id.
 async fn task(simulator: &Simulator, client: &Client, script: &str) -> String {
     let text = format!("[simulate delay=0 callback=lose {script}]");
-    let answer: Value = client
+    let response: Value = client
         .post(format!("{}/contents/generations/tasks", simulator.base_url(Provider::Ark)))
         .header(header::AUTHORIZATION, "Bearer ark-api-key")
         .json(&json!({ "model": "m", "content": [{ "type": "text", "text": text }] }))
         .send()
         .await
-        .expect("an answer")
+        .expect("an response")
         .json()
         .await
         .expect("JSON");
-    answer["id"].as_str().unwrap_or_else(|| panic!("{answer}")).to_owned()
+    response["id"].as_str().unwrap_or_else(|| panic!("{response}")).to_owned()
 }
 
 async fn link(simulator: &Simulator, client: &Client, id: &str) -> String {
-    let answer: Value = client
+    let response: Value = client
         .get(format!("{}/contents/generations/tasks/{id}", simulator.base_url(Provider::Ark)))
         .header(header::AUTHORIZATION, "Bearer ark-api-key")
         .send()
         .await
-        .expect("an answer")
+        .expect("an response")
         .json()
         .await
         .expect("JSON");
-    answer["content"]["video_url"].as_str().unwrap_or_else(|| panic!("{answer}")).to_owned()
+    response["content"]["video_url"].as_str().unwrap_or_else(|| panic!("{response}")).to_owned()
 }
 
 async fn get(client: &Client, url: &str, headers: &[(&str, &str)]) -> Response {
@@ -50,7 +50,7 @@ async fn get(client: &Client, url: &str, headers: &[(&str, &str)]) -> Response {
     for (name, value) in headers {
         request = request.header(*name, *value);
     }
-    request.send().await.expect("an answer")
+    request.send().await.expect("an response")
 }
 
 fn text(response: &Response, name: &str) -> String {
@@ -58,7 +58,7 @@ fn text(response: &Response, name: &str) -> String {
 }
 
 #[tokio::test]
-async fn parts_are_those_of_the_whole() {
+async fn ranges_match_the_whole_file() {
     let (simulator, client) = start();
     let id = task(&simulator, &client, "size=100000").await;
     let url = link(&simulator, &client, &id).await;
@@ -90,29 +90,29 @@ async fn parts_are_those_of_the_whole() {
     assert_eq!((changed.status().as_u16(), text(&changed, "content-length").as_str()), (200, "100000"));
     let changed = get(&client, &url, &[("if-match", "\"another\"")]).await;
     assert_eq!(changed.status(), 412);
-    let head = client.head(&url).send().await.expect("an answer");
-    assert_eq!(head.status(), 403, "signed for GET");
+    let head = client.head(&url).send().await.expect("an response");
+    assert_eq!(head.status(), 403, "presigned for GET");
 
-    let asked = simulator.file_requests(&id);
-    assert_eq!(asked.len(), 9);
-    assert_eq!((asked[1].status, asked[1].range.as_deref()), (206, Some("bytes=0-9")));
-    assert_eq!(asked[1].name, "video.mp4");
+    let requests = simulator.file_requests(&id);
+    assert_eq!(requests.len(), 9);
+    assert_eq!((requests[1].status, requests[1].range.as_deref()), (206, Some("bytes=0-9")));
+    assert_eq!(requests[1].name, "video.mp4");
 }
 
 #[tokio::test]
-async fn links_end_die_and_come_late() {
+async fn links_expire_fail_and_become_ready_late() {
     let (simulator, client) = start();
     let status = async |url: &str| get(&client, url, &[]).await.status().as_u16();
 
-    let id = task(&simulator, &client, "link_life=0.4").await;
+    let id = task(&simulator, &client, "link_ttl=0.4").await;
     let url = link(&simulator, &client, &id).await;
     assert_eq!(status(&url).await, 200);
     assert_eq!(status(&format!("{url}0")).await, 403, "a changed signature");
-    assert_eq!(link(&simulator, &client, &id).await, url, "the same as long as it works");
+    assert_eq!(link(&simulator, &client, &id).await, url, "a working link is kept");
     tokio::time::sleep(Duration::from_millis(500)).await;
-    let ended = get(&client, &url, &[]).await;
-    assert_eq!((ended.status().as_u16(), text(&ended, "content-type").as_str()), (403, "application/xml"));
-    assert!(ended.text().await.expect("a page").contains("Request has expired"));
+    let expired = get(&client, &url, &[]).await;
+    assert_eq!((expired.status().as_u16(), text(&expired, "content-type").as_str()), (403, "application/xml"));
+    assert!(expired.text().await.expect("a page").contains("Request has expired"));
     let renewed = link(&simulator, &client, &id).await;
     assert_ne!(renewed, url);
     assert_eq!(status(&renewed).await, 200);
@@ -135,7 +135,7 @@ async fn links_end_die_and_come_late() {
 }
 
 #[tokio::test]
-async fn gigabytes_are_served_without_being_held() {
+async fn large_files_are_served_without_holding_them_in_memory() {
     let (simulator, client) = start();
     let id = task(&simulator, &client, "size=20000000000").await;
     let url = link(&simulator, &client, &id).await;
@@ -147,13 +147,13 @@ async fn gigabytes_are_served_without_being_held() {
     assert!(end.bytes().await.expect("a body") == expected);
 }
 
-/// A file of the bad origin.
+/// A URL of the faulty origin.
 fn origin(simulator: &Simulator, query: &str) -> String {
     format!("{}/origin/a.mp4?size=50000&{query}", simulator.origin())
 }
 
 #[tokio::test]
-async fn the_bad_origin_lies_about_parts() {
+async fn the_faulty_origin_serves_wrong_ranges() {
     let (simulator, client) = start();
     let file = simulator.origin_file("a.mp4", Some(50_000)).to_vec();
     let part = async |query: &str| {
@@ -177,21 +177,21 @@ async fn the_bad_origin_lies_about_parts() {
 }
 
 #[tokio::test]
-async fn the_bad_origin_breaks_off() {
+async fn the_faulty_origin_breaks_connections() {
     let (simulator, client) = start();
     let file = simulator.origin_file("a.mp4", Some(50_000)).to_vec();
     let whole = async |query: &str| {
         let response = get(&client, &origin(&simulator, query), &[]).await;
         (response.status().as_u16(), text(&response, "content-length"), response.bytes().await)
     };
-    // As many bytes as the fault lets through, then an error.
+    // The bytes before the fault, and how the connection fails.
     let broken = async |query: &str| {
         let mut response = get(&client, &origin(&simulator, query), &[]).await;
         let mut bytes = Vec::new();
         loop {
             match tokio::time::timeout(Duration::from_secs(1), response.chunk()).await {
                 Ok(Ok(Some(piece))) => bytes.extend(piece),
-                Ok(Ok(None)) => panic!("{query}: a clean end"),
+                Ok(Ok(None)) => panic!("{query}: the body is complete"),
                 Ok(Err(_)) => return ("closed", bytes),
                 Err(_) => return ("silent", bytes),
             }
@@ -214,13 +214,13 @@ async fn the_bad_origin_breaks_off() {
     assert!(whole("fault=slow&rate=100000").await.2.expect("a clean end") == file);
     assert!(started.elapsed() >= Duration::from_millis(400), "half a second: {:?}", started.elapsed());
 
-    // Once only, and then all is well.
+    // Only the first request fails.
     assert_eq!(broken("fault=drop&at=5&times=1").await.0, "closed");
     assert!(whole("fault=drop&at=5&times=1").await.2.expect("a clean end") == file);
 }
 
 #[tokio::test]
-async fn the_bad_origin_serves_something_else() {
+async fn the_faulty_origin_serves_something_else() {
     let (simulator, client) = start();
     let file = simulator.origin_file("a.mp4", Some(50_000)).to_vec();
     let whole = async |query: &str| {
@@ -279,7 +279,7 @@ async fn the_bad_origin_serves_something_else() {
 }
 
 #[tokio::test]
-async fn a_tasks_own_link_can_be_bad() {
+async fn faults_apply_to_a_tasks_own_links() {
     let (simulator, client) = start();
     let id = task(&simulator, &client, "size=50000 fault=redirect hops=1").await;
     let url = link(&simulator, &client, &id).await;
@@ -296,7 +296,7 @@ async fn a_tasks_own_link_can_be_bad() {
 }
 
 #[tokio::test]
-async fn a_link_that_expires_while_it_is_read_is_replaced_by_one_that_works() {
+async fn a_status_call_replaces_a_link_that_expires_during_the_download() {
     let (simulator, client) = start();
     let id = task(&simulator, &client, "size=50000 fault=expires at=100 times=1").await;
     let url = link(&simulator, &client, &id).await;
@@ -308,7 +308,7 @@ async fn a_link_that_expires_while_it_is_read_is_replaced_by_one_that_works() {
 }
 
 #[test]
-fn pictures_and_videos_are_told_by_their_names() {
+fn the_extension_selects_picture_or_video() {
     let (simulator, _) = start();
     assert_eq!(simulator.origin_file("a.png", None).content_type(), "image/png");
     assert_eq!(simulator.origin_file("a.jpg", None).content_type(), "image/jpeg");

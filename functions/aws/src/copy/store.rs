@@ -1,5 +1,5 @@
 //! The bucket, as far as files of results are written to it. Every final write carries `If-None-Match: *`, so that of two
-//! copies one writes and the other finds it standing.
+//! copies one writes and the other finds the object there.
 
 use std::time::Duration;
 
@@ -12,28 +12,28 @@ use aws_sdk_s3::types::{ChecksumAlgorithm, ChecksumMode, ChecksumType, Completed
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use crc_fast::{CrcAlgorithm, Digest};
-use reelhook_core::copy_plan::LARGEST_HELD_PIECE;
 use reelhook_core::result::Checksum;
+use reelhook_core::transfer::fault::CopyFault;
+use reelhook_core::transfer::parts::MAX_HELD_PIECE;
 
-use super::budget::{Content, Passing};
-use super::error::CopyError;
+use super::memory_pool::{Content, StreamingBody};
 
 /// One attempt at sending at most 16 MiB: slower than 280 KB a second is no connection within one region.
-const SEND_WITHIN: Duration = Duration::from_mins(1);
+const SEND_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// One attempt at anything small.
-const ASK_WITHIN: Duration = Duration::from_secs(10);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// One attempt at putting parts together: S3 answers at once and then sends blanks, for minutes if there are many parts
 /// (API reference of `CompleteMultipartUpload`).
-const COMPLETE_WITHIN: Duration = Duration::from_mins(3);
+const COMPLETE_TIMEOUT: Duration = Duration::from_mins(3);
 
-/// Attempts at each call, starting at [`FIRST_PAUSE`] between them: S3 asks for patience with 503 `SlowDown`, and 0.2, 0.4, 0.8, 1.6,
+/// Attempts at each call, starting at [`FIRST_BACKOFF`] between them: S3 slows clients down with 503 `SlowDown`, and 0.2, 0.4, 0.8, 1.6,
 /// 3.2 seconds (each times a random number below 1) are the pattern of its own advice.
 const ATTEMPTS: u32 = 6;
-const FIRST_PAUSE: Duration = Duration::from_millis(200);
+const FIRST_BACKOFF: Duration = Duration::from_millis(200);
 
-/// The bucket.
+/// The bucket that results are written to.
 #[derive(Clone, Debug)]
 pub(super) struct Store {
     client: Client,
@@ -45,25 +45,25 @@ pub(super) struct Store {
 pub(super) enum Written {
     /// It was written.
     Now,
-    /// Something stands there, or another writer is at it at this very moment.
-    Standing,
+    /// Something exists there, or another writer is at it at the same time, or the upload is gone.
+    Exists,
 }
 
-/// An object that stands in the bucket.
+/// An object in the bucket.
 #[derive(Clone, Debug)]
-pub(super) struct Standing {
+pub(super) struct ExistingObject {
     pub(super) bytes: u64,
     pub(super) checksum: Checksum,
     pub(super) content_type: String,
 }
 
-/// Trouble with an upload.
+/// Why a part was not written.
 #[derive(Debug)]
 pub(super) enum PartError {
     /// The upload does not exist: it was aborted by somebody, or by the lifecycle rule.
     UploadGone,
     /// Anything else.
-    Storage(CopyError),
+    Storage(CopyFault),
 }
 
 impl Store {
@@ -72,7 +72,7 @@ impl Store {
     }
 
     /// Writes a small file in one go.
-    pub(super) async fn put(&self, key: &str, content_type: &str, content: &Content) -> Result<Written, CopyError> {
+    pub(super) async fn put(&self, key: &str, content_type: &str, content: &Content) -> Result<Written, CopyFault> {
         let request = self
             .client
             .put_object()
@@ -85,17 +85,17 @@ impl Store {
             .customize()
             // The checksum vouches for the bytes and TLS for the request; hashing them once more costs as much as all the rest.
             .disable_payload_signing()
-            .config_override(patience(SEND_WITHIN));
+            .config_override(request_config(SEND_TIMEOUT));
         let sent = Box::pin(request.send()).await;
         match sent {
             Ok(_) => Ok(Written::Now),
-            Err(error) if matches!(status(&error), Some(409 | 412)) => Ok(Written::Standing),
+            Err(error) if matches!(status(&error), Some(409 | 412)) => Ok(Written::Exists),
             Err(error) => Err(failed("PutObject", &error)),
         }
     }
 
     /// Begins a multipart upload; gives back its id.
-    pub(super) async fn create(&self, key: &str, content_type: &str) -> Result<String, CopyError> {
+    pub(super) async fn create(&self, key: &str, content_type: &str) -> Result<String, CopyFault> {
         let request = self
             .client
             .create_multipart_upload()
@@ -105,11 +105,11 @@ impl Store {
             .checksum_algorithm(ChecksumAlgorithm::Crc64Nvme)
             .checksum_type(ChecksumType::FullObject)
             .customize()
-            .config_override(patience(ASK_WITHIN));
+            .config_override(request_config(REQUEST_TIMEOUT));
         let created = Box::pin(request.send()).await.map_err(|error| failed("CreateMultipartUpload", &error))?;
-        created.upload_id.ok_or_else(|| CopyError::Storage {
+        created.upload_id.ok_or_else(|| CopyFault::Storage {
             operation: "CreateMultipartUpload",
-            reason: "the answer has no upload id".to_owned(),
+            reason: "the response has no upload id".to_owned(),
         })
     }
 
@@ -132,22 +132,22 @@ impl Store {
             .body(content.body())
             .customize()
             .disable_payload_signing()
-            .config_override(patience(SEND_WITHIN));
+            .config_override(request_config(SEND_TIMEOUT));
         let sent = Box::pin(request.send()).await;
         part_sent(sent)
     }
 
-    /// Writes a part that comes while it is sent. Its checksum is not known beforehand; that of the whole object is checked
+    /// Writes a part that is received while it is sent. Its checksum is not known beforehand; that of the whole object is checked
     /// in the end.
-    pub(super) async fn upload_passing_part(
+    pub(super) async fn upload_streamed_part(
         &self,
         key: &str,
         id: &str,
         number: u64,
         length: u64,
-        body: Passing,
+        body: StreamingBody,
     ) -> Result<String, PartError> {
-        let steps = u32::try_from(length.div_ceil(LARGEST_HELD_PIECE)).unwrap_or(u32::MAX);
+        let steps = u32::try_from(length.div_ceil(MAX_HELD_PIECE)).unwrap_or(u32::MAX);
         let request = self
             .client
             .upload_part()
@@ -159,7 +159,7 @@ impl Store {
             .body(body.body())
             .customize()
             .disable_payload_signing()
-            .config_override(patience(SEND_WITHIN * steps).retry_config(RetryConfig::disabled()));
+            .config_override(request_config(SEND_TIMEOUT * steps).retry_config(RetryConfig::disabled()));
         part_sent(Box::pin(request.send()).await)
     }
 
@@ -171,7 +171,7 @@ impl Store {
         parts: &[(String, u64)],
         length: u64,
         checksum: u64,
-    ) -> Result<Written, CopyError> {
+    ) -> Result<Written, CopyFault> {
         let parts = (1..).zip(parts).map(|(number, (etag, checksum))| {
             CompletedPart::builder()
                 .part_number(number)
@@ -191,17 +191,17 @@ impl Store {
             .checksum_type(ChecksumType::FullObject)
             .mpu_object_size(i64::try_from(length).unwrap_or(i64::MAX))
             .customize()
-            .config_override(patience(COMPLETE_WITHIN));
+            .config_override(request_config(COMPLETE_TIMEOUT));
         let completed = Box::pin(request.send()).await;
         match completed {
             Ok(_) => Ok(Written::Now),
-            // 404: an earlier attempt of the SDK went through and its answer was lost; what stands there tells.
-            Err(error) if matches!(status(&error), Some(404 | 409 | 412)) => Ok(Written::Standing),
+            // 404: an earlier attempt of the SDK went through and its response was lost; what exists there tells.
+            Err(error) if matches!(status(&error), Some(404 | 409 | 412)) => Ok(Written::Exists),
             Err(error) => Err(failed("CompleteMultipartUpload", &error)),
         }
     }
 
-    /// Gives up an upload. What cannot be removed now is removed by the bucket's lifecycle rule.
+    /// Aborts an upload. What cannot be removed now is removed by the bucket's lifecycle rule.
     pub(super) async fn abort(&self, key: &str, id: &str) {
         let request = self
             .client
@@ -210,24 +210,24 @@ impl Store {
             .key(key)
             .upload_id(id)
             .customize()
-            .config_override(patience(ASK_WITHIN));
+            .config_override(request_config(REQUEST_TIMEOUT));
         let aborted = Box::pin(request.send()).await;
         if let Err(error) = aborted
             && status(&error) != Some(404)
         {
-            tracing::warn!(key, error = %failed("AbortMultipartUpload", &error), "an upload was left to the lifecycle rule");
+            tracing::warn!(key, error = %failed("AbortMultipartUpload", &error), "upload left to the lifecycle rule");
         }
     }
 
     /// Unfinished uploads whose keys begin like this: key and id of each. At most 1,000; an artifact has one or two.
-    pub(super) async fn uploads(&self, prefix: &str) -> Result<Vec<(String, String)>, CopyError> {
+    pub(super) async fn uploads(&self, prefix: &str) -> Result<Vec<(String, String)>, CopyFault> {
         let request = self
             .client
             .list_multipart_uploads()
             .bucket(&self.bucket)
             .prefix(prefix)
             .customize()
-            .config_override(patience(ASK_WITHIN));
+            .config_override(request_config(REQUEST_TIMEOUT));
         let listed = Box::pin(request.send()).await.map_err(|error| failed("ListMultipartUploads", &error))?;
         Ok(listed
             .uploads
@@ -238,7 +238,7 @@ impl Store {
     }
 
     /// Keys that begin like this, at most a few.
-    pub(super) async fn keys(&self, prefix: &str) -> Result<Vec<String>, CopyError> {
+    pub(super) async fn keys(&self, prefix: &str) -> Result<Vec<String>, CopyFault> {
         let request = self
             .client
             .list_objects_v2()
@@ -246,14 +246,14 @@ impl Store {
             .prefix(prefix)
             .max_keys(10)
             .customize()
-            .config_override(patience(ASK_WITHIN));
+            .config_override(request_config(REQUEST_TIMEOUT));
         let listed = Box::pin(request.send()).await.map_err(|error| failed("ListObjectsV2", &error))?;
         Ok(listed.contents.unwrap_or_default().into_iter().filter_map(|object| object.key).collect())
     }
 
-    /// What stands under a key, if anything. The checksum is S3's own; where it has none over the whole object, the object is
+    /// What exists under a key, if anything. The checksum is S3's own; where it has none over the whole object, the object is
     /// read.
-    pub(super) async fn standing(&self, key: &str) -> Result<Option<Standing>, CopyError> {
+    pub(super) async fn existing(&self, key: &str) -> Result<Option<ExistingObject>, CopyFault> {
         let request = self
             .client
             .head_object()
@@ -261,7 +261,7 @@ impl Store {
             .key(key)
             .checksum_mode(ChecksumMode::Enabled)
             .customize()
-            .config_override(patience(ASK_WITHIN));
+            .config_override(request_config(REQUEST_TIMEOUT));
         let head = Box::pin(request.send()).await;
         let head = match head {
             Ok(head) => head,
@@ -273,19 +273,19 @@ impl Store {
             Some(value) => named(value),
             None => self.read_back(key).await?,
         };
-        Ok(Some(Standing {
+        Ok(Some(ExistingObject {
             bytes: u64::try_from(head.content_length.unwrap_or_default()).unwrap_or_default(),
             checksum,
             content_type: head.content_type.unwrap_or_default(),
         }))
     }
 
-    async fn read_back(&self, key: &str) -> Result<Checksum, CopyError> {
+    async fn read_back(&self, key: &str) -> Result<Checksum, CopyFault> {
         let object = Box::pin(self.client.get_object().bucket(&self.bucket).key(key).send()).await;
         let mut body = object.map_err(|error| failed("GetObject", &error))?.body;
         let mut digest = Digest::new(CrcAlgorithm::Crc64Nvme);
         while let Some(bytes) = body.next().await {
-            let bytes = bytes.map_err(|_| CopyError::Storage {
+            let bytes = bytes.map_err(|_| CopyFault::Storage {
                 operation: "GetObject",
                 reason: "the connection broke off".to_owned(),
             })?;
@@ -298,15 +298,15 @@ impl Store {
 fn part_sent(sent: Result<UploadPartOutput, SdkError<UploadPartError>>) -> Result<String, PartError> {
     match sent {
         Ok(sent) => sent.e_tag.ok_or_else(|| {
-            let reason = "the answer has no ETag".to_owned();
-            PartError::Storage(CopyError::Storage { operation: "UploadPart", reason })
+            let reason = "the response has no ETag".to_owned();
+            PartError::Storage(CopyFault::Storage { operation: "UploadPart", reason })
         }),
         Err(error) if status(&error) == Some(404) && error.code() != Some("NoSuchBucket") => Err(PartError::UploadGone),
         Err(error) => Err(PartError::Storage(failed("UploadPart", &error))),
     }
 }
 
-/// A checksum as it stands in `result.json`.
+/// A checksum in the form of `result.json`.
 pub(super) fn checksum_of(value: u64) -> Checksum {
     named(checksum_text(value))
 }
@@ -323,27 +323,27 @@ fn part_number(number: u64) -> i32 {
     i32::try_from(number).unwrap_or(i32::MAX)
 }
 
-fn patience(attempt: Duration) -> aws_sdk_s3::config::Builder {
+fn request_config(attempt: Duration) -> aws_sdk_s3::config::Builder {
     aws_sdk_s3::Config::builder()
         .timeout_config(TimeoutConfig::builder().operation_attempt_timeout(attempt).build())
-        .retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS).with_initial_backoff(FIRST_PAUSE))
+        .retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS).with_initial_backoff(FIRST_BACKOFF))
 }
 
 fn status<E>(error: &SdkError<E>) -> Option<u16> {
     error.raw_response().map(|response| response.status().as_u16())
 }
 
-fn failed<E: ProvideErrorMetadata>(operation: &'static str, error: &SdkError<E>) -> CopyError {
+fn failed<E: ProvideErrorMetadata>(operation: &'static str, error: &SdkError<E>) -> CopyFault {
     let reason = match error {
         SdkError::ConstructionFailure(_) => "the request could not be made".to_owned(),
-        SdkError::TimeoutError(_) => "no answer in time".to_owned(),
+        SdkError::TimeoutError(_) => "no response in time".to_owned(),
         SdkError::DispatchFailure(_) => "no connection".to_owned(),
-        SdkError::ResponseError(_) => "the answer could not be read".to_owned(),
+        SdkError::ResponseError(_) => "the response could not be read".to_owned(),
         error => match (error.code(), status(error)) {
             (Some(code), _) => code.to_owned(),
             (None, Some(status)) => format!("status {status}"),
             (None, None) => "an unknown error".to_owned(),
         },
     };
-    CopyError::Storage { operation, reason }
+    CopyFault::Storage { operation, reason }
 }

@@ -1,4 +1,4 @@
-//! A bucket for tests: as much of S3 over HTTP as a copy uses, and as strict as S3 is. It checks what the usual stand-ins let
+//! A bucket for tests: as much of S3 over HTTP as a copy uses, and as strict as S3 is. It checks what the usual emulators let
 //! pass: checksums of parts and of whole objects, sizes of parts, the size of the whole, conditions. It can be told to fail.
 
 use std::collections::BTreeMap;
@@ -54,8 +54,8 @@ pub(crate) struct Call {
 pub(crate) enum Fault {
     /// It is refused with this status and code.
     Refused(u16, &'static str),
-    /// It is carried out, and the answer is a 500.
-    AnswerLost,
+    /// It is carried out, and the response is a 500.
+    ResponseLost,
     /// It takes longer.
     Slow(Duration),
 }
@@ -138,7 +138,7 @@ impl Bucket {
         self.locked().uploads.get(id)?.parts.get(&number).cloned()
     }
 
-    /// Shows no checksums any more, as some stand-ins do.
+    /// Shows no checksums any more, as some emulators do.
     pub(crate) fn forget_checksums(&self) {
         self.locked().shows_no_checksums = true;
     }
@@ -237,117 +237,126 @@ async fn serve(
     match fault {
         Some(Fault::Refused(status, code)) => return refused(status, code),
         Some(Fault::Slow(time)) => tokio::time::sleep(time).await,
-        Some(Fault::AnswerLost) | None => {}
+        Some(Fault::ResponseLost) | None => {}
     }
-    let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
-    let answer = carry_out(&mut locked(&contents), operation, &key, part, &query, &header, body);
-    if matches!(fault, Some(Fault::AnswerLost)) { refused(500, "InternalError") } else { answer }
+    let text = |name: &str| query.get(name).map(String::as_str).unwrap_or_default();
+    let (prefix, upload_id) = (text("prefix"), text("uploadId"));
+    let parameters = Parameters { key: &key, part, prefix, upload_id, headers: &headers };
+    let response = perform(&mut locked(&contents), operation, &parameters, body);
+    if matches!(fault, Some(Fault::ResponseLost)) { refused(500, "InternalError") } else { response }
 }
 
-fn carry_out<'a>(
-    contents: &mut Contents,
-    operation: &str,
-    key: &str,
+/// What a call is about.
+struct Parameters<'a> {
+    key: &'a str,
     part: Option<u32>,
-    query: &BTreeMap<String, String>,
-    header: &dyn Fn(&str) -> Option<&'a str>,
-    body: Bytes,
-) -> Response {
-    let claimed = header("x-amz-checksum-crc64nvme");
-    let must_not_exist = header("if-none-match") == Some("*");
-    let content_type = header("content-type").unwrap_or_default().to_owned();
-    let id = query.get("uploadId").map(String::as_str).unwrap_or_default();
+    prefix: &'a str,
+    upload_id: &'a str,
+    headers: &'a HeaderMap,
+}
+
+impl Parameters<'_> {
+    fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).and_then(|value| value.to_str().ok())
+    }
+
+    fn claimed_checksum(&self) -> Option<&str> {
+        self.header("x-amz-checksum-crc64nvme")
+    }
+
+    fn must_not_exist(&self) -> bool {
+        self.header("if-none-match") == Some("*")
+    }
+
+    fn content_type(&self) -> String {
+        self.header("content-type").unwrap_or_default().to_owned()
+    }
+}
+
+fn perform(contents: &mut Contents, operation: &str, parameters: &Parameters<'_>, body: Bytes) -> Response {
     match operation {
-        "PutObject" => {
-            if claimed != Some(checksum_of(&body).as_str()) {
-                return refused(400, "BadDigest");
-            }
-            if must_not_exist && contents.objects.contains_key(key) {
-                return refused(412, "PreconditionFailed");
-            }
-            let object = Object { checksum: checksum_of(&body), bytes: body, content_type };
-            contents.objects.insert(key.to_owned(), object);
-            StatusCode::OK.into_response()
-        }
-        "CreateMultipartUpload" => {
-            if header("x-amz-checksum-algorithm") != Some("CRC64NVME")
-                || header("x-amz-checksum-type") != Some("FULL_OBJECT")
-            {
-                return refused(400, "InvalidRequest");
-            }
-            contents.uploads_so_far += 1;
-            let id = format!("upload-{}", contents.uploads_so_far);
-            contents.uploads.insert(id.clone(), Upload { key: key.to_owned(), content_type, parts: BTreeMap::new() });
-            xml(&format!(
-                "<InitiateMultipartUploadResult><Bucket>{}</Bucket><Key>{key}</Key><UploadId>{id}</UploadId></InitiateMultipartUploadResult>",
-                Bucket::NAME
-            ))
-        }
-        "UploadPart" => {
-            let Some(upload) = contents.uploads.get_mut(id).filter(|upload| upload.key == key) else {
-                return refused(404, "NoSuchUpload");
-            };
-            if claimed.is_some_and(|claimed| claimed != checksum_of(&body)) {
-                return refused(400, "BadDigest");
-            }
-            let etag = etag_of(&body);
-            upload.parts.insert(part.expect("a part has a number"), body);
-            ([("etag", etag)], "").into_response()
-        }
-        "CompleteMultipartUpload" => {
-            complete(contents, key, id, claimed, header("x-amz-mp-object-size"), must_not_exist, &body)
-        }
-        "AbortMultipartUpload" => match contents.uploads.remove(id) {
+        "PutObject" => put_object(contents, parameters, body),
+        "CreateMultipartUpload" => create_upload(contents, parameters),
+        "UploadPart" => upload_part(contents, parameters, body),
+        "CompleteMultipartUpload" => complete(contents, parameters, &body),
+        "AbortMultipartUpload" => match contents.uploads.remove(parameters.upload_id) {
             Some(_) => StatusCode::NO_CONTENT.into_response(),
             None => refused(404, "NoSuchUpload"),
         },
-        "HeadObject" | "GetObject" => match contents.objects.get(key) {
-            Some(object) => {
-                let described = Response::builder()
-                    .header("content-length", object.bytes.len())
-                    .header("content-type", &object.content_type);
-                let described = if contents.shows_no_checksums {
-                    described
-                } else {
-                    described
-                        .header("x-amz-checksum-crc64nvme", &object.checksum)
-                        .header("x-amz-checksum-type", "FULL_OBJECT")
-                };
-                described.body(Body::from(object.bytes.clone())).expect("an answer")
-            }
-            None => refused(404, "NoSuchKey"),
-        },
+        "HeadObject" | "GetObject" => read_object(contents, parameters.key),
         "ListMultipartUploads" => {
-            let prefix = query.get("prefix").map(String::as_str).unwrap_or_default();
-            let uploads = contents
-                .uploads
-                .iter()
-                .filter(|(_, upload)| upload.key.starts_with(prefix))
+            let uploads = contents.uploads.iter().filter(|(_, upload)| upload.key.starts_with(parameters.prefix));
+            let uploads = uploads
                 .map(|(id, upload)| format!("<Upload><Key>{}</Key><UploadId>{id}</UploadId></Upload>", upload.key));
             xml(&format!("<ListMultipartUploadsResult>{}</ListMultipartUploadsResult>", uploads.collect::<String>()))
         }
         _ => {
-            let prefix = query.get("prefix").map(String::as_str).unwrap_or_default();
-            let objects = contents.objects.keys().filter(|key| key.starts_with(prefix));
+            let objects = contents.objects.keys().filter(|key| key.starts_with(parameters.prefix));
             let objects = objects.map(|key| format!("<Contents><Key>{key}</Key></Contents>"));
             xml(&format!("<ListBucketResult>{}</ListBucketResult>", objects.collect::<String>()))
         }
     }
 }
 
-fn complete(
-    contents: &mut Contents,
-    key: &str,
-    id: &str,
-    claimed: Option<&str>,
-    claimed_size: Option<&str>,
-    must_not_exist: bool,
-    body: &[u8],
-) -> Response {
+fn put_object(contents: &mut Contents, parameters: &Parameters<'_>, body: Bytes) -> Response {
+    if parameters.claimed_checksum() != Some(checksum_of(&body).as_str()) {
+        return refused(400, "BadDigest");
+    }
+    if parameters.must_not_exist() && contents.objects.contains_key(parameters.key) {
+        return refused(412, "PreconditionFailed");
+    }
+    let object = Object { checksum: checksum_of(&body), bytes: body, content_type: parameters.content_type() };
+    contents.objects.insert(parameters.key.to_owned(), object);
+    StatusCode::OK.into_response()
+}
+
+fn create_upload(contents: &mut Contents, parameters: &Parameters<'_>) -> Response {
+    if parameters.header("x-amz-checksum-algorithm") != Some("CRC64NVME")
+        || parameters.header("x-amz-checksum-type") != Some("FULL_OBJECT")
+    {
+        return refused(400, "InvalidRequest");
+    }
+    contents.uploads_so_far += 1;
+    let (key, id) = (parameters.key, format!("upload-{}", contents.uploads_so_far));
+    let upload = Upload { key: key.to_owned(), content_type: parameters.content_type(), parts: BTreeMap::new() };
+    contents.uploads.insert(id.clone(), upload);
+    xml(&format!(
+        "<InitiateMultipartUploadResult><Bucket>{}</Bucket><Key>{key}</Key><UploadId>{id}</UploadId></InitiateMultipartUploadResult>",
+        Bucket::NAME
+    ))
+}
+
+fn upload_part(contents: &mut Contents, parameters: &Parameters<'_>, body: Bytes) -> Response {
+    let upload = contents.uploads.get_mut(parameters.upload_id);
+    let Some(upload) = upload.filter(|upload| upload.key == parameters.key) else {
+        return refused(404, "NoSuchUpload");
+    };
+    if parameters.claimed_checksum().is_some_and(|claimed| claimed != checksum_of(&body)) {
+        return refused(400, "BadDigest");
+    }
+    let etag = etag_of(&body);
+    upload.parts.insert(parameters.part.expect("a part has a number"), body);
+    ([("etag", etag)], "").into_response()
+}
+
+fn read_object(contents: &Contents, key: &str) -> Response {
+    let Some(object) = contents.objects.get(key) else { return refused(404, "NoSuchKey") };
+    let mut described =
+        Response::builder().header("content-length", object.bytes.len()).header("content-type", &object.content_type);
+    if !contents.shows_no_checksums {
+        described =
+            described.header("x-amz-checksum-crc64nvme", &object.checksum).header("x-amz-checksum-type", "FULL_OBJECT");
+    }
+    described.body(Body::from(object.bytes.clone())).expect("a response")
+}
+
+fn complete(contents: &mut Contents, parameters: &Parameters<'_>, body: &[u8]) -> Response {
+    let (key, id) = (parameters.key, parameters.upload_id);
+    let (claimed, claimed_size) = (parameters.claimed_checksum(), parameters.header("x-amz-mp-object-size"));
     let Some(upload) = contents.uploads.get(id).filter(|upload| upload.key == key) else {
         return refused(404, "NoSuchUpload");
     };
-    if must_not_exist && contents.objects.contains_key(key) {
+    if parameters.must_not_exist() && contents.objects.contains_key(key) {
         return refused(412, "PreconditionFailed");
     }
     let body = String::from_utf8_lossy(body);

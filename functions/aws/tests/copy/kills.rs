@@ -3,7 +3,7 @@
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use reelhook_aws::copy::{CopyRequest, Earlier};
+use reelhook_aws::copy::{CopyRequest, PriorAttempt};
 use reelhook_core::redacted::SignedUrl;
 use reelhook_core::report::Kind;
 use tokio::time::Instant;
@@ -17,7 +17,7 @@ const ORIGIN: &str = "REELHOOK_TEST_ORIGIN";
 
 /// The process that is killed: started by the test below, it copies one film.
 #[tokio::test]
-#[ignore = "the other half of copies_killed_at_any_moment_end_in_one_file"]
+#[ignore = "the other half of copies_killed_at_any_time_end_in_one_file"]
 async fn copies_until_it_is_killed() {
     let (Ok(endpoint), Ok(origin)) = (std::env::var(ENDPOINT), std::env::var(ORIGIN)) else { return };
     let request = CopyRequest {
@@ -26,14 +26,14 @@ async fn copies_until_it_is_killed() {
         kind: Kind::Video,
         expires_at: None,
         deadline: Instant::now() + LONG,
-        earlier: Earlier::Possible,
+        prior: PriorAttempt::Possible,
         resume: None,
     };
     crate::copier(&endpoint, &[&origin]).copy(request).await.expect("it is copied");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn copies_killed_at_any_moment_end_in_one_file() {
+async fn copies_killed_at_any_time_end_in_one_file() {
     let stage = Stage::new().await;
     let film = Film::new(60_000_000, 1);
     let served = film.clone();
@@ -43,8 +43,7 @@ async fn copies_killed_at_any_moment_end_in_one_file() {
     });
     stage.bucket.fail(|_| Some(Fault::Slow(Duration::from_millis(40))));
     let mut left = 0;
-    // Once when it has begun, and then after each of the first calls to the bucket, at a moment that is a different one each
-    // time: while uploads are listed, aborted and begun, and while parts are written.
+    // Once when it has begun, and then after each of the first calls to the bucket, at a different time for each: while uploads are listed, aborted and begun, and while parts are written.
     for calls in 0..10 {
         let before = (stage.origin.requests().len(), stage.bucket.all_calls());
         let mut child = Command::new(std::env::current_exe().expect("this binary"))
@@ -71,6 +70,6 @@ async fn copies_killed_at_any_moment_end_in_one_file() {
         assert!(keys.is_empty() || stage.bucket.object(&keys[0]).is_some_and(|object| object.bytes == film.bytes()));
     }
     assert!(left > 0, "at least one was killed with parts in the bucket");
-    let result = stage.copy_with(&stage.origin.link("/v"), LONG, Earlier::Possible, None).await;
+    let result = stage.copy_with(&stage.origin.link("/v"), LONG, PriorAttempt::Possible, None).await;
     stage.assert_stored(&film, &result);
 }

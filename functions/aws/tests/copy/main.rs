@@ -2,11 +2,13 @@
 //! outcome.
 
 mod bucket;
+mod contents;
 mod kills;
 mod origin;
 mod origin_faults;
 mod resuming;
 mod safety;
+mod slow_origins;
 mod storing;
 
 use std::time::Duration;
@@ -14,12 +16,12 @@ use std::time::Duration;
 use aws_credential_types::Credentials;
 use aws_sdk_s3::config::{BehaviorVersion, Region, RequestChecksumCalculation, ResponseChecksumValidation};
 use aws_smithy_async::rt::sleep::{SharedAsyncSleep, TokioSleep};
-use reelhook_aws::copy::{Copier, CopyRequest, Earlier, Unfinished};
-use reelhook_aws::download::OriginPolicy;
-use reelhook_core::copy_plan::SavedUpload;
+use reelhook_aws::copy::{Copier, CopyFailure, CopyRequest, PriorAttempt};
+use reelhook_aws::ssrf::OriginPolicy;
 use reelhook_core::redacted::SignedUrl;
 use reelhook_core::report::Kind;
 use reelhook_core::result::StoredArtifact;
+use reelhook_core::transfer::checkpoint::SavedUpload;
 use tokio::time::Instant;
 
 use self::bucket::Bucket;
@@ -48,39 +50,39 @@ impl Stage {
     }
 
     /// Copies what is behind a path of the origin.
-    async fn copy(&self, target: &str) -> Result<StoredArtifact, Unfinished> {
+    async fn copy(&self, target: &str) -> Result<StoredArtifact, CopyFailure> {
         self.copy_link(&self.origin.link(target)).await
     }
 
-    async fn copy_link(&self, link: &str) -> Result<StoredArtifact, Unfinished> {
-        self.copy_with(link, LONG, Earlier::None, None).await
+    async fn copy_link(&self, link: &str) -> Result<StoredArtifact, CopyFailure> {
+        self.copy_with(link, LONG, PriorAttempt::None, None).await
     }
 
-    async fn go_on(&self, target: &str, upload: SavedUpload) -> Result<StoredArtifact, Unfinished> {
-        self.copy_with(&self.origin.link(target), LONG, Earlier::Possible, Some(upload)).await
+    async fn resume(&self, target: &str, upload: SavedUpload) -> Result<StoredArtifact, CopyFailure> {
+        self.copy_with(&self.origin.link(target), LONG, PriorAttempt::Possible, Some(upload)).await
     }
 
     async fn copy_with(
         &self,
         link: &str,
         time: Duration,
-        earlier: Earlier,
+        prior: PriorAttempt,
         resume: Option<SavedUpload>,
-    ) -> Result<StoredArtifact, Unfinished> {
+    ) -> Result<StoredArtifact, CopyFailure> {
         let request = CopyRequest {
             link: &SignedUrl::new(link),
             key_stem: STEM,
             kind: Kind::Video,
             expires_at: None,
             deadline: Instant::now() + time,
-            earlier,
+            prior,
             resume,
         };
         self.copier.copy(request).await
     }
 
     /// The film is in the bucket, whole and as described, and nothing else is.
-    fn assert_stored(&self, film: &Film, result: &Result<StoredArtifact, Unfinished>) {
+    fn assert_stored(&self, film: &Film, result: &Result<StoredArtifact, CopyFailure>) {
         let artifact = result.as_ref().expect("it is copied");
         let object = self.bucket.object(&artifact.key).expect("the object is there");
         assert_eq!(object.bytes.len() as u64, film.length);

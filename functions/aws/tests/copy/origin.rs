@@ -1,7 +1,7 @@
 //! An origin that can be told to misbehave. It speaks HTTP/1.1 on a bare socket, because most of what has to be played here
 //! (a length that is not kept, a connection that ends in the middle, a byte a second) is what HTTP libraries prevent.
 //!
-//! A path is served by a function from the request and the answer an honest origin would give to the answer that is given.
+//! A path is served by a function from the request and the response of an honest origin to the one that is sent.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -112,7 +112,7 @@ pub(crate) enum Framing {
     Close,
 }
 
-/// An answer.
+/// A response.
 #[derive(Clone, Debug)]
 pub(crate) struct Reply {
     /// Status.
@@ -166,7 +166,7 @@ impl Reply {
         self
     }
 
-    /// What an honest origin answers that has this film under this tag.
+    /// The response of an honest origin that has this film under this tag.
     pub(crate) fn honest(film: &Film, etag: Option<&str>, request: &Request) -> Self {
         let mut reply = Self { film: film.clone(), ..Self::status(200, "") };
         reply.headers.push(("Content-Type".into(), "video/mp4".into()));
@@ -191,7 +191,7 @@ impl Reply {
         reply
     }
 
-    /// As an origin that knows no ranges answers.
+    /// The response of an origin that knows no ranges.
     pub(crate) fn whole(film: &Film, etag: Option<&str>, request: &Request) -> Self {
         let mut without = request.clone();
         without.headers.remove("range");
@@ -207,7 +207,7 @@ struct State {
     seen: Mutex<Vec<Request>>,
     connections: AtomicU64,
     open: AtomicU64,
-    most_open: AtomicU64,
+    max_open: AtomicU64,
 }
 
 /// A running origin.
@@ -235,8 +235,8 @@ impl Origin {
                 let state = Arc::clone(&state);
                 tokio::spawn(async move {
                     let open = state.open.fetch_add(1, Ordering::Relaxed) + 1;
-                    state.most_open.fetch_max(open, Ordering::Relaxed);
-                    // A client that hangs up is no trouble of the origin.
+                    state.max_open.fetch_max(open, Ordering::Relaxed);
+                    // A client that hangs up is no fault of the origin.
                     let _ = Self::serve(&state, socket).await;
                     state.open.fetch_sub(1, Ordering::Relaxed);
                 });
@@ -277,8 +277,8 @@ impl Origin {
     }
 
     /// The most connections there were at a time.
-    pub(crate) fn most_connections(&self) -> u64 {
-        self.state.most_open.load(Ordering::Relaxed)
+    pub(crate) fn max_connections(&self) -> u64 {
+        self.state.max_open.load(Ordering::Relaxed)
     }
 
     async fn serve(state: &State, mut socket: TcpStream) -> io::Result<()> {
@@ -310,16 +310,16 @@ impl Origin {
             };
             let behaviour = locked(&state.paths).get(&request.target).cloned();
             let reply = behaviour.map_or_else(|| Reply::status(404, "no such file"), |behaviour| behaviour(&request));
-            let goes_on = Self::answer(&mut socket, &reply).await?;
+            let keep_alive = Self::respond(&mut socket, &reply).await?;
             sent += reply.length;
-            if !goes_on {
+            if !keep_alive {
                 return Ok(());
             }
         }
     }
 
-    /// Sends an answer; false when the connection is over.
-    async fn answer(socket: &mut TcpStream, reply: &Reply) -> io::Result<bool> {
+    /// Sends a response; false when the connection is over.
+    async fn respond(socket: &mut TcpStream, reply: &Reply) -> io::Result<bool> {
         tokio::time::sleep(reply.delay).await;
         let framing = match reply.framing {
             Framing::Length(length) => ("Content-Length", length.to_string()),
@@ -334,7 +334,7 @@ impl Origin {
         let limit = reply.drop_after.into_iter().chain(reply.stall_after).chain([reply.length]).min().unwrap_or(0);
         let mut position = 0;
         while position < limit {
-            // Small enough for an even pace, large enough to be fast without one.
+            // Small enough for an even rate, large enough to be fast without a limit.
             let step = reply.bytes_per_second.map_or(256 * 1024, |rate| (rate / 50).clamp(1, 256 * 1024));
             let bytes =
                 reply.film.read(reply.start + position, usize::try_from(step.min(limit - position)).unwrap_or(0));

@@ -4,8 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use reelhook_aws::copy::{CopyError, Earlier};
-use reelhook_core::copy_plan::SavedUpload;
+use reelhook_aws::copy::PriorAttempt;
+use reelhook_core::transfer::checkpoint::SavedUpload;
+use reelhook_core::transfer::fault::{CopyFault, OriginFault};
+use reelhook_core::transfer::parts::MAX_OBJECT_BYTES;
 use tokio::time::Instant;
 
 use crate::bucket::Fault;
@@ -21,8 +23,8 @@ fn stored(upload: Option<SavedUpload>) -> SavedUpload {
     read
 }
 
-/// Ranges that were asked for, in order of their beginnings.
-fn asked(stage: &Stage, target: &str) -> Vec<(u64, u64)> {
+/// Ranges that were requested, in order of their beginnings.
+fn requested(stage: &Stage, target: &str) -> Vec<(u64, u64)> {
     let requests = stage.origin.requests();
     let mut ranges: Vec<_> =
         requests.iter().filter(|request| request.target == target).filter_map(Request::range).collect();
@@ -31,7 +33,7 @@ fn asked(stage: &Stage, target: &str) -> Vec<(u64, u64)> {
 }
 
 #[tokio::test]
-async fn a_link_that_expires_midway_is_gone_on_with_under_a_fresh_one() {
+async fn a_copy_whose_link_expires_midway_is_resumed_with_a_fresh_one() {
     let stage = Stage::new().await;
     let film = Film::new(100_000_000, 1);
     let served = film.clone();
@@ -46,15 +48,15 @@ async fn a_link_that_expires_midway_is_gone_on_with_under_a_fresh_one() {
     let served = film.clone();
     stage.origin.on("/v?signature=new", move |request| Reply::honest(&served, Some("\"a\""), request));
 
-    let unfinished = stage.copy("/v?signature=old").await.expect_err("it expired");
-    assert!(matches!(unfinished.error, CopyError::NotThere { status: 403 }), "{unfinished}");
-    let kept = unfinished.upload.as_ref().map_or(0, |upload| upload.parts.0.len());
+    let failure = stage.copy("/v?signature=old").await.expect_err("it expired");
+    assert!(matches!(failure.fault, CopyFault::Origin(OriginFault::NotThere { status: 403 })), "{failure}");
+    let kept = failure.upload.as_ref().map_or(0, |upload| upload.parts.0.len());
     assert!(kept >= 4, "{kept} parts were kept");
     assert!(stage.bucket.keys().is_empty());
 
-    let result = stage.go_on("/v?signature=new", stored(unfinished.upload)).await;
+    let result = stage.resume("/v?signature=new", stored(failure.upload)).await;
     stage.assert_stored(&film, &result);
-    assert_eq!(asked(&stage, "/v?signature=new").len(), 12 - kept, "only what was missing");
+    assert_eq!(requested(&stage, "/v?signature=new").len(), 12 - kept, "only what was missing");
 }
 
 #[tokio::test]
@@ -74,7 +76,7 @@ async fn a_redirect_whose_target_expires_is_followed_again() {
 }
 
 #[tokio::test]
-async fn the_end_of_the_invocation_stops_cleanly_and_the_next_goes_on() {
+async fn the_end_of_the_invocation_stops_cleanly_and_the_next_keep_alive() {
     let stage = Stage::new().await;
     let film = Film::new(100_000_000, 1);
     let slow = Arc::new(AtomicBool::new(true));
@@ -87,17 +89,17 @@ async fn the_end_of_the_invocation_stops_cleanly_and_the_next_goes_on() {
     let began = Instant::now();
     let time = Duration::from_secs(6);
     let link = stage.origin.link("/v");
-    let unfinished = stage.copy_with(&link, time, Earlier::None, None).await.expect_err("time is up");
-    assert!(matches!(unfinished.error, CopyError::OutOfTime), "{unfinished}");
+    let failure = stage.copy_with(&link, time, PriorAttempt::None, None).await.expect_err("time is up");
+    assert!(matches!(failure.fault, CopyFault::OutOfTime), "{failure}");
     assert!(began.elapsed() < time, "{:?}", began.elapsed());
-    let upload = stored(unfinished.upload);
+    let upload = stored(failure.upload);
     let kept = upload.parts.0.len();
     assert!((5..12).contains(&kept), "{kept} parts were kept");
     assert_eq!(stage.bucket.unfinished(), (kept, 1), "what is kept is what is there");
 
     slow.store(false, Ordering::Relaxed);
     let before = stage.origin.requests().len();
-    let result = stage.go_on("/v", upload).await;
+    let result = stage.resume("/v", upload).await;
     stage.assert_stored(&film, &result);
     assert_eq!(stage.origin.requests().len() - before, 12 - kept, "only what was missing");
 }
@@ -112,10 +114,10 @@ async fn a_stream_that_is_not_done_in_time_leaves_nothing() {
     });
     let began = Instant::now();
     let time = Duration::from_secs(6);
-    let unfinished =
-        stage.copy_with(&stage.origin.link("/v"), time, Earlier::None, None).await.expect_err("time is up");
-    assert!(matches!(unfinished.error, CopyError::OutOfTime), "{unfinished}");
-    assert!(unfinished.upload.is_none());
+    let failure =
+        stage.copy_with(&stage.origin.link("/v"), time, PriorAttempt::None, None).await.expect_err("time is up");
+    assert!(matches!(failure.fault, CopyFault::OutOfTime), "{failure}");
+    assert!(failure.upload.is_none());
     assert!(began.elapsed() < time, "{:?}", began.elapsed());
     stage.assert_untouched();
 }
@@ -126,8 +128,8 @@ async fn no_time_at_all_is_no_copy() {
     stage.origin.film("/v", &Film::new(100_000, 1));
     for time in [Duration::ZERO, Duration::from_secs(3)] {
         let link = stage.origin.link("/v");
-        let unfinished = stage.copy_with(&link, time, Earlier::None, None).await.expect_err("there is no time");
-        assert!(matches!(unfinished.error, CopyError::OutOfTime), "{unfinished}");
+        let failure = stage.copy_with(&link, time, PriorAttempt::None, None).await.expect_err("there is no time");
+        assert!(matches!(failure.fault, CopyFault::OutOfTime), "{failure}");
     }
     stage.assert_untouched();
 }
@@ -140,16 +142,16 @@ async fn a_file_that_changed_between_two_deliveries_is_read_afresh() {
         0..6 => Reply::honest(&old, Some("\"old\""), request),
         _ => Reply { delay: Duration::from_millis(300), ..Reply::status(404, "") },
     });
-    let unfinished = stage.copy("/v").await.expect_err("it is gone");
-    let upload = stored(unfinished.upload);
+    let failure = stage.copy("/v").await.expect_err("it is gone");
+    let upload = stored(failure.upload);
     let served = new.clone();
     stage.origin.on("/v", move |request| Reply::honest(&served, Some("\"new\""), request));
-    let result = stage.go_on("/v", upload).await;
+    let result = stage.resume("/v", upload).await;
     stage.assert_stored(&new, &result);
 }
 
 #[tokio::test]
-async fn an_upload_that_the_lifecycle_rule_removed_is_begun_again() {
+async fn an_upload_that_the_lifecycle_rule_removed_is_started_again() {
     let stage = Stage::new().await;
     let film = Film::new(100_000_000, 1);
     let served = film.clone();
@@ -157,12 +159,12 @@ async fn an_upload_that_the_lifecycle_rule_removed_is_begun_again() {
         0..6 => Reply::honest(&served, Some("\"a\""), request),
         _ => Reply { delay: Duration::from_millis(300), ..Reply::status(404, "") },
     });
-    let unfinished = stage.copy("/v").await.expect_err("it is gone");
-    let upload = stored(unfinished.upload);
+    let failure = stage.copy("/v").await.expect_err("it is gone");
+    let upload = stored(failure.upload);
     stage.bucket.abort_all();
     let served = film.clone();
     stage.origin.on("/v", move |request| Reply::honest(&served, Some("\"a\""), request));
-    let result = stage.go_on("/v", upload).await;
+    let result = stage.resume("/v", upload).await;
     stage.assert_stored(&film, &result);
 }
 
@@ -174,14 +176,14 @@ async fn a_bucket_that_fails_for_long_keeps_what_it_has() {
     stage
         .bucket
         .fail(|call| (call.operation == "UploadPart" && call.earlier >= 4).then_some(Fault::Refused(503, "SlowDown")));
-    let unfinished = stage.copy("/v").await.expect_err("the bucket fails");
+    let failure = stage.copy("/v").await.expect_err("the bucket fails");
     assert!(
-        matches!(&unfinished.error, CopyError::Storage { operation: "UploadPart", reason } if reason == "SlowDown"),
-        "{unfinished}"
+        matches!(&failure.fault, CopyFault::Storage { operation: "UploadPart", reason } if reason == "SlowDown"),
+        "{failure}"
     );
     stage.bucket.heal();
-    let upload = stored(unfinished.upload);
-    let result = stage.go_on("/v", upload).await;
+    let upload = stored(failure.upload);
+    let result = stage.resume("/v", upload).await;
     stage.assert_stored(&film, &result);
 }
 
@@ -191,37 +193,64 @@ async fn a_finished_upload_needs_no_origin() {
     let film = Film::new(40 * MEBIBYTE, 1);
     stage.origin.film("/v", &film);
     stage.bucket.fail(|call| (call.operation == "CompleteMultipartUpload").then_some(Fault::Refused(503, "SlowDown")));
-    let unfinished = stage.copy("/v").await.expect_err("the bucket fails");
+    let failure = stage.copy("/v").await.expect_err("the bucket fails");
     stage.bucket.heal();
     let before = stage.origin.requests().len();
     stage.origin.on("/v", |_| Reply::status(410, "gone"));
-    let result = stage.go_on("/v", stored(unfinished.upload)).await;
+    let result = stage.resume("/v", stored(failure.upload)).await;
     stage.assert_stored(&film, &result);
     assert_eq!(stage.origin.requests().len(), before);
 }
 
+/// Its parts were put together and the response was lost, or another writer was at it; the object is gone since. The same
+/// saved upload used to be completed over and over.
 #[tokio::test]
-async fn what_others_left_is_removed_and_what_is_gone_on_with_is_not() {
+async fn a_finished_upload_that_vanished_is_started_again_in_the_same_round() {
+    for conflict in [false, true] {
+        let stage = Stage::new().await;
+        let film = Film::new(40 * MEBIBYTE, 1);
+        stage.origin.film("/v", &film);
+        stage
+            .bucket
+            .fail(|call| (call.operation == "CompleteMultipartUpload").then_some(Fault::Refused(503, "SlowDown")));
+        let failure = stage.copy("/v").await.expect_err("the bucket fails");
+        let before = stage.bucket.calls("CompleteMultipartUpload");
+        if conflict {
+            stage.bucket.fail(move |call| {
+                let first = call.operation == "CompleteMultipartUpload" && call.earlier == before;
+                first.then_some(Fault::Refused(409, "ConditionalRequestConflict"))
+            });
+        } else {
+            stage.bucket.heal();
+            stage.bucket.abort_all();
+        }
+        let result = stage.resume("/v", stored(failure.upload)).await;
+        stage.assert_stored(&film, &result);
+    }
+}
+
+#[tokio::test]
+async fn what_others_left_is_removed_and_what_is_resumed_is_not() {
     let stage = Stage::new().await;
     let film = Film::new(40 * MEBIBYTE, 1);
     stage.origin.film("/v", &film);
     stage.bucket.leave_upload(crate::KEY);
     stage.bucket.leave_upload("tasks/kling/job-1/video-2.mp4");
     let link = stage.origin.link("/v");
-    stage.copy_with(&link, crate::LONG, Earlier::Possible, None).await.expect("it is copied");
+    stage.copy_with(&link, crate::LONG, PriorAttempt::Possible, None).await.expect("it is copied");
     assert_eq!(stage.bucket.unfinished(), (1, 1), "that of the other artifact");
 }
 
 #[tokio::test]
-async fn an_upload_that_is_not_gone_on_with_can_be_given_up() {
+async fn an_upload_that_is_not_resumed_can_be_aborted() {
     let stage = Stage::new().await;
     let film = Film::new(100_000_000, 1);
     stage.origin.on("/v", move |request| match request.earlier {
         0..6 => Reply::honest(&film, Some("\"a\""), request),
         _ => Reply { delay: Duration::from_millis(300), ..Reply::status(404, "") },
     });
-    let unfinished = stage.copy("/v").await.expect_err("it is gone");
-    stage.copier.abandon(&unfinished.upload.expect("something was kept")).await;
+    let failure = stage.copy("/v").await.expect_err("it is gone");
+    stage.copier.abort_upload(&failure.upload.expect("something was kept")).await;
     stage.assert_untouched();
 }
 
@@ -234,7 +263,7 @@ async fn what_was_kept_for_another_artifact_is_not_used() {
     let text = r#"{"id":"left-tasks/kling/job-2/video.mp4","key":"tasks/kling/job-2/video.mp4","content_type":"video/mp4",
         "source":{"length":60000000,"validator":{"etag":"\"one\""}},"piece_size":8388608,"parts":""}"#;
     let other: SavedUpload = serde_json::from_str(text).expect("it can be read");
-    let result = stage.go_on("/v", other).await;
+    let result = stage.resume("/v", other).await;
     assert_eq!(stage.bucket.unfinished(), (1, 1), "it belongs to somebody else");
     stage.bucket.abort_all();
     stage.assert_stored(&film, &result);
@@ -243,15 +272,16 @@ async fn what_was_kept_for_another_artifact_is_not_used() {
 /// 62.5 GiB and more have pieces that are too large to be held. Such a file fits into no test, so this one ends when three of
 /// its pieces are there.
 #[tokio::test]
-async fn pieces_that_are_too_large_to_be_held_pass_through() {
+async fn pieces_that_are_too_large_to_be_held_are_streamed() {
     let stage = Stage::new().await;
+    let stage = Stage { copier: stage.copier.max_bytes(MAX_OBJECT_BYTES), ..stage };
     let length = 63 * 1024 * MEBIBYTE;
     let film = Film::new(length, 1);
     let served = film.clone();
     stage.origin.on("/v", move |request| {
         let reply = Reply::honest(&served, Some("\"a\""), request);
         match reply.start / (17 * MEBIBYTE) {
-            // Broken off in the middle, it goes on.
+            // Broken off in the middle, it is resumed.
             0 if reply.start < 5_000_000 => Reply { drop_after: Some(5_000_000), ..reply },
             0..3 => reply,
             _ => Reply { delay: Duration::from_secs(3), ..Reply::status(404, "") },
@@ -261,9 +291,9 @@ async fn pieces_that_are_too_large_to_be_held_pass_through() {
     stage.bucket.fail(|call| {
         (call.operation == "UploadPart" && call.earlier == 1).then_some(Fault::Refused(500, "InternalError"))
     });
-    let unfinished = stage.copy("/v").await.expect_err("there is no more");
-    assert!(matches!(unfinished.error, CopyError::NotThere { status: 404 }), "{unfinished}");
-    let upload = unfinished.upload.expect("three parts are kept");
+    let failure = stage.copy("/v").await.expect_err("there is no more");
+    assert!(matches!(failure.fault, CopyFault::Origin(OriginFault::NotThere { status: 404 })), "{failure}");
+    let upload = failure.upload.expect("three parts are kept");
     assert_eq!(upload.piece_size, 17 * MEBIBYTE);
     assert_eq!(upload.parts.0.iter().map(|part| part.piece).max(), Some(2));
     assert_eq!(upload.parts.0.len(), 3);

@@ -1,7 +1,7 @@
 //! Nobody can make the copier connect to what is not public, or give away what it was given.
 
-use reelhook_aws::copy::CopyError;
-use reelhook_aws::download::{OriginPolicy, Refusal};
+use reelhook_aws::ssrf::OriginPolicy;
+use reelhook_core::transfer::fault::{BlockedLink, CopyFault};
 
 use crate::origin::{Film, Origin, Reply};
 use crate::{Stage, copier};
@@ -36,8 +36,8 @@ const INSIDE: [&str; 22] = [
 async fn no_link_leads_to_an_address_that_is_not_public() {
     let stage = Stage::new().await;
     for link in INSIDE {
-        let error = stage.copy_link(link).await.expect_err("it is not public").error;
-        assert!(matches!(error, CopyError::Refused(Refusal::Address)), "{link}: {error}");
+        let fault = stage.copy_link(link).await.expect_err("it is not public").fault;
+        assert!(matches!(fault, CopyFault::Blocked(BlockedLink::Address)), "{link}: {fault}");
     }
     assert_eq!(stage.origin.connections(), 0);
     stage.assert_untouched();
@@ -48,8 +48,8 @@ async fn no_redirect_leads_to_an_address_that_is_not_public() {
     let stage = Stage::new().await;
     for target in INSIDE {
         stage.origin.on("/v", move |_| Reply::redirect(target));
-        let error = stage.copy("/v").await.expect_err("it is not public").error;
-        assert!(matches!(error, CopyError::Refused(Refusal::Address)), "{target}: {error}");
+        let fault = stage.copy("/v").await.expect_err("it is not public").fault;
+        assert!(matches!(fault, CopyFault::Blocked(BlockedLink::Address)), "{target}: {fault}");
     }
     stage.assert_untouched();
 }
@@ -62,34 +62,35 @@ async fn an_allowed_origin_allows_nothing_but_itself() {
     neighbour.film("/v", &film);
     stage.origin.film("/film", &film);
     let port = stage.origin.authority().rsplit(':').next().expect("a port").to_owned();
-    for (target, refusal) in [
-        (neighbour.link("/v"), Refusal::Scheme),
-        (neighbour.link("/v").replace("http:", "https:"), Refusal::Address),
-        (format!("http://localhost:{port}/film"), Refusal::Scheme),
-        (format!("https://localhost:{port}/film"), Refusal::Address),
-        (format!("http://127.0.0.2:{port}/film"), Refusal::Scheme),
-        (format!("ftp://{}/film", stage.origin.authority()), Refusal::Scheme),
-        ("http://example.com/v".to_owned(), Refusal::Scheme),
+    for (target, blocked) in [
+        // Plain http is tried as https, and stays out all the same.
+        (neighbour.link("/v"), BlockedLink::Address),
+        (neighbour.link("/v").replace("http:", "https:"), BlockedLink::Address),
+        (format!("http://localhost:{port}/film"), BlockedLink::Address),
+        (format!("https://localhost:{port}/film"), BlockedLink::Address),
+        (format!("http://127.0.0.2:{port}/film"), BlockedLink::Address),
+        (format!("ftp://{}/film", stage.origin.authority()), BlockedLink::Scheme),
+        ("http://169.254.169.254/latest/meta-data/".to_owned(), BlockedLink::Address),
     ] {
-        let error = stage.copy_link(&target).await.expect_err("it is not allowed").error;
-        assert!(matches!(&error, CopyError::Refused(found) if *found == refusal), "{target}: {error}");
+        let fault = stage.copy_link(&target).await.expect_err("it is not allowed").fault;
+        assert!(matches!(&fault, CopyFault::Blocked(found) if *found == blocked), "{target}: {fault}");
         let redirect = target.clone();
         stage.origin.on("/v", move |_| Reply::redirect(&redirect));
-        let error = stage.copy("/v").await.expect_err("it is not allowed").error;
-        assert!(matches!(&error, CopyError::Refused(found) if *found == refusal), "redirect to {target}: {error}");
+        let fault = stage.copy("/v").await.expect_err("it is not allowed").fault;
+        assert!(matches!(&fault, CopyFault::Blocked(found) if *found == blocked), "redirect to {target}: {fault}");
     }
     assert_eq!(neighbour.connections(), 0);
     stage.assert_untouched();
 }
 
 #[tokio::test]
-async fn links_that_are_none_are_refused() {
+async fn what_is_not_a_link_is_blocked() {
     let stage = Stage::new().await;
     for link in
         ["", "v.mp4", "https://", "file:///etc/passwd", "data:video/mp4;base64,AAAA", "https://[::1/v", "https://a b/v"]
     {
-        let error = stage.copy_link(link).await.expect_err("it is no link").error;
-        assert!(matches!(error, CopyError::Refused(Refusal::Unreadable | Refusal::Scheme)), "{link}: {error}");
+        let fault = stage.copy_link(link).await.expect_err("it is no link").fault;
+        assert!(matches!(fault, CopyFault::Blocked(BlockedLink::Unreadable | BlockedLink::Scheme)), "{link}: {fault}");
     }
 }
 
@@ -107,10 +108,10 @@ async fn five_redirects_are_followed_and_no_more() {
             stage.assert_stored(&film, &result);
             let requests = stage.origin.requests();
             let first = requests.iter().filter(|request| request.target == format!("/{redirects}")).count();
-            assert_eq!(first, 1, "pieces are asked for where the link leads");
+            assert_eq!(first, 1, "pieces are requested where the link leads");
         } else {
-            let error = result.expect_err("it is too far").error;
-            assert!(matches!(error, CopyError::Refused(Refusal::Redirects)), "{error}");
+            let fault = result.expect_err("it is too far").fault;
+            assert!(matches!(fault, CopyFault::Blocked(BlockedLink::Redirects)), "{fault}");
             stage.assert_untouched();
         }
     }
@@ -121,8 +122,8 @@ async fn a_loop_of_redirects_ends() {
     let stage = Stage::new().await;
     stage.origin.on("/v", |_| Reply::redirect("/w"));
     stage.origin.on("/w", |_| Reply::redirect("/v"));
-    let error = stage.copy("/v").await.expect_err("it goes round").error;
-    assert!(matches!(error, CopyError::Refused(Refusal::Redirects)), "{error}");
+    let fault = stage.copy("/v").await.expect_err("it goes round").fault;
+    assert!(matches!(fault, CopyFault::Blocked(BlockedLink::Redirects)), "{fault}");
     assert_eq!(stage.origin.requests().len(), 6);
     stage.assert_untouched();
 }
@@ -132,8 +133,8 @@ async fn a_redirect_to_nowhere_is_refused() {
     for reply in [Reply::status(302, ""), Reply::redirect("https://"), Reply::redirect("http://[")] {
         let stage = Stage::new().await;
         stage.origin.on("/v", move |_| reply.clone());
-        let error = stage.copy("/v").await.expect_err("it leads nowhere").error;
-        assert!(matches!(error, CopyError::Refused(Refusal::RedirectTarget)), "{error}");
+        let fault = stage.copy("/v").await.expect_err("it leads nowhere").fault;
+        assert!(matches!(fault, CopyFault::Blocked(BlockedLink::RedirectTarget)), "{fault}");
     }
 }
 
@@ -164,8 +165,8 @@ async fn no_error_repeats_the_link() {
     let stage = Stage::new().await;
     let links = INSIDE.map(|link| format!("{link}?signature=secret"));
     for link in links.into_iter().chain(["https://name.invalid/v?signature=secret".to_owned()]) {
-        let unfinished = stage.copy_link(&link).await.expect_err("it fails");
-        let text = format!("{unfinished} {unfinished:?}");
+        let failure = stage.copy_link(&link).await.expect_err("it fails");
+        let text = format!("{failure} {failure:?}");
         assert!(!text.contains("secret") && !text.contains("signature"), "{text}");
     }
 }

@@ -1,12 +1,14 @@
-//! What arrives in the bucket, in how many requests, and what happens when something stands there or the bucket fails.
+//! What arrives in the bucket, in how many requests, and what happens when something exists there or the bucket fails.
 
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use reelhook_aws::copy::{CopyError, CopyRequest, Earlier, LooksLike};
+use reelhook_aws::copy::{CopyRequest, PriorAttempt};
 use reelhook_core::Timestamp;
 use reelhook_core::redacted::SignedUrl;
 use reelhook_core::report::Kind;
+use reelhook_core::transfer::fault::CopyFault;
+use reelhook_core::transfer::media::LooksLike;
 use tokio::time::Instant;
 
 use crate::bucket::Fault;
@@ -27,7 +29,7 @@ async fn files_of_every_size_arrive_whole() {
             kind: Kind::Video,
             expires_at: None,
             deadline: Instant::now() + LONG,
-            earlier: Earlier::None,
+            prior: PriorAttempt::None,
             resume: None,
         };
         let artifact = stage.copier.copy(request).await.expect("it is copied");
@@ -77,8 +79,8 @@ async fn a_picture_is_a_cover_and_no_video() {
     let stage = Stage::new().await;
     let film = Film { beginning: b"\x89PNG\r\n\x1a\n".to_vec(), ..Film::new(5000, 1) };
     stage.origin.film("/v", &film);
-    let error = stage.copy("/v").await.expect_err("it is no video").error;
-    assert!(matches!(error, CopyError::NotMedia { looks_like: LooksLike::StillImage }), "{error}");
+    let fault = stage.copy("/v").await.expect_err("it is no video").fault;
+    assert!(matches!(fault, CopyFault::NotMedia { looks_like: LooksLike::StillImage }), "{fault}");
     stage.assert_untouched();
     let request = CopyRequest {
         link: &SignedUrl::new(stage.origin.link("/v")),
@@ -86,7 +88,7 @@ async fn a_picture_is_a_cover_and_no_video() {
         kind: Kind::Cover,
         expires_at: Some(Timestamp::from_seconds(1)),
         deadline: Instant::now() + LONG,
-        earlier: Earlier::None,
+        prior: PriorAttempt::None,
         resume: None,
     };
     let artifact = stage.copier.copy(request).await.expect("it is a cover");
@@ -114,34 +116,34 @@ async fn another_file_in_its_place_is_left_alone_and_named() {
         let stage = Stage::new().await;
         stage.origin.film("/v", &Film::new(length, 1));
         stage.bucket.put(KEY, "somebody else's");
-        let unfinished = stage.copy("/v").await.expect_err("it differs");
-        let CopyError::Different(difference) = unfinished.error else { panic!("{unfinished}") };
-        let standing = stage.bucket.object(KEY).expect("it still stands");
-        assert_eq!(standing.bytes, "somebody else's");
-        assert_eq!((difference.standing_bytes, difference.bytes), (15, length));
-        assert_eq!(difference.standing_checksum.value, standing.checksum);
+        let failure = stage.copy("/v").await.expect_err("it differs");
+        let CopyFault::Conflict(difference) = failure.fault else { panic!("{failure}") };
+        let existing = stage.bucket.object(KEY).expect("it is still there");
+        assert_eq!(existing.bytes, "somebody else's");
+        assert_eq!((difference.existing_bytes, difference.bytes), (15, length));
+        assert_eq!(difference.existing_checksum.value, existing.checksum);
         assert_eq!(stage.bucket.unfinished(), (0, 0));
     }
 }
 
 #[tokio::test]
-async fn a_bucket_that_asks_to_slow_down_gets_it_and_the_file() {
+async fn a_bucket_that_slows_copies_down_gets_the_file() {
     let stage = Stage::new().await;
     let film = Film::new(40 * MEBIBYTE, 1);
     stage.origin.film("/v", &film);
     stage.bucket.fail(|call| (call.earlier % 2 == 0).then_some(Fault::Refused(503, "SlowDown")));
     let result = stage.copy("/v").await;
     stage.assert_stored(&film, &result);
-    assert_eq!(stage.origin.requests().len(), 5, "nothing is asked of the origin again");
+    assert_eq!(stage.origin.requests().len(), 5, "nothing is requested again from the origin");
 }
 
 #[tokio::test]
-async fn a_write_whose_answer_was_lost_is_found_standing() {
+async fn a_write_whose_response_was_lost_is_found() {
     for length in [5 * MEBIBYTE, 40 * MEBIBYTE] {
         let stage = Stage::new().await;
         let film = Film::new(length, 1);
         stage.origin.film("/v", &film);
-        stage.bucket.fail(|call| (call.earlier == 0).then_some(Fault::AnswerLost));
+        stage.bucket.fail(|call| (call.earlier == 0).then_some(Fault::ResponseLost));
         let result = stage.copy("/v").await;
         // The first CreateMultipartUpload made an upload nobody knows of: the lifecycle rule is for that.
         stage.bucket.abort_all();
@@ -150,15 +152,15 @@ async fn a_write_whose_answer_was_lost_is_found_standing() {
 }
 
 #[tokio::test]
-async fn two_writers_at_the_same_moment_end_in_one_file() {
+async fn two_writers_at_the_same_time_end_in_one_file() {
     let stage = Stage::new().await;
     let film = Film::new(5 * MEBIBYTE, 1);
     stage.origin.film("/v", &film);
     stage
         .bucket
         .fail(|call| (call.operation == "PutObject").then_some(Fault::Refused(409, "ConditionalRequestConflict")));
-    let unfinished = stage.copy("/v").await.expect_err("nothing stands there");
-    assert!(matches!(unfinished.error, CopyError::Storage { operation: "PutObject", .. }), "{unfinished}");
+    let failure = stage.copy("/v").await.expect_err("nothing exists there");
+    assert!(matches!(failure.fault, CopyFault::Storage { operation: "PutObject", .. }), "{failure}");
     stage.bucket.put(KEY, film.bytes());
     let artifact = stage.copy("/v").await.expect("the other writer's is the same");
     assert_eq!(artifact.bytes, film.length);
@@ -199,7 +201,7 @@ async fn copies_side_by_side_share_memory_and_connections() {
                 kind: Kind::Video,
                 expires_at: None,
                 deadline: Instant::now() + LONG,
-                earlier: Earlier::None,
+                prior: PriorAttempt::None,
                 resume: None,
             };
             let artifact = stage.copier.copy(request).await.expect("it is copied");
@@ -207,18 +209,18 @@ async fn copies_side_by_side_share_memory_and_connections() {
         }
     });
     join_all(copies).await;
-    // Eight for first requests, eight for further pieces, and streams that gave up their place.
-    assert!(stage.origin.most_connections() <= 8 + 8 + 5, "{}", stage.origin.most_connections());
+    // Eight for first requests, eight for further pieces, and streams that gave up their permit.
+    assert!(stage.origin.max_connections() <= 8 + 8 + 5, "{}", stage.origin.max_connections());
     assert_eq!(stage.bucket.unfinished(), (0, 0));
 }
 
 #[tokio::test]
 async fn what_an_earlier_copy_stored_is_found_without_the_link() {
     let stage = Stage::new().await;
-    assert_eq!(stage.copier.stored(STEM, Kind::Video).await.expect("an answer"), None);
+    assert_eq!(stage.copier.stored(STEM, Kind::Video).await.expect("a response"), None);
     let film = Film::new(5 * MEBIBYTE, 1);
     stage.origin.film("/v", &film);
     stage.bucket.put(&format!("{STEM}-2.mp4"), "another artifact");
     let artifact = stage.copy("/v").await.expect("it is copied");
-    assert_eq!(stage.copier.stored(STEM, Kind::Video).await.expect("an answer"), Some(artifact));
+    assert_eq!(stage.copier.stored(STEM, Kind::Video).await.expect("a response"), Some(artifact));
 }

@@ -1,16 +1,30 @@
-//! Failure tables: what a provider's codes and words mean in the one taxonomy, and whether a retry can help.
+//! Failure tables: which [`Reason`] a provider's codes and messages mean, and whether a retry can help.
 //!
-//! Every adapter has one table of its own. Behind it stand words that mean the same everywhere, because half of the
-//! providers explain a failed task in free text only.
+//! Every adapter has its own table. Phrases that mean the same everywhere come after it, because half of the providers
+//! explain a failed task in free text only.
 
-use super::common::failure_of_http_status;
 use crate::report::{Failure, Reason};
 
-/// A row of a table. The first row that fits decides.
+/// The failure that an HTTP status means when the body says nothing more.
+pub fn failure_of_http_status(status: u16) -> Failure {
+    let (reason, retryable) = match status {
+        402 => (Reason::InsufficientCredits, false),
+        408 | 504 => (Reason::Timeout, true),
+        429 => (Reason::RateLimited, true),
+        451 => (Reason::ContentModeration, false),
+        400 | 404 | 405 | 409 | 413 | 415 | 422 => (Reason::InvalidParameters, false),
+        500.. => (Reason::ProviderError, true),
+        // 401 and 403 among others: about the key, not about the task.
+        _ => (Reason::Unknown, false),
+    };
+    Failure::new(reason, retryable).code(status.to_string())
+}
+
+/// A row of a table. The first matching row decides.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Rule {
     code: Code,
-    /// Part of code and message together, in lower case, with spaces for underscores. Empty where the code alone decides.
+    /// Part of `{code} {message}` in lower case, with spaces for underscores. Empty where the code alone decides.
     words: &'static str,
     reason: Reason,
     retryable: bool,
@@ -29,28 +43,28 @@ impl Rule {
         Self { code, words, reason, retryable: false }
     }
 
-    /// The same, and submitting again can help.
+    /// The same row, but submitting again can help.
     pub(super) const fn retryable(mut self) -> Self {
         self.retryable = true;
         self
     }
 
-    /// The same, where these words are said too.
+    /// The same row, but only if these words occur too.
     pub(super) const fn with_words(mut self, words: &'static str) -> Self {
         self.words = words;
         self
     }
 
-    /// Whether the row is about this code, in any case, and these words, in lower case.
-    fn fits(&self, code: &str, words: &str) -> bool {
+    /// Whether the row matches this code, in any case, and these words, in lower case.
+    fn matches(&self, code: &str, words: &str) -> bool {
         let lower = str::to_ascii_lowercase;
-        let code_fits = match self.code {
+        let code_matches = match self.code {
             Code::Any => true,
             Code::Is(expected) => code.eq_ignore_ascii_case(expected),
             Code::Begins(expected) => lower(code).starts_with(&lower(expected)),
             Code::Contains(expected) => lower(code).contains(&lower(expected)),
         };
-        code_fits && words.contains(self.words)
+        code_matches && words.contains(self.words)
     }
 }
 
@@ -59,7 +73,7 @@ pub(super) const fn code(code: &'static str, reason: Reason) -> Rule {
     Rule::new(Code::Is(code), "", reason)
 }
 
-/// A row for all codes that begin like this.
+/// A row for all codes with this prefix.
 pub(super) const fn prefix(prefix: &'static str, reason: Reason) -> Rule {
     Rule::new(Code::Begins(prefix), "", reason)
 }
@@ -69,12 +83,13 @@ pub(super) const fn part(part: &'static str, reason: Reason) -> Rule {
     Rule::new(Code::Contains(part), "", reason)
 }
 
-/// A row for words of the provider, in lower case.
+/// A row for words in code or message, in lower case.
 pub(super) const fn words(words: &'static str, reason: Reason) -> Rule {
     Rule::new(Code::Any, words, reason)
 }
 
-/// Words that mean the same everywhere, and more than a code beside them: providers put moderation under 400 and 500 alike.
+/// Words that mean the same everywhere and take precedence over HTTP-like codes: providers report moderation under 400 and
+/// 500 alike.
 const CLEAR_WORDS: &[Rule] = &[
     words("risk control", Reason::ContentModeration),
     words("moderation", Reason::ContentModeration),
@@ -124,9 +139,9 @@ const CLEAR_WORDS: &[Rule] = &[
     words("canceled", Reason::Cancelled),
 ];
 
-/// Words that say something where no code does.
+/// Words that decide only where no code does.
 const VAGUE_WORDS: &[Rule] = &[
-    // About the key and not about the task, before "invalid" makes it the task's fault.
+    // About the key, not the task; before "invalid" below makes it the task's fault.
     words("authentication", Reason::Unknown),
     words("unauthorized", Reason::Unknown),
     words("api key", Reason::Unknown),
@@ -148,44 +163,42 @@ const VAGUE_WORDS: &[Rule] = &[
 /// The failure table of a provider.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Failures {
-    /// Rows that come before the words that mean the same everywhere.
+    /// Rows that come before [`CLEAR_WORDS`].
     pub(super) rules: &'static [Rule],
-    /// Rows that come after them: codes that stand for too much to decide alone.
+    /// Rows that come after them: codes that are too broad to decide before the message does.
     pub(super) later: &'static [Rule],
-    /// What a failed task means about which neither the rows nor the words say anything.
+    /// The reason of a failed task that no row and no words match.
     pub(super) otherwise: (Reason, Retry),
 }
 
-/// Whether submitting the same again can help.
+/// Whether submitting the same task again can help.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Retry {
-    /// It can.
     Helps,
-    /// It cannot.
     IsPointless,
 }
 
 impl Failures {
-    /// Whether a row names this code.
+    /// Whether a row is about this code.
     pub(super) fn knows(&self, code: &str) -> bool {
-        self.rules.iter().any(|rule| !matches!(rule.code, Code::Any) && Rule { words: "", ..*rule }.fits(code, ""))
+        self.rules.iter().any(|rule| !matches!(rule.code, Code::Any) && Rule { words: "", ..*rule }.matches(code, ""))
     }
 
-    /// The failure of a task.
+    /// The failure of a failed task.
     pub(super) fn of_task(&self, code: Option<String>, message: Option<String>) -> Failure {
-        self.judge(code, message, None)
+        self.classify(code, message, None)
     }
 
-    /// The failure that the error body of an answer speaks of; its HTTP status decides where code and words do not.
-    pub(super) fn of_answer(&self, status: u16, code: Option<String>, message: Option<String>) -> Failure {
-        self.judge(code, message, Some(status))
+    /// The failure in an error response. Its HTTP status decides where code and message do not.
+    pub(super) fn of_response(&self, status: u16, code: Option<String>, message: Option<String>) -> Failure {
+        self.classify(code, message, Some(status))
     }
 
-    fn judge(&self, code: Option<String>, message: Option<String>, status: Option<u16>) -> Failure {
+    fn classify(&self, code: Option<String>, message: Option<String>, status: Option<u16>) -> Failure {
         let (code, message) = (code.unwrap_or_default(), message.unwrap_or_default());
         let words = format!("{code} {message}").to_lowercase().replace('_', " ");
         let find = |rules: &[Rule]| {
-            rules.iter().find(|rule| rule.fits(&code, &words)).map(|rule| (rule.reason, rule.retryable))
+            rules.iter().find(|rule| rule.matches(&code, &words)).map(|rule| (rule.reason, rule.retryable))
         };
         let of_status = |status: u16| {
             (400..600).contains(&status).then(|| {
@@ -213,8 +226,8 @@ impl Failures {
 
 #[cfg(test)]
 impl Failures {
-    /// Fails for a row that no body can reach, because a row before it takes all that would fit.
-    pub(super) fn assert_that_every_row_is_reached(&self) {
+    /// Panics for a row that can never match, because an earlier row always matches first.
+    pub(super) fn assert_every_row_is_reachable(&self) {
         for (rules, position) in [self.rules, self.later]
             .into_iter()
             .flat_map(|rules| (0..rules.len()).map(move |position| (rules, position)))
@@ -227,7 +240,7 @@ impl Failures {
                 Code::Contains(code) => format!("Some{code}More"),
             };
             let words = format!("{code} {}", rule.words).to_lowercase().replace('_', " ");
-            let first = rules.iter().position(|candidate| candidate.fits(&code, &words));
+            let first = rules.iter().position(|candidate| candidate.matches(&code, &words));
             assert_eq!(first, Some(position), "{rule:?}");
             let failure = self.of_task(Some(code), Some(rule.words.to_owned()));
             assert_eq!((failure.reason, failure.retryable), (rule.reason, rule.retryable), "{rule:?}");

@@ -1,29 +1,30 @@
 //! KIE.AI, docs.kie.ai: three families of calls (Runway, Veo, and the Market jobs that replace them), each with its own
 //! callback and status body.
 //!
-//! The optional signature covers the task id and a time, and not the body, so what a callback says is always confirmed by
-//! asking. Errors come under HTTP 200 with a code that mirrors HTTP.
+//! The optional signature covers the task id and a time but not the body, so a status poll confirms every result. Errors
+//! come under HTTP 200 with a code that mirrors HTTP.
 //!
 //! | fact | source |
 //! |---|---|
-//! | Runway callback body, 15 s, retries end after 3 failures in a row; files live 14 days | confirmed: docs.kie.ai/runway-api/generate-ai-video-callbacks |
-//! | `{"code":200,"msg":"success"}` as the answer | public notes |
+//! | Runway callback body, timeout of 15 s, no more retries after 3 failures in a row; files live 14 days | confirmed: docs.kie.ai/runway-api/generate-ai-video-callbacks |
+//! | `{"code":200,"msg":"success"}` as the response | public notes |
 //! | signature: `{taskId}.{timestamp}`, key as text | confirmed: docs.kie.ai/common-api/webhook-verification; that the key is not base64 is inferred from its code |
-//! | a window of freshness; that Veo and Market bodies sign their `taskId` | none is documented, 300 s; inferred |
+//! | replay window | none documented; 300 s |
+//! | Veo and Market callbacks sign their `taskId` | inferred |
+//! | `task_id` and `taskId` in one body | single observation; refused where they differ, because only one is signed |
 //! | Veo callback and status | confirmed: docs.kie.ai/veo3-api/generate-veo-3-video-callbacks, …/get-veo-3-video-details |
-//! | Market status | confirmed: docs.kie.ai/market/common/get-task-detail; its callback is documented to be the same `data` |
+//! | Market status | confirmed: docs.kie.ai/market/common/get-task-detail; its callback is documented to have the same `data` |
 //! | submissions: `POST /api/v1/runway/generate`, `/api/v1/veo/generate`, `/api/v1/jobs/createTask`, `callBackUrl` | confirmed; the latter two from public notes |
 //! | `POST /api/v1/common/download-url`: a fresh link for 20 minutes | confirmed: docs.kie.ai/common-api/download-url |
 //! | Market links live about 24 hours | the Market page, against 14 days elsewhere |
 //! | Market `resultWaterMarkUrls` beside `resultUrls` | a copy of the Sora 2 page, and public clients |
-//! | which family a task belongs to when only its id is known | inferred from the form of the ids in the samples |
-//! | errors as HTTP 200 with another code; texts decide before codes | inferred |
-//! | `failCode` of any type, `resultJson` null; `completed`, `failed`, `pending`; `successFlag` 4 (generated, but the callback failed); callbacks without a result | single observations |
+//! | the family of a task of which only the id is known | inferred from the ids in the samples |
+//! | errors as HTTP 200 with another code; messages decide before codes | inferred |
+//! | `failCode` of any type, words such as `MODEL_NOT_FOUND` among them, `resultJson` null; `completed`, `failed`, `pending`; `successFlag` 4 (generated, but the callback failed); callbacks without a result | single observations |
 
 use super::prelude::*;
-use crate::signature::signed_id;
+use crate::signature::kie_hmac;
 
-/// KIE.AI.
 pub(super) struct Kie;
 
 const NAME: &str = "kie";
@@ -32,29 +33,29 @@ const PROFILE: Profile = Profile {
     title: "KIE.AI",
     default_base_url: Some("https://api.kie.ai"),
     // Documented.
-    answer_budget: 15,
+    response_timeout: Duration::from_secs(15),
     // "Media files are deleted after 14 days."
-    link_life: 14 * DAY as i64,
-    // "30 s" for Runway; the Market page starts at 2 to 3 s with back-off.
-    first_poll: 60,
-    poll_interval: 30,
-    longest_poll_interval: 300,
-    // The Market page stops after 15 minutes; chosen freely above that, inside the two months logs are kept.
-    deadline: DAY,
-    verified: "HMAC over task id and time, not the body (optional); always confirmed by asking",
-    retries: "until 3 failures in a row; spacing not documented",
-    confirmed: "Runway's callback, 15 s, 3 failures, 30 s pace; files for 14 days; string to sign; status bodies",
-    doubts: "whether the key is text; the failed Runway body; time to answer, retries and signed id of Veo and Market; \
-        the life of Market links (24 h or 14 days); pace beyond Runway's 30 s and end of asking",
+    link_life: Duration::from_hours(336),
+    // "30 s" for Runway; the Market page recommends 2 to 3 s with back-off.
+    first_poll: Duration::from_mins(1),
+    poll_interval: Duration::from_secs(30),
+    max_poll_interval: Duration::from_mins(5),
+    // The Market page stops after 15 minutes. Chosen freely above that, within the two months that logs are kept.
+    deadline: Duration::from_hours(24),
+    verified: "HMAC over task id and time, not the body (opt-in), and always a status poll",
+    retries: "until 3 failures in a row",
+    confirmed: "Runway: callback, 15 s, 3 failures, polls every 30 s; files for 14 days; string to sign; status bodies",
+    unconfirmed: "whether the key is text; delay of retries; the failed Runway body; response timeout, retries and signed id of Veo and Market; \
+        link life of Market (24 h or 14 days); poll schedule beyond Runway's 30 s and deadline",
 };
 
-/// Life of a link of the Market family, in seconds: "about 24 h".
-const MARKET_LINK_LIFE: i64 = DAY as i64;
+/// Link life of the Market family: "about 24 h".
+const MARKET_LINK_LIFE: Duration = Duration::from_hours(24);
 
-/// Life of a link from download-url, in seconds: "20 min".
-const DOWNLOAD_LINK_LIFE: i64 = 20 * 60;
+/// Life of a link from download-url: "20 min".
+const DOWNLOAD_LINK_LIFE: Duration = Duration::from_mins(20);
 
-/// Texts decide before codes: some of those under 400 are worth a retry.
+/// Messages decide before codes: some of those under 400 are retryable.
 const FAILURES: Failures = Failures {
     rules: &[
         words("inappropriate content", Reason::ContentModeration),
@@ -68,11 +69,13 @@ const FAILURES: Failures = Failures {
         words("upgrade your membership", Reason::ProviderError).retryable(),
     ],
     later: &[
-        // An image that Veo could not fetch; elsewhere 451 means moderation.
+        // A model that does not exist, or not in this region, also as a code such as `MODEL_NOT_FOUND`.
+        words("not found", Reason::InvalidParameters),
+        // Veo could not fetch an image; elsewhere 451 means moderation.
         code("451", Reason::InvalidParameters),
-        // Maintenance, for minutes.
+        // Maintenance, some minutes.
         code("455", Reason::ProviderError).retryable(),
-        // The generation failed, and no more is said.
+        // The generation failed, without details.
         code("501", Reason::ProviderError).retryable(),
         // The feature is switched off.
         code("505", Reason::Unknown),
@@ -80,7 +83,7 @@ const FAILURES: Failures = Failures {
     otherwise: (Reason::ProviderError, Retry::Helps),
 };
 
-/// The families, with what a submission's path begins with and the call that asks after a task.
+/// The families of calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Family {
     Runway,
@@ -91,6 +94,7 @@ enum Family {
 impl Family {
     const ALL: [Self; 3] = [Self::Runway, Self::Veo, Self::Market];
 
+    /// What the path of a submission starts with.
     fn root(self) -> &'static str {
         match self {
             Self::Runway => "/api/v1/runway/",
@@ -99,6 +103,7 @@ impl Family {
         }
     }
 
+    /// The status call, below [`Self::root`].
     fn status_call(self) -> &'static str {
         match self {
             Self::Runway => "record-detail",
@@ -107,14 +112,14 @@ impl Family {
         }
     }
 
-    /// The family of an endpoint for submissions.
+    /// The family of a submission endpoint.
     fn of_endpoint(endpoint: &str) -> Option<Self> {
         let family = Self::ALL.into_iter().find(|family| endpoint.starts_with(family.root()))?;
         (endpoint.strip_prefix(family.root()) != Some(family.status_call())).then_some(family)
     }
 
-    /// The family of a task of which only the id is known, by the samples: Runway has UUIDs, Veo `veo_task_…`, the Market
-    /// everything else. A wrong guess is answered with 404 or 422 and costs a question.
+    /// The family of a task of which only the id is known, judging by the samples: Runway has UUIDs, Veo `veo_task_…`, the
+    /// Market everything else. A wrong guess gets a 404 or 422, which counts as an unknown id.
     fn of_id(id: &str) -> Self {
         if id.starts_with("veo") {
             Self::Veo
@@ -137,22 +142,29 @@ impl Adapter for Kie {
         settings: &ProviderSettings,
         now: Timestamp,
     ) -> Result<Authenticity, Refusal> {
+        let body = object(request.body);
+        if body.as_ref().is_some_and(names_two_tasks) {
+            return Err(Refusal::TwoTasks);
+        }
         if settings.signing_secrets.is_empty() {
             return Ok(Authenticity::Unsigned);
         }
-        let id = object(request.body).and_then(|body| task_id(&body));
-        signed_id(&request.headers, id.as_deref(), &settings.signing_secrets, now)?;
+        let id = body.and_then(|body| task_id(&body));
+        kie_hmac(&request.headers, id.as_deref(), &settings.signing_secrets, now)?;
         Ok(Authenticity::SignedSender)
     }
 
     fn read_callback(&self, body: &[u8], now: Timestamp) -> CallbackBody {
         let Some(body) = object(body) else { return CallbackBody::Unreadable };
-        // Runway and Veo say by the code alone how it went.
+        if names_two_tasks(&body) {
+            return CallbackBody::Unreadable;
+        }
+        // Only the code tells the outcome of Runway and Veo.
         let by_code = || match integer(&body["code"])? {
             200 => Some(links(in_data(&body), now).into_success()),
-            _ => Some(Statement::failed(task_failure(&body))),
+            _ => Some(TaskStatus::failed(task_failure(&body))),
         };
-        common::callback(task_id(&body), statement(&body, now).or_else(by_code))
+        responses::callback(task_id(&body), task_status(&body, now).or_else(by_code))
     }
 
     fn acknowledgement(&self) -> &'static str {
@@ -165,16 +177,16 @@ impl Adapter for Kie {
         settings: &ProviderSettings,
         _: Timestamp,
     ) -> Result<Request, InvalidSubmission> {
-        let endpoint = common::named_endpoint(submission, "/api/v1/jobs/createTask", |endpoint| {
+        let endpoint = requests::named_endpoint(submission, "/api/v1/jobs/createTask", |endpoint| {
             Family::of_endpoint(endpoint).is_some()
         })?;
-        let body = with_callback_url(submission, &["callBackUrl"], submission.callback_url)?;
+        let body = requests::with_callback_url(submission, &["callBackUrl"], submission.callback_url)?;
         Ok(api(settings)?.post(endpoint, &body))
     }
 
-    fn read_submission(&self, answer: &Answer<'_>) -> SubmissionAnswer {
-        let body = object(answer.body).unwrap_or_default();
-        common::submission(answer, task_id(&body), refusal(answer, &body))
+    fn read_submission(&self, response: &ProviderResponse) -> SubmissionResult {
+        let body = object(&response.body).unwrap_or_default();
+        responses::submission(response, task_id(&body), refusal(response, &body))
     }
 
     fn status_requests(
@@ -184,31 +196,31 @@ impl Adapter for Kie {
         _: Timestamp,
     ) -> Vec<StatusRequest> {
         let Ok(api) = api(settings) else { return vec![] };
-        common::one_by_one(tasks, 0..tasks.len(), |task| {
+        requests::one_per_task(tasks, 0..tasks.len(), |task| {
             let family = task.endpoint.and_then(Family::of_endpoint).unwrap_or(Family::of_id(task.provider_task_id));
             api.get(&format!("{}{}?taskId={}", family.root(), family.status_call(), encoded(task.provider_task_id)))
         })
     }
 
-    fn read_status(&self, answer: &Answer<'_>, provider_task_id: &str, now: Timestamp) -> StatusAnswer {
-        let Some(body) = object(answer.body) else { return common::status_by_http_alone(answer) };
+    fn read_status(&self, response: &ProviderResponse, provider_task_id: &str, now: Timestamp) -> StatusResult {
+        let Some(body) = object(&response.body) else { return responses::status_by_http_status(response) };
         // The state decides before any code: samples fill in `failCode` beside `wait`.
-        if let Some(statement) = statement(&body, now) {
-            if !common::is_about(in_data(&body), IDS, provider_task_id) {
-                return StatusAnswer::Unreadable;
+        if let Some(task_status) = task_status(&body, now) {
+            if !is_about(in_data(&body), IDS, provider_task_id) {
+                return StatusResult::Unreadable;
             }
-            return common::status(Some(statement));
+            return responses::status(Some(task_status));
         }
-        match refusal(answer, &body) {
-            // The id is all that is asked with, so a validation that fails means a bad id.
-            Some(failure) if matches!(failure.code.as_deref(), Some("404" | "422")) => StatusAnswer::NotFound,
-            Some(failure) => common::status_refused(answer, failure),
-            None => common::status_by_http_alone(answer),
+        match refusal(response, &body) {
+            // The id is the only parameter, so a failed validation means an unknown id.
+            Some(failure) if matches!(failure.code.as_deref(), Some("404" | "422")) => StatusResult::NotFound,
+            Some(failure) => responses::status_refused(response, failure),
+            None => responses::status_by_http_status(response),
         }
     }
 
-    fn status_id(&self, answer: &Answer<'_>) -> Option<String> {
-        task_id(&object(answer.body)?)
+    fn status_id(&self, response: &ProviderResponse) -> Option<String> {
+        task_id(&object(&response.body)?)
     }
 
     fn resolution(&self, artifact: &Artifact, settings: &ProviderSettings, _: Timestamp) -> Option<Request> {
@@ -221,14 +233,14 @@ impl Adapter for Kie {
         }
     }
 
-    fn read_resolution(&self, answer: &Answer<'_>, now: Timestamp) -> Result<FreshLink, Failure> {
-        let body = object(answer.body).unwrap_or_default();
-        if let Some(failure) = refusal(answer, &body) {
+    fn read_resolution(&self, response: &ProviderResponse, now: Timestamp) -> Result<FreshLink, Failure> {
+        let body = object(&response.body).unwrap_or_default();
+        if let Some(failure) = refusal(response, &body) {
             return Err(failure);
         }
         let mut links = Links::new(now, DOWNLOAD_LINK_LIFE);
-        links.add_by_ending(&body["data"]);
-        common::fresh_link(answer, links)
+        links.add_by_extension(&body["data"]);
+        responses::fresh_link(response, links)
     }
 }
 
@@ -239,31 +251,37 @@ fn task_id(body: &Value) -> Option<String> {
     first_id(in_data(body), IDS).or_else(|| first_id(body, IDS))
 }
 
-/// What `data.state` (Runway, Market) or `data.successFlag` (Veo) says. The two families spell their words differently.
-fn statement(body: &Value, now: Timestamp) -> Option<Statement> {
+/// Whether a body names different tasks in its id fields. Only one of them can be signed, and nothing tells which is meant.
+fn names_two_tasks(body: &Value) -> bool {
+    let mut ids = [in_data(body), body].into_iter().flat_map(|task| IDS.iter().filter_map(|field| text(&task[*field])));
+    ids.next().is_some_and(|first| ids.any(|id| id != first))
+}
+
+/// The status in `data.state` (Runway, Market, with different words) or `data.successFlag` (Veo).
+fn task_status(body: &Value, now: Timestamp) -> Option<TaskStatus> {
     let data = in_data(body);
-    if let Some(state) = word(&data["state"]) {
+    if let Some(state) = status_word(&data["state"]) {
         return Some(match state.as_str() {
-            "wait" | "waiting" | "queueing" | "queuing" | "generating" | "pending" | "processing" => Statement::open(),
+            "wait" | "waiting" | "queueing" | "queuing" | "generating" | "pending" | "processing" => TaskStatus::open(),
             "success" | "completed" => links(data, now).into_success(),
-            "fail" | "failed" => Statement::failed(task_failure(body)),
-            unknown => Statement::unknown_status(unknown),
+            "fail" | "failed" => TaskStatus::failed(task_failure(body)),
+            unknown => TaskStatus::unknown_status(unknown),
         });
     }
     Some(match integer(&data["successFlag"])? {
-        0 => Statement::open(),
+        0 => TaskStatus::open(),
         1 => links(data, now).into_success(),
-        2 | 3 => Statement::failed(task_failure(body)),
+        2 | 3 => TaskStatus::failed(task_failure(body)),
         // Luma: generated, but the callback failed.
         4 => match links(data, now) {
-            links if links.is_empty() => Statement::open(),
+            links if links.is_empty() => TaskStatus::open(),
             links => links.into_success(),
         },
-        unknown => Statement::unknown_status(&unknown.to_string()),
+        unknown => TaskStatus::unknown_status(&unknown.to_string()),
     })
 }
 
-/// Code and words of a failed task: its own where it has them, else those of the envelope unless they speak of success.
+/// Code and message of a failed task: its own, else those of the envelope unless they mean success.
 fn task_failure(body: &Value) -> Failure {
     let data = in_data(body);
     let envelope_fails = integer(&body["code"]) != Some(200);
@@ -278,18 +296,18 @@ fn task_failure(body: &Value) -> Failure {
 fn links(data: &Value, now: Timestamp) -> Links {
     let market = data.get("resultJson").is_some();
     let life = if market { MARKET_LINK_LIFE } else { PROFILE.link_life };
-    let made_at = moment(&data["completeTime"]).unwrap_or(now);
+    let created_at = timestamp(&data["completeTime"]).unwrap_or(now);
     // "expireFlag 1": the files are gone.
     let gone = integer(&data["expireFlag"]) == Some(1);
-    let mut links = Links::new(if gone { now } else { made_at }, if gone { 0 } else { life });
-    // Runway: the callback, then the status.
+    let mut links = Links::new(if gone { now } else { created_at }, if gone { Duration::ZERO } else { life });
+    // Runway: callback, then status.
     links.add(Kind::Video, &data["video_url"]);
     links.add(Kind::Cover, &data["image_url"]);
     links.add(Kind::Video, &data["videoInfo"]["videoUrl"]);
     links.add(Kind::Cover, &data["videoInfo"]["imageUrl"]);
-    // Veo: the callback, then the status. Originals are there when the aspect is not 16:9, images with 4K.
+    // Veo: callback, then status. There are originals unless the aspect ratio is 16:9, and images with 4K.
     for result in [&data["info"], &data["response"]] {
-        links.add_by_ending(&list(&result["resultUrls"]));
+        links.add_by_extension(&list(&result["resultUrls"]));
         links.add(Kind::Video, &list(&result["originUrls"]));
         links.add(Kind::Cover, &list(&result["imageUrls"]));
     }
@@ -298,12 +316,12 @@ fn links(data: &Value, now: Timestamp) -> Links {
         Value::String(json) => object(json.as_bytes()).unwrap_or_default(),
         result => result.clone(),
     };
-    links.add_by_ending(&list(&result["resultUrls"]));
+    links.add_by_extension(&list(&result["resultUrls"]));
     links.add(Kind::WatermarkedVideo, &list(&result["resultWaterMarkUrls"]));
     links
 }
 
-/// A list of links that may be written into a text: `["https://…"]`, or the same without quotes.
+/// A list of links that may be a string: `["https://…"]`, or the same without quotes.
 fn list(links: &Value) -> Value {
     let Some(inner) = links.as_str().and_then(|text| text.trim().strip_prefix('[')?.strip_suffix(']')) else {
         return links.clone();
@@ -311,10 +329,10 @@ fn list(links: &Value) -> Value {
     inner.split(',').map(|link| link.trim().trim_matches('"')).collect()
 }
 
-/// The failure in an envelope whose code is not 200; its code mirrors HTTP, also where HTTP says 200.
-fn refusal(answer: &Answer<'_>, body: &Value) -> Option<Failure> {
+/// The failure in an envelope with a code other than 200. The code mirrors HTTP, also when the HTTP status is 200.
+fn refusal(response: &ProviderResponse, body: &Value) -> Option<Failure> {
     let code = integer(&body["code"]).filter(|code| *code != 200 && *code != 0)?;
-    Some(FAILURES.of_answer(answer.status, Some(code.to_string()), first_text(body, &["msg", "message"])))
+    Some(FAILURES.of_response(response.status, Some(code.to_string()), first_text(body, &["msg", "message"])))
 }
 
 fn api(settings: &ProviderSettings) -> Result<Api<'_>, InvalidSubmission> {
@@ -324,15 +342,16 @@ fn api(settings: &ProviderSettings) -> Result<Api<'_>, InvalidSubmission> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::request::Headers;
 
     #[test]
-    fn every_row_is_reached() {
-        FAILURES.assert_that_every_row_is_reached();
+    fn every_row_is_reachable() {
+        FAILURES.assert_every_row_is_reachable();
     }
 
-    /// The texts of the Runway callback page, and the codes of all pages.
+    /// The messages of the Runway callback page, and the codes of all pages.
     #[test]
-    fn texts_decide_before_codes() {
+    fn messages_decide_before_codes() {
         for (code, message, reason, retryable) in [
             ("400", "Inappropriate content detected. Please replace it.", Reason::ContentModeration, false),
             ("500", "Our AI moderator did not let it pass", Reason::ContentModeration, false),
@@ -353,10 +372,33 @@ mod tests {
             ("501", "generation failed", Reason::ProviderError, true),
             ("505", "feature off", Reason::Unknown, false),
             ("PUBLIC_ERROR_UNSAFE_GENERATION", "", Reason::ContentModeration, false),
+            ("MODEL_NOT_FOUND", "", Reason::InvalidParameters, false),
+            ("501", "The model was not found in this region", Reason::InvalidParameters, false),
             ("", "who knows", Reason::ProviderError, true),
         ] {
             let failure = FAILURES.of_task(Some(code.into()), Some(message.into()));
             assert_eq!((failure.reason, failure.retryable), (reason, retryable), "{code} {message}");
+        }
+    }
+
+    /// Only one of the two can be signed, and without a secret nothing tells which is meant either.
+    #[test]
+    fn a_body_that_names_two_tasks_is_refused() {
+        let authenticate = |body: &Value| {
+            let body = body.to_string();
+            let headers = Headers::default();
+            let request = CallbackRequest { path: "/", query: "", headers, body: body.as_bytes() };
+            Kie.authenticate(&request, &ProviderSettings::default(), Timestamp::from_seconds(0))
+        };
+        for two in [
+            json!({"data": {"task_id": "a", "taskId": "b"}}),
+            json!({"task_id": "a", "data": {"task_id": "b"}}),
+            json!({"taskId": 7, "data": [{"task_id": "8"}]}),
+        ] {
+            assert_eq!(authenticate(&two), Err(Refusal::TwoTasks), "{two}");
+        }
+        for one in [json!({"data": {"task_id": 7, "taskId": "7"}}), json!({"task_id": "", "data": {"taskId": "7"}})] {
+            assert_eq!(authenticate(&one), Ok(Authenticity::Unsigned), "{one}");
         }
     }
 
@@ -375,11 +417,11 @@ mod tests {
     }
 
     #[test]
-    fn a_flag_of_luma_is_a_success_if_there_is_a_link() {
+    fn lumas_success_flag_is_a_success_only_with_a_link() {
         let now = Timestamp::from_seconds(0);
         let with = json!({"data": {"successFlag": 4, "response": {"resultUrls": ["https://a.test/v.mp4"]}}});
-        assert!(matches!(statement(&with, now), Some(Statement::Final(_))));
+        assert!(matches!(task_status(&with, now), Some(TaskStatus::Finished(_))));
         let without = json!({"data": {"successFlag": 4}});
-        assert_eq!(statement(&without, now), Some(Statement::open()));
+        assert_eq!(task_status(&without, now), Some(TaskStatus::open()));
     }
 }

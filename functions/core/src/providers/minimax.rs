@@ -1,27 +1,26 @@
 //! `MiniMax` Hailuo, its own API.
 //!
-//! Before anything else it posts a `challenge`, to be echoed within 3 s. Callbacks are unsigned. In v1 (Hailuo) a success
-//! carries no link but a file id, which a second call turns into a link that lives an hour; errors come under HTTP 200. In
-//! v2 (H3 models) paths and words differ, there is an envelope `task`, a direct link, and real HTTP statuses.
+//! First it posts a `challenge` that has to be echoed within 3 s. Callbacks are unsigned. In v1 (Hailuo) a success has a file
+//! id, which a second call turns into a link that lives an hour; errors come under HTTP 200. In v2 (H3 models) paths and
+//! status words differ, and there are a `task` envelope, a direct link, and real HTTP statuses.
 //!
 //! | fact | source |
 //! |---|---|
-//! | v1 submission, callback text, challenge within 3 s, `{"status":"success"}` as the answer | confirmed: platform.minimax.io/docs/api-reference/video-generation-t2v with its sample server |
+//! | v1 submission, callback text, challenge within 3 s, `{"status":"success"}` as the response | confirmed: platform.minimax.io/docs/api-reference/video-generation-t2v with its sample server |
 //! | when the challenge is sent, its type, and what a failed one does | unknown; any JSON value is echoed |
-//! | v1 words `Success`, `Fail` in answers, `success`, `failed` in callbacks | confirmed: …/video-generation-query and the page above; compared without case |
+//! | v1 status words `Success`, `Fail` in responses, `success`, `failed` in callbacks | confirmed: …/video-generation-query and the page above; compared without case |
 //! | v1 failed callback and query bodies | inferred from the codes the query page lists |
 //! | `GET /v1/files/retrieve?file_id=` | confirmed: …/video-generation-download |
-//! | a v1 link lives 1 hour by the docs, 9 hours by the samples; a new retrieve gives a new link | contradictory; inferred. The link's own `Expires` counts, else an hour |
+//! | v1 links live 1 hour in the docs, 9 hours in the samples; another retrieve gives a new link | contradictory; inferred. The link's own `Expires` counts, else an hour |
 //! | v2 submission, query, list | confirmed: …/video-generation-v2-create, -v2-query, -v2-list |
-//! | form of the v2 list's answer and of a repeated `filter.task_ids` | unknown; taken to be like Ark's, which the call resembles |
+//! | form of the v2 list's response and of a repeated `filter.task_ids` | unknown; assumed to be as Ark's, whose call looks alike |
 //! | `expired` in v2 | the Chinese delete page |
 //! | error codes | confirmed: …/errorcode; 1024, 1033, 1041, 2045, 2056, 2061 from the official command line tool |
-//! | life of a v2 link; retries and time-out of callbacks | unknown |
-//! | a verdict on the task as code 1026 without a status; 2061 under HTTP 500; an unwrapped error object; a v2 success with text only | single observations |
+//! | life of a v2 link; retries and timeout of callbacks | unknown |
+//! | a moderation verdict as code 1026 without a status; 2061 under HTTP 500; an unwrapped error object; a v2 success with text only; v2 bodies with v1's status words, also without an id | single observations |
 
 use super::prelude::*;
 
-/// `MiniMax`.
 pub(super) struct MiniMax;
 
 const NAME: &str = "minimax";
@@ -30,32 +29,31 @@ const PROFILE: Profile = Profile {
     title: "MiniMax",
     // International. `https://api.minimaxi.com` in China; keys are bound to a region.
     default_base_url: Some("https://api.minimax.io"),
-    // Documented for the challenge; nothing is for updates.
-    answer_budget: 3,
-    // "1 h" by the download page; its own sample says nine.
-    link_life: HOUR as i64,
+    // Documented for the challenge only.
+    response_timeout: Duration::from_secs(3),
+    // "1 h" on the download page, whose own sample has nine.
+    link_life: Duration::from_hours(1),
     // "A 10 s interval is suggested."
-    first_poll: 60,
-    poll_interval: 10,
-    longest_poll_interval: 120,
-    // v2 forgets after 7 days, v1 says nothing. Chosen freely: a day is hundreds of renders.
-    deadline: DAY,
-    verified: "token in the URL and the challenge; signs nothing",
-    retries: "on every status change; again: not documented",
-    confirmed: "challenge within 3 s; callbacks on every status change; 10 s between questions; v1 links for 1 h; \
-        error codes",
-    doubts: "when the challenge is sent; time to answer and retries of updates; the body of a failed v1 callback; the \
-        real life of links (9 h in v1's samples, no figure for v2); pace beyond the 10 s and end of asking",
+    first_poll: Duration::from_mins(1),
+    poll_interval: Duration::from_secs(10),
+    max_poll_interval: Duration::from_mins(2),
+    // v2 forgets tasks after 7 days, v1 is not documented. Chosen freely: a day is hundreds of renders.
+    deadline: Duration::from_hours(24),
+    verified: "URL token",
+    retries: "not documented",
+    confirmed: "challenge within 3 s; callbacks on every status change; polls every 10 s; v1 links for 1 h; error codes",
+    unconfirmed: "when the challenge is sent; response timeout and retries of updates; the body of a failed v1 callback; real \
+        link life (9 h in v1's samples, no figure for v2); poll schedule beyond the 10 s and deadline",
 };
 
-/// Ids in one v2 list call; chosen so that the URL stays short.
-const MOST_IDS: usize = 50;
+/// Ids per v2 list call; chosen so that the URL stays short.
+const MAX_IDS: usize = 50;
 
 const V1: &str = "/v1/video_generation";
 const V2: &str = "/v2/video_generation";
 const ENDPOINTS: &[&str] = &[V1, V2];
 
-/// From the error code page, for `base_resp.status_code` of v1 and for the number in brackets of v2.
+/// From the error code page: `base_resp.status_code` of v1, the number in brackets of v2.
 const FAILURES: Failures = Failures {
     rules: &[
         code("1000", Reason::ProviderError).retryable(),
@@ -74,11 +72,11 @@ const FAILURES: Failures = Failures {
         code("2013", Reason::InvalidParameters),
         code("2045", Reason::RateLimited).retryable(),
         code("2049", Reason::Unknown),
-        // The plan's allowance for some hours: no retry helps before they are over.
+        // The plan's limit for a window of hours. Retries fail until it is over.
         code("2056", Reason::InsufficientCredits),
-        // The model is not in the plan. Also seen under HTTP 500.
+        // The model is not part of the plan. Also seen under HTTP 500.
         code("2061", Reason::InvalidParameters),
-        // v2 errors without a number in brackets.
+        // v2 errors without a number.
         code("authorized_error", Reason::Unknown),
         code("bad_request_error", Reason::InvalidParameters),
         code("insufficient_balance_error", Reason::InsufficientCredits),
@@ -96,15 +94,6 @@ impl Adapter for MiniMax {
         &PROFILE
     }
 
-    fn authenticate(
-        &self,
-        _: &CallbackRequest<'_>,
-        _: &ProviderSettings,
-        _: Timestamp,
-    ) -> Result<Authenticity, Refusal> {
-        Ok(Authenticity::Unsigned)
-    }
-
     fn read_callback(&self, body: &[u8], now: Timestamp) -> CallbackBody {
         object(body).map_or(CallbackBody::Unreadable, |body| callback(&body, now))
     }
@@ -119,14 +108,14 @@ impl Adapter for MiniMax {
         settings: &ProviderSettings,
         _: Timestamp,
     ) -> Result<Request, InvalidSubmission> {
-        let endpoint = common::endpoint(submission, ENDPOINTS)?;
-        let body = with_callback_url(submission, &["callback_url"], submission.callback_url)?;
+        let endpoint = requests::endpoint(submission, ENDPOINTS)?;
+        let body = requests::with_callback_url(submission, &["callback_url"], submission.callback_url)?;
         Ok(api(settings)?.post(endpoint, &body))
     }
 
-    fn read_submission(&self, answer: &Answer<'_>) -> SubmissionAnswer {
-        let body = object(answer.body).unwrap_or_default();
-        common::submission(answer, first_id(&body, &["task_id"]), refusal(answer, &body))
+    fn read_submission(&self, response: &ProviderResponse) -> SubmissionResult {
+        let body = object(&response.body).unwrap_or_default();
+        responses::submission(response, first_id(&body, &["task_id"]), refusal(response, &body))
     }
 
     fn status_requests(
@@ -138,49 +127,49 @@ impl Adapter for MiniMax {
         let Ok(api) = api(settings) else { return vec![] };
         let (v2, v1): (Vec<usize>, Vec<usize>) =
             (0..tasks.len()).partition(|position| tasks[*position].endpoint == Some(V2));
-        let mut requests = common::one_by_one(tasks, v1, |task| {
+        let mut requests = requests::one_per_task(tasks, v1, |task| {
             api.get(&format!("/v1/query/video_generation?task_id={}", encoded(task.provider_task_id)))
         });
-        requests.extend(common::together(tasks, &v2, MOST_IDS, |ids| match ids {
+        requests.extend(requests::batched(tasks, &v2, MAX_IDS, |ids| match ids {
             [id] => api.get(&format!("/v2/query/video_generation/{id}")),
             ids => {
-                let filter = common::repeated("filter.task_ids", ids);
+                let filter = requests::repeated("filter.task_ids", ids);
                 api.get(&format!("/v2/query/video_generation?page_num=1&page_size={}&{filter}", ids.len()))
             }
         }));
         requests
     }
 
-    fn read_status(&self, answer: &Answer<'_>, provider_task_id: &str, now: Timestamp) -> StatusAnswer {
-        let Some(body) = object(answer.body) else { return common::status_by_http_alone(answer) };
+    fn read_status(&self, response: &ProviderResponse, provider_task_id: &str, now: Timestamp) -> StatusResult {
+        let Some(body) = object(&response.body) else { return responses::status_by_http_status(response) };
         if let Some(tasks) = list(&body) {
             let mut tasks = tasks.iter().map(unwrapped);
-            return match tasks.find(|task| id(&task["id"]).as_deref() == Some(provider_task_id)) {
+            return match tasks.find(|task| has_id(task, &["id"], provider_task_id)) {
                 Some(task) => read_v2_status(task, now),
-                None => StatusAnswer::NotFound,
+                None => StatusResult::NotFound,
             };
         }
         let (task, ids) = v2_task(&body).map_or((&body, "task_id"), |task| (task, "id"));
-        if !common::is_about(task, &[ids], provider_task_id) {
-            return StatusAnswer::Unreadable;
+        if !is_about(task, &[ids], provider_task_id) {
+            return StatusResult::Unreadable;
         }
         if ids == "id" {
             return read_v2_status(task, now);
         }
-        // "Read status first, then the code": the code of a failed task is no failure of the question.
-        if let Some(statement) = v1_statement(&body) {
-            return common::status(Some(statement));
+        // The status comes before the code: a failed task has a code, and the request did not fail.
+        if let Some(task_status) = v1_status(&body) {
+            return responses::status(Some(task_status));
         }
-        match refusal(answer, &body) {
-            // The id is all that is asked with, so bad parameters mean a bad id.
-            Some(failure) if failure.code.as_deref() == Some("2013") => StatusAnswer::NotFound,
-            Some(failure) => common::status_refused(answer, failure),
-            None => common::status_by_http_alone(answer),
+        match refusal(response, &body) {
+            // The id is the only parameter, so bad parameters mean an unknown id.
+            Some(failure) if failure.code.as_deref() == Some("2013") => StatusResult::NotFound,
+            Some(failure) => responses::status_refused(response, failure),
+            None => responses::status_by_http_status(response),
         }
     }
 
-    fn status_id(&self, answer: &Answer<'_>) -> Option<String> {
-        let body = object(answer.body)?;
+    fn status_id(&self, response: &ProviderResponse) -> Option<String> {
+        let body = object(&response.body)?;
         match list(&body) {
             Some(tasks) => first_id(unwrapped(tasks.first()?), &["id"]),
             None => match v2_task(&body) {
@@ -197,97 +186,98 @@ impl Adapter for MiniMax {
         }
     }
 
-    fn read_resolution(&self, answer: &Answer<'_>, now: Timestamp) -> Result<FreshLink, Failure> {
-        let body = object(answer.body).unwrap_or_default();
-        if let Some(failure) = refusal(answer, &body) {
+    fn read_resolution(&self, response: &ProviderResponse, now: Timestamp) -> Result<FreshLink, Failure> {
+        let body = object(&response.body).unwrap_or_default();
+        if let Some(failure) = refusal(response, &body) {
             return Err(failure);
         }
-        // `bytes` beside it is 0 in the official sample, so it says nothing about the length.
+        // `bytes` is 0 in the official sample, so it is not the length.
         let mut links = Links::new(now, PROFILE.link_life);
         links.add(Kind::Video, &body["file"]["download_url"]);
-        common::fresh_link(answer, links)
+        responses::fresh_link(response, links)
     }
 }
 
-/// Reads the body of a callback, a challenge among them; `APIMP` hands such bodies on.
+/// Reads the body of a callback or a challenge, also when `APIMP` is in between.
 pub(super) fn callback(body: &Value, now: Timestamp) -> CallbackBody {
     let challenge = &body["challenge"];
     if let Some(task) = v2_task(body) {
-        let statement = v2_statement(task, now);
-        return match (first_id(task, &["id"]), statement) {
-            (Some(id), Some(statement)) if is_text_only(task) => CallbackBody::report(id, statement),
-            (id, statement) => common::callback(id, statement),
+        let task_status = v2_status(task, now);
+        return match (first_id(task, &["id"]), task_status) {
+            (Some(id), Some(task_status)) if is_text_only(task) => responses::complete_callback(id, task_status),
+            (id, task_status) => responses::callback_with_optional_id(id, task_status),
         };
     }
     match first_id(body, &["task_id"]) {
         None if body.get("challenge").is_some() => CallbackBody::Handshake(json!({ "challenge": challenge })),
-        id => common::callback(id, v1_statement(body)),
+        id => responses::callback(id, v1_status(body)),
     }
 }
 
-/// The task of v2, in its envelope or, told by its fields, without one.
+/// The task of v2: in its envelope, or without one, recognised by its fields.
 fn v2_task(body: &Value) -> Option<&Value> {
-    let is_bare = body["task_id"].is_null() && !body["id"].is_null() && !body["status"].is_null();
+    let has_v2_field = !body["id"].is_null() || !body["content"]["url"].is_null();
+    let is_bare = body["task_id"].is_null() && !body["status"].is_null() && has_v2_field;
     if body["task"].is_object() { Some(&body["task"]) } else { is_bare.then_some(body) }
 }
 
-/// What a v1 task says. Without a status only a verdict of the moderation is certain.
-fn v1_statement(body: &Value) -> Option<Statement> {
+/// The status of a v1 task. Without a status word, only a moderation verdict is certain.
+fn v1_status(body: &Value) -> Option<TaskStatus> {
     let code = integer(&body["base_resp"]["status_code"]).filter(|code| *code != 0);
     let failed = || {
         let message = code.and_then(|_| text(&body["base_resp"]["status_msg"]));
-        Statement::failed(FAILURES.of_task(code.map(|code| code.to_string()), message))
+        TaskStatus::failed(FAILURES.of_task(code.map(|code| code.to_string()), message))
     };
-    let Some(status) = word(&body["status"]) else {
+    let Some(status) = status_word(&body["status"]) else {
         return matches!(code, Some(1026 | 1027)).then(failed);
     };
     Some(match status.as_str() {
-        "preparing" | "queueing" | "processing" | "queued" | "running" => Statement::open(),
+        "preparing" | "queueing" | "processing" | "queued" | "running" => TaskStatus::open(),
         "success" | "succeeded" => {
             let file_id = id(&body["file_id"]).filter(|id| id != "0");
             let artifacts =
                 file_id.map(|id| Artifact { kind: Kind::Video, source: Source::FileId(id), expires_at: None });
-            Statement::succeeded(artifacts.into_iter().collect())
+            TaskStatus::succeeded(artifacts.into_iter().collect())
         }
         "fail" | "failed" => failed(),
-        unknown => Statement::unknown_status(unknown),
+        unknown => TaskStatus::unknown_status(unknown),
     })
 }
 
-fn v2_statement(task: &Value, now: Timestamp) -> Option<Statement> {
+fn v2_status(task: &Value, now: Timestamp) -> Option<TaskStatus> {
     let error = &task["error"];
     let message = text(&error["message"]);
     let code =
         text(&error["code"]).or_else(|| number_in_brackets(message.as_deref()?)).or_else(|| text(&error["type"]));
     let ended = |failure: Failure| {
         let (code, message) = (code.clone().unwrap_or_default(), message.clone().unwrap_or_default());
-        Statement::failed(failure.code(code).message(message))
+        TaskStatus::failed(failure.code(code).message(message))
     };
-    Some(match word(&task["status"])?.as_str() {
-        "queued" | "running" => Statement::open(),
+    Some(match status_word(&task["status"])?.as_str() {
+        "queued" | "running" | "preparing" | "queueing" | "processing" => TaskStatus::open(),
         "succeeded" | "success" => {
-            // "Query again for a new link": it lives from the answer on, not from the end of the task.
+            // "Query again for a new link": its life starts with the response, not with the end of the task.
             let mut links = Links::new(now, PROFILE.link_life);
-            links.add_by_ending(&task["content"]["url"]);
+            links.add_by_extension(&task["content"]["url"]);
             links.into_success()
         }
-        "failed" | "fail" => Statement::failed(FAILURES.of_task(code, message)),
+        "failed" | "fail" => TaskStatus::failed(FAILURES.of_task(code, message)),
         "cancelled" | "canceled" => ended(Failure::new(Reason::Cancelled, false)),
         "expired" => ended(Failure::new(Reason::Expired, true)),
-        unknown => Statement::unknown_status(unknown),
+        unknown => TaskStatus::unknown_status(unknown),
     })
 }
 
-/// A v2 success may be text, and then it is complete without a file.
+/// Whether a v2 task is text, which is complete without a file.
 fn is_text_only(task: &Value) -> bool {
-    let text_task = word(&task["task_type"]).as_deref() == Some("h3_context_ir");
+    let text_task = status_word(&task["task_type"]).as_deref() == Some("h3_context_ir");
     text(&task["content"]["url"]).is_none() && (text_task || text(&task["content"]["text"]).is_some())
 }
 
-fn read_v2_status(task: &Value, now: Timestamp) -> StatusAnswer {
-    match v2_statement(task, now) {
-        Some(statement) if is_text_only(task) => StatusAnswer::Task(statement),
-        statement => common::status(statement),
+fn read_v2_status(task: &Value, now: Timestamp) -> StatusResult {
+    match v2_status(task, now) {
+        Some(task_status) if is_text_only(task) => StatusResult::Task(task_status),
+        task_status => responses::status(task_status),
     }
 }
 
@@ -300,23 +290,24 @@ fn unwrapped(task: &Value) -> &Value {
     if task["task"].is_object() { &task["task"] } else { task }
 }
 
-/// The failure of a call: `base_resp` of v1, or the error object of v2, wrapped or not. The number in brackets at the end
-/// of a v2 message is the code; the type beside it is one where there is no number.
-fn refusal(answer: &Answer<'_>, body: &Value) -> Option<Failure> {
+/// The failure of a call: `base_resp` of v1, or the error object of v2, wrapped or not. The code of v2 is the number in
+/// brackets at the end of the message, else the error type.
+fn refusal(response: &ProviderResponse, body: &Value) -> Option<Failure> {
     let base = &body["base_resp"];
     if let Some(code) = integer(&base["status_code"]).filter(|code| *code != 0) {
-        return Some(FAILURES.of_answer(answer.status, Some(code.to_string()), text(&base["status_msg"])));
+        return Some(FAILURES.of_response(response.status, Some(code.to_string()), text(&base["status_msg"])));
     }
     let error = if body["error"].is_object() { &body["error"] } else { body };
-    let is_error = error["http_code"].is_string() || word(&error["type"]).is_some_and(|word| word.contains("error"));
-    // Under a 2xx a message alone is none: a polite answer may have one, and the task that it took would be forgotten.
-    let message = text(&error["message"]).filter(|_| is_error || !answer.is_success() || body["error"].is_object());
-    let kind = word(&error["type"]).filter(|kind| kind.ends_with("_error"));
+    let is_error =
+        error["http_code"].is_string() || status_word(&error["type"]).is_some_and(|kind| kind.contains("error"));
+    // Under a 2xx, a message alone is not an error: the task of a submission with a polite message would be forgotten.
+    let message = text(&error["message"]).filter(|_| is_error || !response.is_success() || body["error"].is_object());
+    let kind = status_word(&error["type"]).filter(|kind| kind.ends_with("_error"));
     if message.is_none() && kind.is_none() {
         return None;
     }
     let code = message.as_deref().and_then(number_in_brackets).or_else(|| first_text(error, &["code", "type"]));
-    Some(FAILURES.of_answer(answer.status, code, message))
+    Some(FAILURES.of_response(response.status, code, message))
 }
 
 /// The code at the end of a v2 message: `1002` of `rate limit exceeded (1002)`.
@@ -334,13 +325,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_row_is_reached() {
-        FAILURES.assert_that_every_row_is_reached();
+    fn every_row_is_reachable() {
+        FAILURES.assert_every_row_is_reachable();
     }
 
-    /// The error code page, as v1 writes it, as v2 does, and without v2's wrapper.
+    /// The error code page, in the form of v1, of v2, and of v2 without its wrapper.
     #[test]
-    fn codes_are_judged_in_both_generations() {
+    fn codes_are_classified_in_both_generations() {
         for (code, reason, retryable) in [
             ("1000", Reason::ProviderError, true),
             ("1002", Reason::RateLimited, true),
@@ -369,15 +360,15 @@ mod tests {
                 (500, error.clone(), &*words),
             ] {
                 let body = body.to_string();
-                let answer = Answer { status, retry_after: None, body: body.as_bytes() };
+                let response = ProviderResponse::new(status, body.as_bytes());
                 let expected = Failure::new(reason, retryable).code(code).message(message);
-                assert_eq!(MiniMax.read_submission(&answer), SubmissionAnswer::Refused(expected), "{body}");
+                assert_eq!(MiniMax.read_submission(&response), SubmissionResult::Refused(expected), "{body}");
             }
         }
     }
 
     #[test]
-    fn types_are_judged_where_there_is_no_number() {
+    fn types_are_classified_where_there_is_no_number() {
         for (status, kind, reason, retryable) in [
             (401, "authorized_error", Reason::Unknown, false),
             (400, "bad_request_error", Reason::InvalidParameters, false),
@@ -388,36 +379,36 @@ mod tests {
             (500, "server_error", Reason::ProviderError, true),
         ] {
             let body = json!({"type": "error", "error": {"type": kind, "message": "words"}}).to_string();
-            let answer = Answer { status, retry_after: None, body: body.as_bytes() };
+            let response = ProviderResponse::new(status, body.as_bytes());
             let expected = Failure::new(reason, retryable).code(kind).message("words");
-            assert_eq!(MiniMax.read_submission(&answer), SubmissionAnswer::Refused(expected), "{body}");
+            assert_eq!(MiniMax.read_submission(&response), SubmissionResult::Refused(expected), "{body}");
         }
     }
 
     #[test]
-    fn a_time_out_may_have_made_a_task() {
+    fn a_time_out_may_have_created_a_task() {
         let body = br#"{"base_resp":{"status_code":1001,"status_msg":"timeout"}}"#;
-        let answer = Answer { status: 200, retry_after: None, body };
-        assert!(matches!(MiniMax.read_submission(&answer), SubmissionAnswer::Unclear(_)));
+        let response = ProviderResponse::new(200, body);
+        assert!(matches!(MiniMax.read_submission(&response), SubmissionResult::Unclear(_)));
     }
 
     #[test]
     fn any_challenge_is_echoed_as_it_came() {
-        // The last number once came back with another last digit.
+        // The last number once came back with a different last digit.
         for challenge in
             [r#""c""#, "7", "null", "true", r#"{"a":["ü",1.5]}"#, "18446744073709551615", "0.9937135890470127"]
         {
             let body = format!(r#"{{"challenge":{challenge}}}"#);
             let read = MiniMax.read_callback(body.as_bytes(), Timestamp::from_seconds(0));
-            let CallbackBody::Handshake(answer) = read else { panic!("{body} is read as {read:?}") };
-            assert_eq!(answer.to_string(), body);
+            let CallbackBody::Handshake(response) = read else { panic!("{body} is read as {read:?}") };
+            assert_eq!(response.to_string(), body);
         }
         let update = json!({"challenge": "c", "task_id": "1", "status": "processing"});
         let read = callback(&update, Timestamp::from_seconds(0));
-        assert_eq!(read, CallbackBody::report("1", Statement::open()));
+        assert_eq!(read, responses::complete_callback("1", TaskStatus::open()));
     }
 
-    /// The error of a failed v2 task has a code by the page. Without it, it is read as the error of a call is.
+    /// The page shows a code in the error of a failed v2 task. Without it, the error is read like that of a call.
     #[test]
     fn the_error_of_a_task_may_look_like_that_of_a_call() {
         for (error, code, reason) in [
@@ -428,15 +419,15 @@ mod tests {
         ] {
             let task = json!({"id": "1", "status": "failed", "error": error});
             let failure = Failure::new(reason, false).code(code).message(text(&error["message"]).unwrap_or_default());
-            assert_eq!(v2_statement(&task, Timestamp::from_seconds(0)), Some(Statement::failed(failure)), "{error}");
+            assert_eq!(v2_status(&task, Timestamp::from_seconds(0)), Some(TaskStatus::failed(failure)), "{error}");
         }
     }
 
     #[test]
-    fn an_error_may_come_without_words() {
+    fn an_error_may_come_without_a_message() {
         let body = br#"{"type":"error","error":{"type":"insufficient_balance_error","http_code":"402"}}"#;
-        let answer = Answer { status: 402, retry_after: None, body };
+        let response = ProviderResponse::new(402, body);
         let expected = Failure::new(Reason::InsufficientCredits, false).code("insufficient_balance_error");
-        assert_eq!(MiniMax.read_submission(&answer), SubmissionAnswer::Refused(expected));
+        assert_eq!(MiniMax.read_submission(&response), SubmissionResult::Refused(expected));
     }
 }

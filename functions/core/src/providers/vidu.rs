@@ -1,29 +1,28 @@
 //! Vidu (Shengshu), its own API.
 //!
-//! Callbacks are signed over method, path, query and some headers, and not over the body: a good signature says who sent
-//! it and where to, not what is in it. So what a callback says is always confirmed by asking.
+//! The signature of a callback covers method, path, query and some headers but not the body: it proves the sender, not the
+//! content. So a status poll confirms every result.
 //!
 //! | fact | source |
 //! |---|---|
-//! | signature scheme and a worked string to sign | confirmed: platform.vidu.com/docs/callback-signature; the page publishes no signature for it |
-//! | which token is the secret | the one that created the task, by the page; a client says otherwise; see `authenticate` |
-//! | whether `Date` reaches a Lambda unchanged | unknown: `x-amzn-remapped-date` is read where it is not there |
-//! | a window of freshness | none is documented; 300 s |
+//! | signature scheme, with an example of a string to sign | confirmed: platform.vidu.com/docs/callback-signature, which has no signature for it |
+//! | which token is the secret | the one that created the task, according to the page; a client contradicts; see `authenticate` |
+//! | whether `Date` reaches a Lambda function unchanged | unknown; `x-amzn-remapped-date` is the fallback |
+//! | replay window | none documented; 300 s |
 //! | `POST /ent/v2/text2video` and others, `Authorization: Token`, `callback_url`, `$.task_id` | confirmed: platform.vidu.com/docs/text-to-video, …/image-to-video |
-//! | success and failed are sent again up to three times | confirmed: the same pages; delays and time-out are unknown |
-//! | `id` in callbacks, `task_id` in the submission's answer | the query page and a public handler; both are read |
+//! | success and failed are retried up to three times | confirmed: the same pages; delays and timeout are unknown |
+//! | `id` in callbacks, `task_id` in the submission's response | the query page and a public handler; both are read |
 //! | `GET /ent/v2/tasks/{id}/creations`, list with `task_ids` | confirmed: …/get-generation, …/tasks-list; that `task_ids` is repeated for several is inferred |
 //! | off-peak tasks may take 48 hours | confirmed: …/text-to-video |
 //! | links live 24 hours | confirmed: …/get-generation; an older version said one hour |
-//! | covers live one hour | five logged answers, `X-Amz-Expires=3600` |
+//! | covers live one hour | five logged responses, `X-Amz-Expires=3600` |
 //! | error names, for calls and tasks alike | confirmed: …/error-code; the retry column is inferred |
-//! | links are signed when they are asked for | inferred from one link younger than its file |
+//! | links are signed when the response is built | inferred from one link younger than its file |
 //! | `status` for `state`; the state `scheduled`; the error's name in `code` | single observations |
 
 use super::prelude::*;
-use crate::signature::signed_route;
+use crate::signature::apisix_hmac;
 
-/// Vidu.
 pub(super) struct Vidu;
 
 const NAME: &str = "vidu";
@@ -32,30 +31,30 @@ const PROFILE: Profile = Profile {
     title: "Vidu",
     // International. `https://api.vidu.cn` in China.
     default_base_url: Some("https://api.vidu.com"),
-    // Not documented. The tightest budget that is documented anywhere for reports.
-    answer_budget: 5,
-    // "24 h". Counted from the answer: links look signed when they are asked for.
-    link_life: DAY as i64,
-    // No figure is documented. A render takes a minute or a few.
-    first_poll: 60,
-    poll_interval: 15,
-    longest_poll_interval: 600,
-    // Off-peak tasks take up to 48 hours and are cancelled then; two hours more to hear of it.
-    deadline: 50 * HOUR,
-    verified: "HMAC over method, path, query and headers, not the body; always confirmed by asking",
-    retries: "up to 3 more for success and failed",
+    // Not documented. The shortest timeout that any provider documents for reports.
+    response_timeout: Duration::from_secs(5),
+    // "24 h". Counted from the response, when links seem to be signed.
+    link_life: Duration::from_hours(24),
+    // Not documented. A render takes one to a few minutes.
+    first_poll: Duration::from_mins(1),
+    poll_interval: Duration::from_secs(15),
+    max_poll_interval: Duration::from_mins(10),
+    // Off-peak tasks take up to 48 hours and are cancelled then, plus two to learn of it.
+    deadline: Duration::from_hours(50),
+    verified: "HMAC over route and headers, not the body, and always a status poll",
+    retries: "up to 3 for success and failed",
     confirmed: "string to sign; three retries of success and failed; links for 24 h; off-peak takes up to 48 h",
-    doubts: "which token signs; time to answer and delays; whether the Date header reaches a Lambda unchanged; life of \
-        covers (1 h seen); pace and end of asking",
+    unconfirmed: "which token signs; response timeout and delay of retries; whether the Date header reaches a Lambda function \
+        unchanged; link life of covers (1 h seen); poll schedule and deadline",
 };
 
-/// Life of a cover, in seconds: `X-Amz-Expires=3600` in every logged answer.
-const COVER_LIFE: i64 = HOUR as i64;
+/// Link life of a cover: `X-Amz-Expires=3600` in every logged response.
+const COVER_LIFE: Duration = Duration::from_hours(1);
 
-/// Ids in one list call. A page holds 100; 50 ids of 18 digits keep the URL short.
-const MOST_IDS: usize = 50;
+/// Ids per list call. A page holds 100; 50 ids of 18 digits keep the URL short.
+const MAX_IDS: usize = 50;
 
-/// From the error code page: `reason` of a call and `err_code` of a task share one list.
+/// From the error code page, which has one list for the `reason` of a call and the `err_code` of a task.
 const FAILURES: Failures = Failures {
     rules: &[
         code("TaskPromptPolicyViolation", Reason::ContentModeration),
@@ -71,7 +70,7 @@ const FAILURES: Failures = Failures {
         code("ImageCheckBodyJointsFailed", Reason::InvalidParameters),
         code("ImageCheckFaceFailed", Reason::InvalidParameters),
         code("ImageObjectsUndetected", Reason::InvalidParameters),
-        // The host of the picture may have been slow.
+        // The image's host may have been slow.
         code("ImageDownloadFailure", Reason::InvalidParameters).retryable(),
         code("OperationInProcess", Reason::RateLimited).retryable(),
         code("CreditInsufficient", Reason::InsufficientCredits),
@@ -89,7 +88,7 @@ const FAILURES: Failures = Failures {
         code("SystemThrottling", Reason::RateLimited).retryable(),
         code("InternalServiceFailure", Reason::ProviderError).retryable(),
     ],
-    // Names that may be added beside those listed.
+    // For names that may be added later.
     later: &[prefix("Field", Reason::InvalidParameters), prefix("Image", Reason::InvalidParameters)],
     otherwise: (Reason::Unknown, Retry::IsPointless),
 };
@@ -99,10 +98,10 @@ impl Adapter for Vidu {
         &PROFILE
     }
 
-    /// With signing secrets configured, every callback has to carry a good signature. With only an API key, a good
-    /// signature by it is taken for what it is, and everything else for unsigned: the key may not be the one that signs,
-    /// `Date` may not survive the way here, and whoever wants to be taken for unsigned need only leave the headers away.
-    /// Either way the provider is asked before a result is believed.
+    /// With signing secrets configured, every callback needs a valid signature. With only an API key, a valid signature by
+    /// it counts, and everything else is unsigned instead of refused: the key may not be the one that signs, and `Date` may
+    /// not arrive unchanged. An attacker gains nothing, because omitting the headers has the same effect. Either way a
+    /// status poll confirms a result before it is believed.
     fn authenticate(
         &self,
         request: &CallbackRequest<'_>,
@@ -110,11 +109,11 @@ impl Adapter for Vidu {
         now: Timestamp,
     ) -> Result<Authenticity, Refusal> {
         if !settings.signing_secrets.is_empty() {
-            signed_route(request, ACCESS_KEY, &settings.signing_secrets, now)?;
+            apisix_hmac(request, ACCESS_KEY, &settings.signing_secrets, now)?;
             return Ok(Authenticity::SignedSender);
         }
         let key = settings.api_key.as_slice();
-        let signed = !key.is_empty() && signed_route(request, ACCESS_KEY, key, now).is_ok();
+        let signed = !key.is_empty() && apisix_hmac(request, ACCESS_KEY, key, now).is_ok();
         Ok(if signed { Authenticity::SignedSender } else { Authenticity::Unsigned })
     }
 
@@ -128,17 +127,17 @@ impl Adapter for Vidu {
         settings: &ProviderSettings,
         _: Timestamp,
     ) -> Result<Request, InvalidSubmission> {
-        let endpoint = common::named_endpoint(submission, "/ent/v2/text2video", |endpoint| {
+        let endpoint = requests::named_endpoint(submission, "/ent/v2/text2video", |endpoint| {
             let name = endpoint.strip_prefix("/ent/v2/").unwrap_or_default();
             !name.is_empty() && !name.contains('/') && !matches!(name, "tasks" | "credits")
         })?;
-        let body = with_callback_url(submission, &["callback_url"], submission.callback_url)?;
+        let body = requests::with_callback_url(submission, &["callback_url"], submission.callback_url)?;
         Ok(api(settings)?.post(endpoint, &body))
     }
 
-    fn read_submission(&self, answer: &Answer<'_>) -> SubmissionAnswer {
-        let body = object(answer.body).unwrap_or_default();
-        common::submission(answer, first_id(&body, &["task_id", "id"]), refusal(answer, &body))
+    fn read_submission(&self, response: &ProviderResponse) -> SubmissionResult {
+        let body = object(&response.body).unwrap_or_default();
+        responses::submission(response, first_id(&body, &["task_id", "id"]), refusal(response, &body))
     }
 
     fn status_requests(
@@ -149,43 +148,34 @@ impl Adapter for Vidu {
     ) -> Vec<StatusRequest> {
         let Ok(api) = api(settings) else { return vec![] };
         let positions: Vec<usize> = (0..tasks.len()).collect();
-        common::together(tasks, &positions, MOST_IDS, |ids| match ids {
-            // Says so when it does not know an id, and knows older ones than the list.
+        requests::batched(tasks, &positions, MAX_IDS, |ids| match ids {
+            // This call reports unknown ids, and knows older tasks than the list does.
             [id] => api.get(&format!("/ent/v2/tasks/{id}/creations")),
             ids => {
-                let filter = common::repeated("task_ids", ids);
+                let filter = requests::repeated("task_ids", ids);
                 api.get(&format!("/ent/v2/tasks?{filter}&pager.pagesz={}", ids.len()))
             }
         })
     }
 
-    fn read_status(&self, answer: &Answer<'_>, provider_task_id: &str, now: Timestamp) -> StatusAnswer {
-        let Some(body) = object(answer.body) else { return common::status_by_http_alone(answer) };
-        if let Some(failure) = refusal(answer, &body) {
+    fn read_status(&self, response: &ProviderResponse, provider_task_id: &str, now: Timestamp) -> StatusResult {
+        let Some(body) = object(&response.body) else { return responses::status_by_http_status(response) };
+        if let Some(failure) = refusal(response, &body) {
             let unknown_id = matches!(failure.code.as_deref(), Some("TaskNotFound" | "NotFound" | "CreationNotFound"));
-            return if unknown_id { StatusAnswer::NotFound } else { common::status_refused(answer, failure) };
+            return if unknown_id { StatusResult::NotFound } else { responses::status_refused(response, failure) };
         }
-        if !answer.is_success() {
-            return common::status_by_http_alone(answer);
+        if !response.is_success() {
+            return responses::status_by_http_status(response);
         }
-        let task = if body["tasks"].is_array() {
-            let named = |task: &&Value| IDS.iter().any(|field| id(&task[*field]).as_deref() == Some(provider_task_id));
-            match items(&body["tasks"]).iter().find(named) {
-                Some(task) => task,
-                None => return StatusAnswer::NotFound,
-            }
-        } else {
-            &body
-        };
-        // The English page leaves the id out of the answer.
-        if !common::is_about(task, IDS, provider_task_id) {
-            return StatusAnswer::Unreadable;
+        // The response on the English page has no id.
+        match responses::find_task(body["tasks"].as_array(), &body, IDS, provider_task_id) {
+            Ok(task) => responses::status(task_status(task, now)),
+            Err(result) => result,
         }
-        common::status(statement(task, now))
     }
 
-    fn status_id(&self, answer: &Answer<'_>) -> Option<String> {
-        let body = object(answer.body)?;
+    fn status_id(&self, response: &ProviderResponse) -> Option<String> {
+        let body = object(&response.body)?;
         first_id(items(&body["tasks"]).first().unwrap_or(&body), IDS)
     }
 }
@@ -195,43 +185,43 @@ const IDS: &[&str] = &["id", "task_id"];
 /// The access key in every string to sign.
 const ACCESS_KEY: &str = "vidu";
 
-/// Reads the body of a callback; `APIMP` hands such bodies on.
+/// Reads the body of a callback, also when `APIMP` is in between.
 pub(super) fn callback(task: &Value, now: Timestamp) -> CallbackBody {
-    common::callback(first_id(task, IDS), statement(task, now))
+    responses::callback(first_id(task, IDS), task_status(task, now))
 }
 
-fn statement(task: &Value, now: Timestamp) -> Option<Statement> {
-    Some(match word(&task["state"]).or_else(|| word(&task["status"]))?.as_str() {
-        "created" | "queueing" | "scheduled" | "processing" => Statement::open(),
+fn task_status(task: &Value, now: Timestamp) -> Option<TaskStatus> {
+    Some(match status_word(&task["state"]).or_else(|| status_word(&task["status"]))?.as_str() {
+        "created" | "queueing" | "scheduled" | "processing" => TaskStatus::open(),
         "success" => links(task, now).into_success(),
         "failed" => {
-            Statement::failed(FAILURES.of_task(text(&task["err_code"]), first_text(task, &["err_msg", "message"])))
+            TaskStatus::failed(FAILURES.of_task(text(&task["err_code"]), first_text(task, &["err_msg", "message"])))
         }
-        unknown => Statement::unknown_status(unknown),
+        unknown => TaskStatus::unknown_status(unknown),
     })
 }
 
 fn links(task: &Value, now: Timestamp) -> Links {
     let mut links = Links::new(now, PROFILE.link_life);
     for creation in items(&task["creations"]) {
-        links.add_by_ending(&creation["url"]);
-        links.add_living(Kind::Cover, &creation["cover_url"], COVER_LIFE);
+        links.add_by_extension(&creation["url"]);
+        links.add_with_life(Kind::Cover, &creation["cover_url"], COVER_LIFE);
         links.add(Kind::WatermarkedVideo, &creation["watermarked_url"]);
     }
     links
 }
 
-/// The failure of a call. Its name is in `reason`, and now and then in `code`.
-fn refusal(answer: &Answer<'_>, body: &Value) -> Option<Failure> {
+/// The failure of a call. Its name is in `reason`, sometimes in `code`.
+fn refusal(response: &ProviderResponse, body: &Value) -> Option<Failure> {
     if first_text(body, &["state", "task_id"]).is_some() || !items(&body["creations"]).is_empty() {
         return None;
     }
     let code = first_text(body, &["reason", "code"])?;
-    // What a gateway writes over an answer that it passes on is no name of Vidu's.
-    if answer.is_success() && matches!(code.as_str(), "0" | "200") {
+    // A gateway's own code around a response is not a name of Vidu's.
+    if response.is_success() && matches!(code.as_str(), "0" | "200") {
         return None;
     }
-    Some(FAILURES.of_answer(answer.status, Some(code), text(&body["message"])))
+    Some(FAILURES.of_response(response.status, Some(code), text(&body["message"])))
 }
 
 fn api(settings: &ProviderSettings) -> Result<Api<'_>, InvalidSubmission> {
@@ -243,13 +233,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_row_is_reached() {
-        FAILURES.assert_that_every_row_is_reached();
+    fn every_row_is_reachable() {
+        FAILURES.assert_every_row_is_reachable();
     }
 
     /// The error code page: calls and tasks share one list.
     #[test]
-    fn names_are_judged_in_calls_and_tasks() {
+    fn names_are_classified_in_calls_and_tasks() {
         let rows: [(u16, &[&str], Reason, bool); 12] = [
             (
                 400,
@@ -283,33 +273,33 @@ mod tests {
             for name in names {
                 let expected = Failure::new(reason, retryable).code(*name);
                 let task = json!({"id": "1", "state": "failed", "err_code": name});
-                let read = statement(&task, Timestamp::from_seconds(0));
-                assert_eq!(read, Some(Statement::failed(expected.clone())), "{name}");
+                let read = task_status(&task, Timestamp::from_seconds(0));
+                assert_eq!(read, Some(TaskStatus::failed(expected.clone())), "{name}");
                 let body = json!({"code": status, "reason": name, "message": "words"}).to_string();
-                let answer = Answer { status, retry_after: None, body: body.as_bytes() };
+                let response = ProviderResponse::new(status, body.as_bytes());
                 if status != 499 {
-                    let expected = SubmissionAnswer::Refused(expected.message("words"));
-                    assert_eq!(Vidu.read_submission(&answer), expected, "{name}");
+                    let expected = SubmissionResult::Refused(expected.message("words"));
+                    assert_eq!(Vidu.read_submission(&response), expected, "{name}");
                 }
             }
         }
     }
 
     #[test]
-    fn a_name_nobody_listed_is_judged_by_its_http_status() {
-        let body = br#"{"code":500,"reason":"VendorTrouble","message":"words"}"#;
-        let answer = Answer { status: 500, retry_after: None, body };
-        let expected = Failure::new(Reason::ProviderError, true).code("VendorTrouble").message("words");
-        assert_eq!(Vidu.read_submission(&answer), SubmissionAnswer::Refused(expected));
+    fn an_unlisted_name_is_classified_by_its_http_status() {
+        let body = br#"{"code":500,"reason":"VendorFault","message":"words"}"#;
+        let response = ProviderResponse::new(500, body);
+        let expected = Failure::new(Reason::ProviderError, true).code("VendorFault").message("words");
+        assert_eq!(Vidu.read_submission(&response), SubmissionResult::Refused(expected));
     }
 
-    /// It once was judged by its HTTP status alone, without the provider's words.
+    /// It was once classified by its HTTP status alone, without the provider's message.
     #[test]
-    fn a_refusal_may_have_an_empty_task_in_it() {
+    fn a_refusal_may_contain_an_empty_task() {
         let body =
             br#"{"code":400,"reason":"CreditInsufficient","message":"words","task_id":"","state":"","creations":[]}"#;
-        let answer = Answer { status: 400, retry_after: None, body };
+        let response = ProviderResponse::new(400, body);
         let expected = Failure::new(Reason::InsufficientCredits, false).code("CreditInsufficient").message("words");
-        assert_eq!(Vidu.read_submission(&answer), SubmissionAnswer::Refused(expected));
+        assert_eq!(Vidu.read_submission(&response), SubmissionResult::Refused(expected));
     }
 }

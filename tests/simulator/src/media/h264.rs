@@ -1,6 +1,5 @@
-//! The smallest honest H.264: constrained baseline, one key frame of uncompressed macroblocks (`I_PCM`) a second, and
-//! frames between that say "nothing changed" (`P_Skip`). Every decoder plays it, and every byte of it can be computed
-//! on its own.
+//! Minimal valid H.264: constrained baseline, one key frame of uncompressed macroblocks (`I_PCM`) per second, and frames of
+//! skipped macroblocks (`P_Skip`) in between. Every decoder plays it, and every byte can be computed independently.
 
 use super::picture::Picture;
 
@@ -60,9 +59,9 @@ const SAMPLES: usize = 256 + 64 + 64;
 const PCM_HEADER: [u8; 2] = [0x0d, 0x00];
 /// A macroblock after the first.
 pub(super) const MACROBLOCK: usize = PCM_HEADER.len() + SAMPLES;
-/// Frames from one key frame to the next: a second.
+/// Frames from one key frame to the next: one second.
 pub(super) const GROUP: u32 = 24;
-/// Frames a second.
+/// Frames per second.
 pub(super) const RATE: u32 = 24;
 
 const NAL_IDR: u8 = 0x65;
@@ -129,13 +128,13 @@ pub(super) fn picture_parameters() -> Vec<u8> {
     escape(&bits.into_bytes())
 }
 
-/// One second of video: its length and each byte of it, computed on demand.
+/// One second of video (a group of pictures), computed on demand.
 #[derive(Clone, Debug)]
 pub(super) struct Group {
     size: Size,
     picture: Picture,
-    /// The start of the key frame up to its first sample, for even and odd groups (two key frames in a row must carry
-    /// different numbers); both have one length.
+    /// The start of the key frame up to its first sample, for even and odd groups (consecutive key frames must have
+    /// different ids); both have the same length.
     starts: [Vec<u8>; 2],
     /// Everything after the key frame.
     skipped: Vec<u8>,
@@ -199,7 +198,7 @@ impl Group {
         u64::from(self.frames[0]) + self.skipped.len() as u64
     }
 
-    /// Copies what fits of group `number` of `total`, from `offset` on, and returns how much.
+    /// Copies from `offset` in group `number` of `total` into `buffer` and returns the number of bytes.
     pub(super) fn read_at(&self, number: u64, total: u64, offset: u64, buffer: &mut [u8]) -> usize {
         let start = &self.starts[usize::from(number % 2 == 1)];
         let key_frame = self.frames[0] as usize;
@@ -210,7 +209,7 @@ impl Group {
             let copied = if position < start.len() {
                 copy(&start[position..], target)
             } else if position + 1 < key_frame {
-                // The first macroblock's header is part of the start: pretend that it is not, and all are alike.
+                // The first macroblock's header is part of the start; treat it as a macroblock like the others.
                 let inside = position - start.len() + PCM_HEADER.len();
                 let block = self.macroblock(u32::try_from(inside / MACROBLOCK).unwrap_or_default(), number, total);
                 copy(&block[inside % MACROBLOCK..], target)
@@ -245,7 +244,7 @@ fn copy(source: &[u8], target: &mut [u8]) -> usize {
     length
 }
 
-/// Emulation prevention: no start code may appear inside a unit. Samples need none, because none of them is zero.
+/// Emulation prevention: no start code may appear inside a unit. Samples need no escaping, because none is zero.
 fn escape(unit: &[u8]) -> Vec<u8> {
     let mut escaped = Vec::with_capacity(unit.len());
     let mut zeros = 0;
@@ -265,7 +264,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn exp_golomb_codes_are_those_of_the_standard() {
+    fn exp_golomb_codes_match_the_standard() {
         let mut bits = BitWriter::default();
         for value in [0, 1, 2, 3, 25] {
             bits.exp_golomb(value);
@@ -280,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn a_group_reads_the_same_in_any_pieces() {
+    fn a_group_reads_the_same_in_pieces_of_any_size() {
         let group = Group::new(Picture::new("pieces"), Size { columns: 2, rows: 2 });
         let mut whole = vec![0; usize::try_from(group.length()).expect("small")];
         assert_eq!(group.read_at(3, 5, 0, &mut whole), whole.len());

@@ -1,8 +1,8 @@
-//! Real media made at run time: playable videos and pictures that differ from task to task.
+//! Real media, generated on the fly: playable videos and pictures that differ from task to task.
 //!
-//! Everything here is a pure function of a seed (a task's id and the name of the file), so a test can ask for the exact
-//! bytes that a link serves. A video is never held in memory: [`Content::read_at`] computes any part of it, so a file of
-//! many gigabytes costs no more than its index.
+//! Everything is a pure function of a seed (task id and file name), so a test can compute the exact bytes that a link
+//! serves. A video is never held in memory: [`Content::read_at`] computes any part of it, so a file of many gigabytes costs
+//! no more than its index.
 
 mod h264;
 mod mp4;
@@ -28,17 +28,18 @@ pub enum Content {
 }
 
 impl Content {
-    /// A video of about `size` bytes (exactly `size` from a few kilobytes on); five seconds and some 280 KB without one.
+    /// A video of about `size` bytes (exactly `size` if that is a few kilobytes or more). `None` gives five seconds and some
+    /// 280 KB.
     pub fn video(seed: &str, size: Option<u64>) -> Self {
         Self::Video(Box::new(Video::new(seed, size)))
     }
 
-    /// A PNG that shows what the video with the same seed shows.
+    /// A PNG of the same picture as the video with this seed.
     pub fn png(seed: &str) -> Self {
         Self::Still { bytes: Picture::new(seed).png().into(), content_type: "image/png" }
     }
 
-    /// A JPEG that shows what the video with the same seed shows.
+    /// A JPEG of the same picture as the video with this seed.
     pub fn jpeg(seed: &str) -> Self {
         Self::Still { bytes: Picture::new(seed).jpeg().into(), content_type: "image/jpeg" }
     }
@@ -59,7 +60,7 @@ impl Content {
         }
     }
 
-    /// How long a video plays; nothing for a picture.
+    /// The duration of a video in seconds; 0 for a picture.
     pub fn seconds(&self) -> u64 {
         match self {
             Self::Video(video) => video.seconds(),
@@ -75,7 +76,7 @@ impl Content {
         }
     }
 
-    /// Fills `buffer` from `offset` on and returns how much there was: less than asked only at the end.
+    /// Reads from `offset` into `buffer` and returns the number of bytes: fewer than fit only at the end of the file.
     pub fn read_at(&self, offset: u64, buffer: &mut [u8]) -> usize {
         match self {
             Self::Video(video) => video.read_at(offset, buffer),
@@ -88,7 +89,7 @@ impl Content {
         }
     }
 
-    /// The whole file in memory: for files that fit.
+    /// The whole file, for files that fit in memory.
     pub fn to_vec(&self) -> Vec<u8> {
         let mut bytes = vec![0; usize::try_from(self.length()).unwrap_or(usize::MAX)];
         let length = self.read_at(0, &mut bytes);
@@ -97,7 +98,7 @@ impl Content {
     }
 }
 
-/// A gzip file that stores `data` uncompressed.
+/// A gzip file with `data` in stored (uncompressed) blocks.
 pub(crate) fn gzip(data: &[u8]) -> Vec<u8> {
     let mut file = vec![0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255];
     file.extend(picture::deflate_stored(data));

@@ -1,5 +1,5 @@
-//! The container: `ftyp`, `moov` in front (so that playing can start at once), `mdat`, and a `free` box that brings the
-//! file to the length asked for.
+//! The container: `ftyp`, `moov` before the media (so that playback can start at once), `mdat`, and a `free` box that pads
+//! the file to the requested length.
 
 use super::{
     digest,
@@ -16,15 +16,15 @@ const SIZES: [Size; 6] = [
     Size { columns: 4, rows: 3 },
     Size { columns: 2, rows: 2 },
 ];
-/// What a video has when no length is asked for: 256 by 144 pixels, five seconds.
+/// The defaults without a requested length: 256 by 144 pixels, five seconds.
 const DEFAULT_SIZE: Size = SIZES[2];
 const DEFAULT_SECONDS: u64 = 5;
-/// A larger frame is taken when it leaves at least this many seconds.
-const FEWEST_SECONDS: u64 = 5;
-/// A box has a length and a name; `free` cannot be shorter.
+/// The largest frame that leaves at least this many seconds is used.
+const MIN_SECONDS: u64 = 5;
+/// Length and name of a box, which is also the minimum length of `free`.
 const BOX_HEADER: u64 = 8;
 
-/// A playable video, each byte of it computed when it is read.
+/// A playable video, computed as it is read.
 #[derive(Clone, Debug)]
 pub struct Video {
     size: Size,
@@ -36,7 +36,7 @@ pub struct Video {
 }
 
 impl Video {
-    /// The video of a seed, of about `size` bytes: exactly that many unless it is too few for a single frame.
+    /// The video of a seed, of exactly `size` bytes, unless those are too few for a single frame.
     pub(super) fn new(seed: &str, size: Option<u64>) -> Self {
         let picture = Picture::new(seed);
         let Some(target) = size else {
@@ -45,7 +45,7 @@ impl Video {
         for size in SIZES {
             let group = Group::new(picture, size);
             let mut seconds = target / (group.length() + index_length(1));
-            while seconds > 0 && (seconds >= FEWEST_SECONDS || size == SIZES[SIZES.len() - 1]) {
+            while seconds > 0 && (seconds >= MIN_SECONDS || size == SIZES[SIZES.len() - 1]) {
                 let video = Self::with(seed, picture, size, seconds, 0);
                 match target.checked_sub(video.length()) {
                     Some(0) => return video,
@@ -73,7 +73,7 @@ impl Video {
         self.header.len() as u64 + self.seconds * self.group.length() + self.padding
     }
 
-    /// How long it plays.
+    /// Its duration in seconds.
     pub fn seconds(&self) -> u64 {
         self.seconds
     }
@@ -88,7 +88,7 @@ impl Video {
         self.size.rows * 16
     }
 
-    /// Frames a second.
+    /// Frames per second.
     pub fn frame_rate(&self) -> u32 {
         RATE
     }
@@ -133,12 +133,12 @@ impl Video {
     }
 }
 
-/// What `seconds` add to the index: a length for each frame, an offset and a key frame number for each second.
+/// Bytes that `seconds` add to the index: a length per frame, an offset and a key frame number per second.
 fn index_length(seconds: u64) -> u64 {
     seconds * (u64::from(GROUP) * 4 + 8)
 }
 
-/// A box under construction: its children are written by `fill`.
+/// Writes a box whose content `fill` writes.
 fn put_box(out: &mut Vec<u8>, name: [u8; 4], fill: impl FnOnce(&mut Vec<u8>)) {
     let start = out.len();
     out.extend([0; 4]);
@@ -162,7 +162,7 @@ fn shorts(out: &mut Vec<u8>, values: &[u16]) {
 
 const MATRIX: [u32; 9] = [0x0001_0000, 0, 0, 0, 0x0001_0000, 0, 0, 0, 0x4000_0000];
 
-/// Everything in front of the first frame, `media_offset` bytes when it is done.
+/// Everything before the first frame, whose offset in the file is `media_offset`.
 fn header(seed: &str, size: Size, group: &Group, seconds: u64, media_offset: u64) -> Vec<u8> {
     let duration = u32::try_from(seconds * u64::from(GROUP)).unwrap_or(u32::MAX);
     let (width, height) = (size.columns * 16, size.rows * 16);
@@ -268,7 +268,7 @@ fn sample_table(out: &mut Vec<u8>, size: Size, group: &Group, seconds: u64, medi
             words(out, &group.frames);
         }
     });
-    // One chunk is one second. Offsets need 64 bits as soon as the last one does.
+    // One chunk is one second. If the last offset needs 64 bits, all get them.
     let large = seconds * (group.length() + index_length(1)) + 4096 > u64::from(u32::MAX);
     put_box(out, if large { *b"co64" } else { *b"stco" }, |out| {
         words(out, &[0, chunks]);
@@ -316,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn the_index_leads_to_every_frame() {
+    fn the_index_locates_every_frame() {
         let video = Video::new("index", None);
         let file = bytes(&video);
         let names: Vec<String> = boxes(&file).into_iter().map(|(name, _)| name).collect();
@@ -340,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn no_start_code_is_hidden_in_the_media() {
+    fn the_media_contains_no_start_code() {
         let video = Video::new("start code", Some(100_000));
         let file = bytes(&video);
         let table = inside(&file, &["moov", "trak", "mdia", "minf", "stbl"]);
@@ -351,19 +351,19 @@ mod tests {
     }
 
     #[test]
-    fn a_length_asked_for_is_met_exactly() {
+    fn a_requested_length_is_met_exactly() {
         for size in [4_000, 10_000, 99_999, 100_000, 1_000_000, 12_345_678] {
             let video = Video::new("exact", Some(size));
             assert_eq!(video.length(), size);
         }
-        assert!(Video::new("exact", Some(10)).length() < 4_000, "too few for a frame: the smallest there is");
+        assert!(Video::new("exact", Some(10)).length() < 4_000, "too few for a frame: the smallest video");
         let file = bytes(&Video::new("exact", Some(100_001)));
         assert_eq!(file.len(), 100_001);
         let _ = boxes(&file);
     }
 
     #[test]
-    fn more_than_four_gigabytes_are_indexed_with_large_offsets() {
+    fn files_over_4_gib_have_64_bit_offsets() {
         let video = Video::new("large", Some(6_000_000_000));
         assert_eq!(video.length(), 6_000_000_000);
         let moov = boxes_until_media(&video);
@@ -380,7 +380,7 @@ mod tests {
     }
 
     #[test]
-    fn a_part_is_the_same_as_that_part_of_the_whole() {
+    fn a_range_equals_that_range_of_the_whole_file() {
         let video = Video::new("parts", Some(50_003));
         let file = bytes(&video);
         for (from, length) in [(0, 10), (700, 1_000), (20_000, 386), (49_990, 13), (49_995, 8)] {
@@ -392,7 +392,7 @@ mod tests {
     }
 
     #[test]
-    fn two_tasks_never_share_their_bytes() {
+    fn different_seeds_give_different_bytes() {
         assert_ne!(bytes(&Video::new("one", None)), bytes(&Video::new("two", None)));
         assert_eq!(bytes(&Video::new("one", None)), bytes(&Video::new("one", None)));
     }

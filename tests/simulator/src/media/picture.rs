@@ -1,9 +1,9 @@
-//! What a task's video and cover show: a symmetric pattern in two colours chosen by the seed, and a white bar at the
-//! bottom that grows with time.
+//! The picture in a task's video and cover: a symmetric pattern in two colours chosen by the seed, and a white progress bar
+//! at the bottom.
 
 use super::digest;
 
-/// A colour in the studio range of BT.601, so that no sample is ever zero.
+/// A colour in the studio range of BT.601, so that no sample is zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Colour {
     pub(super) luma: u8,
@@ -13,7 +13,7 @@ pub(super) struct Colour {
 
 const WHITE: Colour = Colour { luma: 235, blue: 128, red: 128 };
 
-/// Pictures are this many 8-pixel blocks wide and high.
+/// Width and height of a picture in blocks of 8 by 8 pixels.
 const COLUMNS: u32 = 16;
 const ROWS: u32 = 9;
 const BLOCK: u32 = 8;
@@ -38,7 +38,7 @@ impl Picture {
         }
     }
 
-    /// The colour of one cell of a grid; `progress` of `total` tells how far the bar has come.
+    /// The colour of a cell in a grid, with the bar at `progress` of `total`.
     pub(super) fn cell(&self, column: u32, row: u32, columns: u32, rows: u32, progress: u64, total: u64) -> Colour {
         if row + 1 == rows && u64::from(column) * total <= progress * u64::from(columns) {
             return WHITE;
@@ -52,7 +52,7 @@ impl Picture {
         self.cell(column, row, COLUMNS, ROWS, 1, 1)
     }
 
-    /// An indexed PNG, two bits a pixel, its data in stored (uncompressed) deflate blocks.
+    /// An indexed PNG with two bits per pixel, in stored (uncompressed) deflate blocks.
     pub(super) fn png(&self) -> Vec<u8> {
         let (width, height) = (COLUMNS * BLOCK, ROWS * BLOCK);
         let palette = [self.background, self.foreground, WHITE];
@@ -62,7 +62,7 @@ impl Picture {
             for column in 0..COLUMNS {
                 let colour = self.still(column, row);
                 let index = palette.iter().position(|entry| *entry == colour).unwrap_or_default();
-                // Eight pixels of one colour: two bytes of four equal pairs of bits.
+                // Eight pixels of one colour: two bytes of four equal bit pairs.
                 line.extend([[0x00, 0x55, 0xaa][index]; 2]);
             }
             for _ in 0..BLOCK {
@@ -84,11 +84,11 @@ impl Picture {
         file
     }
 
-    /// A baseline JPEG of flat blocks: the DC coefficient of each block is all there is.
+    /// A baseline JPEG of flat blocks, which have only a DC coefficient.
     pub(super) fn jpeg(&self) -> Vec<u8> {
         let mut file = vec![0xff, 0xd8];
         jpeg_segment(&mut file, 0xe0, b"JFIF\0\x01\x01\0\0\x01\0\x01\0\0");
-        // One quantisation table: 8 for the DC coefficient, so that the stored value is simply `sample - 128`.
+        // One quantisation table: 8 for the DC coefficient, so that the stored value is `sample - 128`.
         let mut quantisation = vec![0_u8];
         quantisation.extend([8; 64]);
         jpeg_segment(&mut file, 0xdb, &quantisation);
@@ -98,7 +98,7 @@ impl Picture {
         frame.extend(size(COLUMNS));
         frame.extend([3, 1, 0x11, 0, 2, 0x11, 0, 3, 0x11, 0]);
         jpeg_segment(&mut file, 0xc0, &frame);
-        // The DC table of annex K.3; an AC table that knows one word, the end of the block, as the bit `0`.
+        // The DC table of annex K.3, and an AC table with a single code: the bit `0` for the end of the block.
         jpeg_segment(
             &mut file,
             0xc4,
@@ -132,7 +132,7 @@ impl Picture {
     }
 }
 
-/// Codes for the categories 0 to 8 of the DC table: (code, length).
+/// The codes of the DC table for categories 0 to 8: (code, length).
 const DC_CODES: [(u32, u32); 9] =
     [(0, 2), (0b010, 3), (0b011, 3), (0b100, 3), (0b101, 3), (0b110, 3), (0b1110, 4), (0b1_1110, 5), (0b11_1110, 6)];
 
@@ -177,7 +177,7 @@ fn zlib_stored(data: &[u8]) -> Vec<u8> {
     stream
 }
 
-/// Deflate without compression, at most 65,535 bytes a block.
+/// Deflate without compression, at most 65,535 bytes per block.
 pub(crate) fn deflate_stored(data: &[u8]) -> Vec<u8> {
     let mut stream = Vec::with_capacity(data.len() + 16);
     let mut blocks = data.chunks(0xffff).peekable();
@@ -213,13 +213,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn checksums_are_the_well_known_ones() {
+    fn checksums_match_published_values() {
         assert_eq!(crc32(b"123456789"), 0xcbf4_3926);
         assert_eq!(adler32(b"Wikipedia"), 0x11e6_0398);
     }
 
     #[test]
-    fn pictures_have_their_signatures_and_differ_by_seed() {
+    fn pictures_have_valid_signatures_and_differ_by_seed() {
         let first = Picture::new("first");
         assert!(first.png().starts_with(b"\x89PNG\r\n\x1a\n"));
         assert!(first.jpeg().starts_with(&[0xff, 0xd8, 0xff, 0xe0]));

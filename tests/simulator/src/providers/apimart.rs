@@ -1,17 +1,16 @@
 //! `APIMart` (`docs.apimart.ai`).
 //!
 //! Confirmed by its pages (`/api-reference/tasks/status`, `/api-reference/videos/...`) and public clients: paths, fields,
-//! both forms of the submit answer (the older one for Veo models), states, `videos[].url` as a list, `expires_at`, the
-//! error object, `/callback` appended to the `webhook` base.
+//! both forms of the submission response (the older one for Veo models), states, `videos[].url` as a list, `expires_at`,
+//! the error object, `/callback` appended to the `webhook` base.
 //!
 //! From the text of its webhook page alone: the callback body is the status body, sent once for completed and failed
-//! tasks only; about ten seconds to accept it; a 4xx ends delivery, anything else is repeated after some 10, 30 and 60
+//! tasks only; a timeout of about ten seconds; a 4xx ends delivery, anything else is retried after some 10, 30 and 60
 //! seconds.
 //!
-//! One public source: `Idempotency-Key` (see [`crate::Idempotency`]), links of 24 hours.
+//! From one public source: `Idempotency-Key` (see [`crate::Idempotency`]), links that live 24 hours.
 //!
-//! Not documented, chosen here: HTTP statuses of errors follow their code; a dead link is replaced by the next status
-//! call.
+//! Not documented, chosen here: HTTP statuses of errors follow their code; the next status call replaces a dead link.
 
 use axum::{
     Router,
@@ -69,17 +68,17 @@ async fn generate(State(world): State<Shared>, uri: Uri, headers: HeaderMap, bod
     .await
 }
 
-/// The task that an earlier submission with the same `Idempotency-Key` made.
-pub(crate) fn earlier(world: &World, dialect: Dialect, key: Option<&str>) -> Option<String> {
+/// The task that an earlier submission with the same `Idempotency-Key` created.
+pub(crate) fn idempotent_task(world: &World, dialect: Dialect, key: Option<&str>) -> Option<String> {
     (dialect == Dialect::ApiMart && world.config.apimart_idempotency == Idempotency::Honoured)
         .then(|| world.task_with_idempotency_key(key?))
         .flatten()
 }
 
-/// Seconds that a task is said to take; chosen freely.
-const ESTIMATE: u32 = 60;
+/// The announced duration of a task; chosen freely.
+const ESTIMATED_SECONDS: u32 = 60;
 
-pub(crate) fn answer(view: &View) -> Value {
+pub(crate) fn submission_body(view: &View) -> Value {
     if view.model.starts_with("veo") {
         return json!({
             "code": 200,
@@ -90,7 +89,7 @@ pub(crate) fn answer(view: &View) -> Value {
                 "object": "video.generation.task",
                 "progress": 0,
                 "status": "pending",
-                "task_info": { "can_cancel": true, "estimated_time": ESTIMATE },
+                "task_info": { "can_cancel": true, "estimated_time": ESTIMATED_SECONDS },
                 "type": "video",
             },
         });
@@ -98,10 +97,10 @@ pub(crate) fn answer(view: &View) -> Value {
     json!({ "code": 200, "data": [{ "status": "submitted", "task_id": view.id }] })
 }
 
-/// The callback and the answer to a status call.
+/// The body of callbacks and status responses.
 pub(crate) fn body(view: &View) -> Value {
     let status = match view.phase {
-        Phase::Open(_) => view.word(["pending", "processing", "processing"]),
+        Phase::Open(_) => view.status_word(["pending", "processing", "processing"]),
         Phase::Final(Outcome::Succeed) => "completed",
         Phase::Final(Outcome::Cancelled) => "cancelled",
         Phase::Final(_) => "failed",
@@ -111,9 +110,9 @@ pub(crate) fn body(view: &View) -> Value {
         "status": status,
         "progress": view.progress(),
         "created": clock::seconds(view.created),
-        "estimated_time": ESTIMATE,
+        "estimated_time": ESTIMATED_SECONDS,
     });
-    let took = clock::seconds(view.updated) - clock::seconds(view.created);
+    let duration = clock::seconds(view.updated) - clock::seconds(view.created);
     match view.phase {
         Phase::Open(_) => {}
         Phase::Final(Outcome::Succeed) => {
@@ -123,7 +122,7 @@ pub(crate) fn body(view: &View) -> Value {
                 .collect();
             data["result"] = json!({ "videos": videos });
             data["completed"] = json!(clock::seconds(view.updated));
-            data["actual_time"] = json!(took);
+            data["actual_time"] = json!(duration);
             data["cost"] = json!(0.4);
         }
         Phase::Final(outcome) => {

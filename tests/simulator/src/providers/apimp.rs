@@ -1,15 +1,15 @@
 //! APIMP (`doc.apimp.ai`), whose callbacks are those of its upstreams.
 //!
 //! Confirmed by its pages (`/en/docs/common-api/task/webhook`, `/en/docs/generate/video-api`): paths, fields,
-//! `input.metadata.callback_url`, the refusal of any other key in `input`, `not_started` and `finished`, files that are
-//! all said to be images, and that the callback URL goes to the upstream, which posts its own body: Kling, Doubao,
-//! `MiniMax` and Vidu do, other models are for polling only.
+//! `input.metadata.callback_url`, the rejection of unknown keys in `input`, `not_started` and `finished`, `image` as the
+//! type of every file, and that the upstream gets the callback URL and posts its own body: Kling, Doubao, `MiniMax` and
+//! Vidu do; other models can only be polled.
 //!
-//! Inferred: `running`, `failed`, `progress` and `error_message`; that the upstream's id is not APIMP's; that Vidu signs
-//! with APIMP's token, which no customer can check; the form of errors.
+//! Inferred: `running`, `failed`, `progress` and `error_message`; that the upstream's id differs from APIMP's; that Vidu
+//! signs with APIMP's token, so that customers cannot verify it; the format of errors.
 //!
-//! Not documented, chosen here: which model goes to which upstream (told by its name); links of 24 hours, replaced by the
-//! next status call when dead.
+//! Not documented, chosen here: the model's name selects the upstream; links live 24 hours, and the next status call
+//! replaces a dead one.
 
 use axum::{
     Router,
@@ -50,8 +50,8 @@ pub(crate) fn refusal(refusal: Refusal, message: &str) -> Response {
     super::json(status, &json!({ "code": code, "error": { "message": message, "type": kind } }))
 }
 
-/// What may be at the top of `input`; everything else belongs into `metadata`.
-const INPUT: [&str; 7] = ["prompt", "size", "duration", "seconds", "image", "images", "metadata"];
+/// The keys that `input` allows; all others belong in `metadata`.
+const INPUT_KEYS: [&str; 7] = ["prompt", "size", "duration", "seconds", "image", "images", "metadata"];
 
 fn upstream(model: &str) -> Upstream {
     let model = model.to_lowercase();
@@ -75,7 +75,7 @@ async fn generate(State(world): State<Shared>, uri: Uri, headers: HeaderMap, bod
     submit(world, incoming, |_, body, _| {
         let model = required(body, "model")?.to_owned();
         let input = body["input"].as_object().ok_or_else(|| parameters("input is required"))?;
-        if let Some(name) = input.keys().find(|name| !INPUT.contains(&name.as_str())) {
+        if let Some(name) = input.keys().find(|name| !INPUT_KEYS.contains(&name.as_str())) {
             return Err(parameters(format!("input.{name} is not allowed, use input.metadata")));
         }
         let callback_url = text(&body["input"]["metadata"], "callback_url").map(str::to_owned);
@@ -85,7 +85,7 @@ async fn generate(State(world): State<Shared>, uri: Uri, headers: HeaderMap, bod
     .await
 }
 
-pub(crate) fn answer(view: &View) -> Value {
+pub(crate) fn submission_body(view: &View) -> Value {
     json!({
         "code": 200,
         "data": {
@@ -96,7 +96,7 @@ pub(crate) fn answer(view: &View) -> Value {
     })
 }
 
-/// The upstream's own callback, with the upstream's own id.
+/// The upstream's callback, with the upstream's id.
 pub(crate) fn callback(view: &View, upstream: Upstream) -> Option<Value> {
     let view = &view.foreign();
     match upstream {
@@ -116,7 +116,7 @@ async fn status(State(world): State<Shared>, Path(id): Path<String>, headers: He
         return refusal(Refusal::NotFound, "task not found");
     };
     let state = match view.phase {
-        Phase::Open(_) => view.word(["not_started", "running", "running"]),
+        Phase::Open(_) => view.status_word(["not_started", "running", "running"]),
         Phase::Final(Outcome::Succeed) => "finished",
         Phase::Final(_) => "failed",
     };

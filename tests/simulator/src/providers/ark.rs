@@ -2,15 +2,15 @@
 //!
 //! Confirmed by their pages (`volcengine.com/docs/82379/1520757` create, `/1521309` query, `/1521675` list, `/1521720`
 //! cancel or delete, `/1299023` errors, `/1366799` tutorial; twins under `docs.byteplus.com/en/docs/ModelArk`): paths,
-//! fields, ids with the time of Beijing, states, the callback body being the answer to a query, pushed states (queued,
-//! running, succeeded, failed, expired), five seconds to accept a result, three repeats, error codes, no signature,
-//! links of 24 hours presigned in the manner of TOS.
+//! fields, ids with Beijing time, states, callbacks with the body of a status response, the states that they report
+//! (queued, running, succeeded, failed, expired), a timeout of five seconds for results, three retries, error codes, no
+//! signature, TOS-presigned links that live 24 hours.
 //!
-//! Inferred: the body of an expired task; that three means three repeats after the first attempt; HTTP 404 for an
-//! unknown id; HTTP 409 where a task cannot be cancelled; no push for a cancelled task.
+//! Inferred: the body of an expired task; that three retries follow the first attempt; HTTP 404 for an unknown id; HTTP
+//! 409 if a task cannot be cancelled; no callback for a cancelled task.
 //!
-//! Not documented, chosen here: the waits between repeats; a HEAD on a link is refused, as a signature for GET would
-//! have it; a dead link is replaced by the next query (do not rely on it).
+//! Not documented, chosen here: the delays between retries; HEAD on a link fails, because links are presigned for GET;
+//! the next status call replaces a dead link (do not rely on it).
 
 use axum::{
     Router,
@@ -70,14 +70,14 @@ async fn create(State(world): State<Shared>, uri: Uri, headers: HeaderMap, body:
     .await
 }
 
-pub(crate) fn answer(view: &View) -> Value {
+pub(crate) fn submission_body(view: &View) -> Value {
     json!({ "id": view.id })
 }
 
-/// The callback and the answer to a query.
+/// The body of callbacks and status responses.
 pub(crate) fn body(view: &View) -> Value {
     let status = match view.phase {
-        Phase::Open(_) => view.word(["queued", "queued", "running"]),
+        Phase::Open(_) => view.status_word(["queued", "queued", "running"]),
         Phase::Final(Outcome::Succeed) => "succeeded",
         Phase::Final(Outcome::Fail | Outcome::Moderated) => "failed",
         Phase::Final(Outcome::Timeout | Outcome::Expired) => "expired",
@@ -160,7 +160,7 @@ async fn list(State(world): State<Shared>, uri: Uri, headers: HeaderMap) -> Resp
     }
 }
 
-/// Cancels what is queued, refuses what is running, forgets what is done.
+/// Cancels a queued task, refuses a running one, deletes a finished one.
 async fn remove(State(world): State<Shared>, Path(id): Path<String>, headers: HeaderMap) -> Response {
     if let Some(response) = admit(&world, Dialect::Ark, Call::Cancel, &headers).await {
         return response;

@@ -2,18 +2,18 @@
 //!
 //! Confirmed by its pages (`docs.kie.ai/runway-api/...`, `/veo3-api/...`, `/market/common/get-task-detail`,
 //! `/common-api/webhook-verification`, `/common-api/download-url`): paths, fields, the three callback shapes and their
-//! ids, the states of each family and their different spellings, the signature over task id and time (not the body), 15
-//! seconds to accept a callback, the end of delivery after three failures in a row, files of 14 days, fresh links of 20
-//! minutes for links of KIE's own only.
+//! ids, the states of each family and their different spellings, the signature over task id and timestamp (not the body),
+//! a callback timeout of 15 seconds, no more delivery after three consecutive failures, files that live 14 days, fresh
+//! links of 20 minutes for KIE's own links only.
 //!
-//! Inferred: errors under HTTP 200 with their code in the body (401 and 429 are HTTP as well here); the key of the
-//! signature as text; `data.taskId` being what is signed in Veo and Market callbacks; the Market callback being the
-//! record with code 200 or 501.
+//! Inferred: errors with HTTP 200 and their code in the body (401 and 429 also set the HTTP status here); the signing key
+//! as text; `data.taskId` as the signed id of Veo and Market callbacks; the record with code 200 or 501 as the Market
+//! callback.
 //!
-//! Seen in the wild: the file host refuses a library's own `User-Agent`.
+//! Seen in the wild: the file host rejects the default `User-Agent` of HTTP libraries.
 //!
-//! Not documented, chosen here: the waits between repeats; a status call gives the same link as before, dead or not, so
-//! that the call for a fresh one is the only way to one.
+//! Not documented, chosen here: the delays between retries; status responses keep a dead link, so that `download-url` is
+//! the only way to a fresh one.
 
 use axum::{
     Router,
@@ -84,7 +84,7 @@ async fn runway_submit(State(world): State<Shared>, uri: Uri, headers: HeaderMap
             return Err(parameters("duration must be 5 or 10"));
         }
         if body["duration"] == 10 && body["quality"] == "1080p" {
-            return Err(parameters("10 seconds cannot be had in 1080p"));
+            return Err(parameters("a duration of 10 is not available in 1080p"));
         }
         Ok(text(body, "model").unwrap_or("runway").to_owned())
     })
@@ -109,7 +109,7 @@ async fn market_submit(State(world): State<Shared>, uri: Uri, headers: HeaderMap
     .await
 }
 
-pub(crate) fn answer(view: &View) -> Value {
+pub(crate) fn submission_body(view: &View) -> Value {
     json!({ "code": 200, "msg": "success", "data": { "taskId": view.id } })
 }
 
@@ -117,12 +117,12 @@ fn urls(view: &View) -> Vec<String> {
     view.files_of(FileKind::Video).map(|file| file.url.clone()).collect()
 }
 
-/// The id that Runway gives the video itself.
+/// Runway's id of the video itself.
 fn video_id(view: &View) -> &str {
     view.file_ids.first().map_or("", String::as_str)
 }
 
-/// What a failed task is said to be, as a code and in words.
+/// The code and message of a failed task.
 fn failure(outcome: Outcome) -> (u32, &'static str) {
     match outcome {
         Outcome::Moderated => (400, "Inappropriate content detected. Please replace the image or video."),
@@ -130,7 +130,7 @@ fn failure(outcome: Outcome) -> (u32, &'static str) {
     }
 }
 
-/// Runway's callback is about final tasks only.
+/// Runway sends callbacks for finished tasks only.
 pub(crate) fn runway_callback(view: &View) -> Option<Value> {
     let Phase::Final(outcome) = view.phase else { return None };
     let (code, message) = match outcome {
@@ -149,7 +149,7 @@ pub(crate) fn runway_callback(view: &View) -> Option<Value> {
     }))
 }
 
-/// Veo's callback is about final tasks only.
+/// Veo sends callbacks for finished tasks only.
 pub(crate) fn veo_callback(view: &View) -> Option<Value> {
     let Phase::Final(outcome) = view.phase else { return None };
     if outcome == Outcome::Succeed {
@@ -170,7 +170,7 @@ pub(crate) fn veo_callback(view: &View) -> Option<Value> {
     Some(json!({ "code": code, "msg": message, "data": { "taskId": view.id, "fallbackFlag": false } }))
 }
 
-/// Market's callback is its record.
+/// Market's callback contains the record.
 pub(crate) fn market_callback(view: &View) -> Value {
     let failed = matches!(view.phase, Phase::Final(outcome) if outcome != Outcome::Succeed);
     let (code, message) =
@@ -180,7 +180,7 @@ pub(crate) fn market_callback(view: &View) -> Value {
 
 fn market_record(view: &View) -> Value {
     let state = match view.phase {
-        Phase::Open(_) => view.word(["waiting", "queuing", "generating"]),
+        Phase::Open(_) => view.status_word(["waiting", "queuing", "generating"]),
         Phase::Final(Outcome::Succeed) => "success",
         Phase::Final(_) => "fail",
     };
@@ -209,8 +209,8 @@ fn market_record(view: &View) -> Value {
     record
 }
 
-/// The task that a status call asks for, or the answer to give instead.
-async fn asked(world: &Shared, dialect: Dialect, uri: &Uri, headers: &HeaderMap) -> Result<View, Response> {
+/// The task in a status request, or the error response.
+async fn requested_task(world: &Shared, dialect: Dialect, uri: &Uri, headers: &HeaderMap) -> Result<View, Response> {
     if let Some(response) = admit(world, dialect, Call::Status, headers).await {
         return Err(response);
     }
@@ -224,12 +224,12 @@ async fn asked(world: &Shared, dialect: Dialect, uri: &Uri, headers: &HeaderMap)
 }
 
 async fn runway_status(State(world): State<Shared>, uri: Uri, headers: HeaderMap) -> Response {
-    let view = match asked(&world, Dialect::KieRunway, &uri, &headers).await {
+    let view = match requested_task(&world, Dialect::KieRunway, &uri, &headers).await {
         Ok(view) => view,
         Err(response) => return response,
     };
     let state = match view.phase {
-        Phase::Open(_) => view.word(["wait", "queueing", "generating"]),
+        Phase::Open(_) => view.status_word(["wait", "queueing", "generating"]),
         Phase::Final(Outcome::Succeed) => "success",
         Phase::Final(_) => "fail",
     };
@@ -242,7 +242,7 @@ async fn runway_status(State(world): State<Shared>, uri: Uri, headers: HeaderMap
             "expandPrompt": true,
         },
         "state": state,
-        "generateTime": clock::with_blank(view.created),
+        "generateTime": clock::with_space(view.created),
         "failCode": "",
         "failMsg": "",
         "expireFlag": 0,
@@ -267,7 +267,7 @@ async fn runway_status(State(world): State<Shared>, uri: Uri, headers: HeaderMap
 }
 
 async fn veo_status(State(world): State<Shared>, uri: Uri, headers: HeaderMap) -> Response {
-    let view = match asked(&world, Dialect::KieVeo, &uri, &headers).await {
+    let view = match requested_task(&world, Dialect::KieVeo, &uri, &headers).await {
         Ok(view) => view,
         Err(response) => return response,
     };
@@ -294,7 +294,7 @@ async fn veo_status(State(world): State<Shared>, uri: Uri, headers: HeaderMap) -
             });
         } else {
             let (code, message) = failure(outcome);
-            // Both mean failed, and the page does not say which means what: both are to be met.
+            // Both mean failed, and the page does not say which means what: clients must handle both.
             data["successFlag"] = json!(if outcome == Outcome::Moderated { 2 } else { 3 });
             data["errorCode"] = json!(code);
             data["errorMessage"] = json!(message);
@@ -304,19 +304,19 @@ async fn veo_status(State(world): State<Shared>, uri: Uri, headers: HeaderMap) -
 }
 
 async fn market_status(State(world): State<Shared>, uri: Uri, headers: HeaderMap) -> Response {
-    match asked(&world, Dialect::KieMarket, &uri, &headers).await {
+    match requested_task(&world, Dialect::KieMarket, &uri, &headers).await {
         Ok(view) => ok(&json!({ "code": 200, "message": "success", "data": market_record(&view) })),
         Err(response) => response,
     }
 }
 
-/// Gives a link that works for one that KIE made.
+/// Returns a fresh link for a link that KIE issued.
 async fn download_url(State(world): State<Shared>, headers: HeaderMap, body: Bytes) -> Response {
     if let Some(response) = admit(&world, Dialect::KieRunway, Call::Link, &headers).await {
         return response;
     }
-    let asked: Value = serde_json::from_slice(&body).unwrap_or_default();
-    let fresh = text(&asked, "url")
+    let request: Value = serde_json::from_slice(&body).unwrap_or_default();
+    let fresh = text(&request, "url")
         .and_then(|url| world.issued(Provider::Kie, url))
         .and_then(|file_id| Some((world.task_with_file(&file_id)?, file_id)))
         .and_then(|(id, file_id)| {

@@ -2,14 +2,13 @@
 //!
 //! Confirmed by Kling's pages (`klingai.com/document-api/api/get-started/callbacks`, `.../authentication`,
 //! `.../error-codes`, `.../concurrency-rules`, `.../video/2-6/text-to-video`; the older manual at `docs.qingque.cn` for
-//! the legacy paths): paths, fields, envelopes, ids as strings of 18 digits, times in milliseconds, states, pushes at
-//! every change of state, Standard Webhooks signing and its vector, error codes, JWT for the legacy paths.
+//! the legacy paths): paths, fields, envelopes, ids as strings of 18 digits, timestamps in milliseconds, states, callbacks
+//! on every change of state, Standard Webhooks signing and its vector, error codes, JWT for the legacy paths.
 //!
-//! Inferred: that legacy bodies are signed like new ones; the texts of failed tasks (seen in client logs).
+//! Inferred: that legacy bodies are signed like new ones; the messages of failed tasks (seen in client logs).
 //!
-//! Not documented, chosen here: no repeat of a callback that was not accepted, ten seconds until one counts as not
-//! accepted; `/tasks` knows tasks of the new style only; an unknown legacy id is HTTP 400 with code 1201; a dead link is
-//! replaced by the next status call.
+//! Not documented, chosen here: no retries and a callback timeout of ten seconds; `/tasks` returns tasks of the new style
+//! only; an unknown legacy id is HTTP 400 with code 1201; the next status call replaces a dead link.
 
 use axum::{
     Router,
@@ -43,10 +42,10 @@ pub(crate) fn router() -> Router<Shared> {
     router
 }
 
-/// The first part of the path of the new style.
+/// The first path segment of the new style.
 const NEW_KINDS: [&str; 3] = ["text-to-video", "image-to-video", "motion-control"];
 
-/// Actions of the legacy style. Each task can be asked for under its own action only.
+/// Actions of the legacy style. The status of a task is available under its own action only.
 const LEGACY_ACTIONS: [&str; 8] = [
     "text2video",
     "image2video",
@@ -80,7 +79,7 @@ pub(crate) fn refusal(world: &World, refusal: Refusal, message: &str) -> Respons
     error(world, StatusCode::from_u16(status).unwrap_or_default(), code, message)
 }
 
-/// The API key opens everything, a JWT the legacy paths only.
+/// The API key is valid everywhere, a JWT on the legacy paths only.
 pub(crate) fn unauthorized(world: &World, dialect: Dialect, headers: &HeaderMap) -> Option<Response> {
     let refuse = |code, message| Some(error(world, StatusCode::UNAUTHORIZED, code, message));
     let Some(given) = credential(headers, "Bearer").filter(|given| !given.is_empty()) else {
@@ -101,7 +100,7 @@ pub(crate) fn unauthorized(world: &World, dialect: Dialect, headers: &HeaderMap)
     }
 }
 
-fn own_id(world: &World, id: Option<&str>) -> Result<Option<String>, Refused> {
+fn external_id(world: &World, id: Option<&str>) -> Result<Option<String>, Refused> {
     match id {
         Some(id) if world.task_with_external_id(Provider::Kling, id).is_some() => {
             Err(parameters("external_task_id already exists"))
@@ -137,7 +136,7 @@ async fn new_submit(
             Draft {
                 model,
                 callback_url: text(&body["options"], "callback_url").map(str::to_owned),
-                external_id: own_id(world, text(&body["options"], "external_task_id"))?,
+                external_id: external_id(world, text(&body["options"], "external_task_id"))?,
                 ..Draft::default()
             },
         ))
@@ -173,7 +172,7 @@ async fn legacy_submit(
                 action,
                 model: text(body, "model_name").unwrap_or_default().to_owned(),
                 callback_url: text(body, "callback_url").map(str::to_owned),
-                external_id: own_id(world, text(body, "external_task_id"))?,
+                external_id: external_id(world, text(body, "external_task_id"))?,
             },
         ))
     })
@@ -186,7 +185,7 @@ fn envelope(world: &World, data: Value) -> Value {
     envelope
 }
 
-pub(crate) fn new_answer(world: &World, view: &View) -> Value {
+pub(crate) fn new_submission_body(world: &World, view: &View) -> Value {
     let mut data = json!({
         "id": view.id,
         "status": "submitted",
@@ -199,7 +198,7 @@ pub(crate) fn new_answer(world: &World, view: &View) -> Value {
     envelope(world, data)
 }
 
-pub(crate) fn legacy_answer(world: &World, view: &View) -> Value {
+pub(crate) fn legacy_submission_body(world: &World, view: &View) -> Value {
     let data = json!({
         "task_id": view.id,
         "task_status": "submitted",
@@ -226,32 +225,32 @@ fn message(view: &View) -> &'static str {
     }
 }
 
-/// The words for a success differ between the two styles, nothing else does.
+/// The two styles differ only in the status word of a success.
 fn status(view: &View, success: &'static str) -> &'static str {
     match view.phase {
-        Phase::Open(_) => view.word(["submitted", "processing", "processing"]),
+        Phase::Open(_) => view.status_word(["submitted", "processing", "processing"]),
         Phase::Final(Outcome::Succeed) => success,
         Phase::Final(_) => "failed",
     }
 }
 
-/// Each video with the marked one that belongs to it.
+/// Each video with its watermarked copy.
 fn videos(view: &View) -> Vec<Value> {
-    let marked: Vec<_> = view.files_of(FileKind::Watermarked).collect();
+    let watermarked: Vec<_> = view.files_of(FileKind::Watermarked).collect();
     view.files_of(FileKind::Video)
         .enumerate()
         .map(|(index, video)| {
             json!({
                 "id": video.file_id,
                 "url": video.url,
-                "watermark_url": marked.get(index).map_or("", |file| file.url.as_str()),
+                "watermark_url": watermarked.get(index).map_or("", |file| file.url.as_str()),
                 "duration": format!("{}.0", video.content.seconds()),
             })
         })
         .collect()
 }
 
-/// The task in the new style: what the callback is, and an entry of `data` of the status.
+/// The task in the new style: the body of a callback, and an entry of `data` in a status response.
 pub(crate) fn new_body(view: &View) -> Value {
     let mut outputs = videos(view);
     for output in &mut outputs {
@@ -275,7 +274,7 @@ pub(crate) fn new_body(view: &View) -> Value {
     body
 }
 
-/// The task in the legacy style: what the callback is, and `data` of the status.
+/// The task in the legacy style: the body of a callback, and `data` of a status response.
 pub(crate) fn legacy_body(view: &View) -> Value {
     let mut body = json!({
         "task_id": view.id,
@@ -322,13 +321,13 @@ async fn new_list(State(world): State<Shared>, headers: HeaderMap, body: Bytes) 
     if let Some(response) = admit(&world, Dialect::KlingNew, Call::Status, &headers).await {
         return response;
     }
-    let asked: Value = serde_json::from_slice(&body).unwrap_or_default();
-    let limit = asked["limit"].as_u64().unwrap_or(20);
-    let cursor = asked["cursor"].as_str().map_or(Some(0), |cursor| cursor.parse::<usize>().ok());
+    let request: Value = serde_json::from_slice(&body).unwrap_or_default();
+    let limit = request["limit"].as_u64().unwrap_or(20);
+    let cursor = request["cursor"].as_str().map_or(Some(0), |cursor| cursor.parse::<usize>().ok());
     let (Some(cursor), Ok(limit @ 1..=500)) = (cursor, usize::try_from(limit)) else {
         return refusal(&world, Refusal::Parameters, "limit or cursor is invalid");
     };
-    let filters = asked["filters"].as_array().cloned().unwrap_or_default();
+    let filters = request["filters"].as_array().cloned().unwrap_or_default();
     let wanted = |body: &Value| {
         filters
             .iter()
@@ -337,8 +336,8 @@ async fn new_list(State(world): State<Shared>, headers: HeaderMap, body: Bytes) 
     };
     let inside = |body: &Value| {
         let created = body["create_time"].as_i64().unwrap_or_default();
-        asked["start_time"].as_i64().is_none_or(|start| created >= start)
-            && asked["end_time"].as_i64().is_none_or(|end| created <= end)
+        request["start_time"].as_i64().is_none_or(|start| created >= start)
+            && request["end_time"].as_i64().is_none_or(|end| created <= end)
     };
     let all: Vec<_> = world
         .known(Provider::Kling)

@@ -1,12 +1,12 @@
 //! `MaxAPI` (`docs.maxapi.io`).
 //!
 //! Confirmed by its pages (`/api-reference/webhook`, `/submit-task`, `/query-task`, `/introduction`,
-//! `/seedance-video/...`): paths, fields, envelope, states, failure reasons, the callback body being the answer to a
-//! query, five seconds to accept it and no repeat at all, links of seven days.
+//! `/seedance-video/...`): paths, fields, envelope, states, failure reasons, callbacks with the body of a status response,
+//! a timeout of five seconds and no retries, links that live seven days.
 //!
-//! Not documented, chosen here: errors come under HTTP 200 with their code in the body (the harder case for a client),
-//! except 401 and 429, which are HTTP as well; a dead link is replaced by the next query. `failure_reason` of a task
-//! that failed for other reasons is null, as documented for transient ones.
+//! Not documented, chosen here: errors have HTTP 200 and their code in the body (the harder case for a client), except
+//! 401 and 429, which also set the HTTP status; the next status call replaces a dead link. `failure_reason` is null
+//! unless moderation failed the task, as documented for transient failures.
 
 use axum::{
     Router,
@@ -68,14 +68,14 @@ async fn submit_task(State(world): State<Shared>, uri: Uri, headers: HeaderMap, 
     .await
 }
 
-pub(crate) fn answer(view: &View) -> Value {
+pub(crate) fn submission_body(view: &View) -> Value {
     json!({ "code": 0, "msg": "ok", "data": { "taskId": view.id } })
 }
 
-/// The callback and the answer to a query.
+/// The body of callbacks and status responses.
 pub(crate) fn body(view: &View) -> Value {
     let status = match view.phase {
-        Phase::Open(_) => view.word(["PENDING", "PROCESSING", "SUBMITTED"]),
+        Phase::Open(_) => view.status_word(["PENDING", "PROCESSING", "SUBMITTED"]),
         Phase::Final(Outcome::Succeed) => "SUCCESS",
         Phase::Final(Outcome::Fail | Outcome::Moderated) => "FAILURE",
         Phase::Final(Outcome::Timeout | Outcome::Expired) => "TIMEOUT",

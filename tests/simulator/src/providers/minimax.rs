@@ -1,16 +1,16 @@
 //! `MiniMax` Hailuo, both generations of its API.
 //!
 //! Confirmed by its pages (`platform.minimax.io/docs/api-reference/video-generation-t2v`, `-query`, `-download`,
-//! `-v2-create`, `-v2-query`, `-v2-list`, `-v2-delete`, `.../errorcode`): paths, fields, `base_resp` under HTTP 200 in
-//! the first generation and real HTTP errors in the second, the check of the callback URL and its three seconds, the
-//! words of both (a callback of the first generation says `success` where the query says `Success`), `file_id` instead
-//! of a link and the call that turns it into one, `bytes` being 0 there, no signature.
+//! `-v2-create`, `-v2-query`, `-v2-list`, `-v2-delete`, `.../errorcode`): paths, fields, `base_resp` with HTTP 200 in
+//! the first generation and real HTTP errors in the second, the challenge of the callback URL and its timeout of three
+//! seconds, the status words of both (a callback of the first generation has `success`, a status response `Success`),
+//! `file_id` instead of a link and the call that resolves it, `bytes` being 0 there, no signature.
 //!
-//! Inferred: the callback of a failed task of the first generation and its `base_resp`; a new link for each retrieval,
-//! living nine hours (the samples; the page says one); codes 1027 for moderation.
+//! Inferred: the callback of a failed task of the first generation and its `base_resp`; a new link for each retrieval that
+//! lives nine hours (as in the samples; the page says one hour); code 1027 for moderation.
 //!
-//! Not documented, chosen here: the check comes before the task is made (see [`crate::Challenge`]); no repeat of
-//! updates; an unknown id of the first generation is code 2013.
+//! Not documented, chosen here: the challenge precedes the creation of the task (see [`crate::Challenge`]); no retries; an
+//! unknown id of the first generation is code 2013.
 
 use axum::{
     Router,
@@ -55,7 +55,7 @@ fn base_response(code: u32, message: &str) -> Value {
     json!({ "status_code": code, "status_msg": message })
 }
 
-/// The first generation says no under HTTP 200.
+/// Errors of the first generation have HTTP 200.
 pub(crate) fn first_refusal(refusal: Refusal, message: &str) -> Response {
     let (code, message) = match refusal {
         Refusal::Parameters | Refusal::NotFound | Refusal::Conflict => (2013, format!("invalid params, {message}")),
@@ -69,7 +69,7 @@ pub(crate) fn first_refusal(refusal: Refusal, message: &str) -> Response {
     super::json(status, &json!({ "task_id": "", "base_resp": base_response(code, &message) }))
 }
 
-/// The second says it over HTTP.
+/// Errors of the second generation have an HTTP status.
 pub(crate) fn second_refusal(world: &World, refusal: Refusal, message: &str) -> Response {
     let (status, kind, code) = match refusal {
         Refusal::Parameters | Refusal::NotFound | Refusal::Conflict => (400, "bad_request_error", 2013),
@@ -121,15 +121,15 @@ async fn second_submit(State(world): State<Shared>, uri: Uri, headers: HeaderMap
     .await
 }
 
-pub(crate) fn first_answer(view: &View) -> Value {
+pub(crate) fn first_submission_body(view: &View) -> Value {
     json!({ "task_id": view.id, "base_resp": base_response(0, "success") })
 }
 
-pub(crate) fn second_answer(view: &View) -> Value {
+pub(crate) fn second_submission_body(view: &View) -> Value {
     json!({ "task_id": view.id })
 }
 
-/// The verdict on a task, which stands where the verdict on the call usually is.
+/// The result of the task, in the field that otherwise has the result of the call.
 fn verdict(view: &View) -> Value {
     match view.phase {
         Phase::Open(_) | Phase::Final(Outcome::Succeed) => base_response(0, "success"),
@@ -161,7 +161,7 @@ async fn first_status(State(world): State<Shared>, uri: Uri, headers: HeaderMap)
         return first_refusal(Refusal::NotFound, "task_id not found");
     };
     let status = match view.phase {
-        Phase::Open(_) => view.word(["Preparing", "Queueing", "Processing"]),
+        Phase::Open(_) => view.status_word(["Preparing", "Queueing", "Processing"]),
         Phase::Final(Outcome::Succeed) => "Success",
         Phase::Final(_) => "Fail",
     };
@@ -175,7 +175,7 @@ async fn first_status(State(world): State<Shared>, uri: Uri, headers: HeaderMap)
     ok(&body)
 }
 
-/// Turns a file id into a link, a new one each time.
+/// Resolves a file id to a link, a new one each time.
 async fn retrieve(State(world): State<Shared>, uri: Uri, headers: HeaderMap) -> Response {
     if let Some(response) = admit(&world, Dialect::MiniMaxFirst, Call::Link, &headers).await {
         return response;
@@ -202,10 +202,10 @@ async fn retrieve(State(world): State<Shared>, uri: Uri, headers: HeaderMap) -> 
     }))
 }
 
-/// The callback of the second generation and its answer to a query.
+/// The body of callbacks and status responses of the second generation.
 pub(crate) fn second_body(view: &View) -> Value {
     let status = match view.phase {
-        Phase::Open(_) => view.word(["queued", "queued", "running"]),
+        Phase::Open(_) => view.status_word(["queued", "queued", "running"]),
         Phase::Final(Outcome::Succeed) => "succeeded",
         Phase::Final(Outcome::Fail | Outcome::Moderated) => "failed",
         Phase::Final(Outcome::Timeout | Outcome::Expired) => "expired",
@@ -254,12 +254,12 @@ async fn second_list(State(world): State<Shared>, uri: Uri, headers: HeaderMap) 
         return response;
     }
     let query = query(&uri);
-    let asked: Vec<_> = query
+    let requested: Vec<_> = query
         .iter()
         .filter(|(key, value)| key == "filter.task_ids" && !value.is_empty())
         .flat_map(|(_, ids)| ids.split(',').map(str::to_owned))
         .collect();
-    let ids = if asked.is_empty() { world.known(Provider::MiniMax) } else { asked };
+    let ids = if requested.is_empty() { world.known(Provider::MiniMax) } else { requested };
     let is = |task: &Value, name: &str, filter: &str| first(&query, filter).is_none_or(|wanted| task[name] == wanted);
     let items: Vec<_> = ids
         .iter()
@@ -275,7 +275,7 @@ async fn second_list(State(world): State<Shared>, uri: Uri, headers: HeaderMap) 
     }
 }
 
-/// Cancels what is queued, refuses what is running or cancelled, forgets what is done.
+/// Cancels a queued task, refuses a running or cancelled one, deletes a finished one.
 async fn second_delete(State(world): State<Shared>, Path(id): Path<String>, headers: HeaderMap) -> Response {
     if let Some(response) = admit(&world, Dialect::MiniMaxSecond, Call::Cancel, &headers).await {
         return response;

@@ -1,5 +1,4 @@
-//! What the nine have in common: how a call is admitted, how a submission becomes a task; and which module speaks which
-//! dialect.
+//! What the nine providers share: admission of calls, handling of submissions, and the dispatch on dialects.
 
 pub(crate) mod apimart;
 pub(crate) mod apimp;
@@ -23,16 +22,16 @@ use serde_json::Value;
 
 use crate::{
     config::Challenge,
-    delivery::{self, GiveUp, Ladder},
+    delivery::{self, GiveUp, RetryPolicy},
     provider::{Dialect, Provider, Upstream},
-    record::{Call, FileKind, Phase, Refusal, Stage, Submission, Trouble},
-    script::{Answer, Outcome, Script, SubmitFate},
+    record::{Call, CallFault, FileKind, Phase, Refusal, Stage, Submission},
+    script::{Outcome, ResponseTiming, Script, SubmitFate},
     world::{Draft, View, World},
 };
 
 pub(crate) type Shared = Arc<World>;
 
-/// All providers, each under its name.
+/// The routes of all providers, each under its name.
 pub(crate) fn router() -> Router<Shared> {
     Router::new()
         .nest("/kling", kling::router())
@@ -46,14 +45,14 @@ pub(crate) fn router() -> Router<Shared> {
         .nest("/relaydance", relaydance::router())
 }
 
-/// Why a submission is refused, with words for the customer.
+/// Why a submission is refused, with a message for the customer.
 pub(crate) type Refused = (Refusal, String);
 
 pub(crate) fn parameters(message: impl Into<String>) -> Refused {
     (Refusal::Parameters, message.into())
 }
 
-/// A JSON answer.
+/// A JSON response.
 pub(crate) fn json(status: StatusCode, body: &Value) -> Response {
     let mut response = Response::new(Body::from(body.to_string()));
     *response.status_mut() = status;
@@ -65,20 +64,20 @@ pub(crate) fn ok(body: &Value) -> Response {
     json(StatusCode::OK, body)
 }
 
-/// The pairs of a query.
+/// The parameters of a query.
 pub(crate) fn query(uri: &http::Uri) -> Vec<(String, String)> {
     url::form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes()).into_owned().collect()
 }
 
-/// The first value of a name in a query.
+/// The first non-empty value of a parameter.
 pub(crate) fn first<'a>(query: &'a [(String, String)], name: &str) -> Option<&'a str> {
     query.iter().find(|(key, value)| key == name && !value.is_empty()).map(|(_, value)| value.as_str())
 }
 
-/// A page of a list: numbers from 1, a number out of range is none.
-pub(crate) fn page<T>(items: Vec<T>, number: Option<&str>, size: Option<&str>, largest: usize) -> Option<Vec<T>> {
+/// A page of a list, numbered from 1. `None` if the number or size is invalid.
+pub(crate) fn page<T>(items: Vec<T>, number: Option<&str>, size: Option<&str>, max_size: usize) -> Option<Vec<T>> {
     let number: usize = number.map_or(Some(1), |number| number.parse().ok()).filter(|number| *number >= 1)?;
-    let size: usize = size.map_or(Some(10), |size| size.parse().ok()).filter(|size| (1..=largest).contains(size))?;
+    let size: usize = size.map_or(Some(10), |size| size.parse().ok()).filter(|size| (1..=max_size).contains(size))?;
     Some(items.into_iter().skip((number - 1).saturating_mul(size)).take(size).collect())
 }
 
@@ -87,7 +86,7 @@ pub(crate) fn text<'a>(body: &'a Value, name: &str) -> Option<&'a str> {
     body[name].as_str().filter(|text| !text.is_empty())
 }
 
-/// A non-empty string field that has to be there.
+/// A required non-empty string field.
 pub(crate) fn required<'a>(body: &'a Value, name: &str) -> Result<&'a str, Refused> {
     text(body, name).ok_or_else(|| parameters(format!("{name} is required")))
 }
@@ -97,7 +96,7 @@ pub(crate) fn credential<'a>(headers: &'a HeaderMap, scheme: &str) -> Option<&'a
     headers.get(header::AUTHORIZATION)?.to_str().ok()?.strip_prefix(scheme)?.strip_prefix(' ').map(str::trim)
 }
 
-/// Says no in the provider's own way.
+/// The provider's own error response.
 pub(crate) fn refusal(world: &World, dialect: Dialect, refusal: Refusal, message: &str) -> Response {
     match dialect {
         Dialect::KlingNew | Dialect::KlingLegacy => kling::refusal(world, refusal, message),
@@ -113,42 +112,42 @@ pub(crate) fn refusal(world: &World, dialect: Dialect, refusal: Refusal, message
     }
 }
 
-/// Counts a call, lets ordered trouble happen to it and checks the key. `Some` is the answer to give instead.
+/// Counts a call, applies an injected fault and checks the API key. `Some` is the error response.
 pub(crate) async fn admit(world: &World, dialect: Dialect, call: Call, headers: &HeaderMap) -> Option<Response> {
-    if let Some(trouble) = world.count(dialect.provider(), call) {
-        return Some(trouble_answer(world, dialect, trouble).await);
+    if let Some(fault) = world.count_call(dialect.provider(), call) {
+        return Some(fault_response(world, dialect, fault).await);
     }
     if dialect.provider() == Provider::Kling {
         return kling::unauthorized(world, dialect, headers);
     }
     let key = world.config.account(dialect.provider()).api_key;
     let given = credential(headers, dialect.provider().scheme());
-    let right = !key.is_empty() && given == Some(key.as_str());
-    (!right).then(|| refusal(world, dialect, Refusal::Unauthorized, "the API key is missing or wrong"))
+    let authorized = !key.is_empty() && given == Some(key.as_str());
+    (!authorized).then(|| refusal(world, dialect, Refusal::Unauthorized, "the API key is missing or wrong"))
 }
 
-async fn trouble_answer(world: &World, dialect: Dialect, trouble: Trouble) -> Response {
-    match trouble {
-        Trouble::RateLimited { retry_after_seconds } => {
+async fn fault_response(world: &World, dialect: Dialect, fault: CallFault) -> Response {
+    match fault {
+        CallFault::RateLimited { retry_after_seconds } => {
             let mut response = refusal(world, dialect, Refusal::RateLimited, "too many requests");
             *response.status_mut() = StatusCode::TOO_MANY_REQUESTS;
             response.headers_mut().insert(header::RETRY_AFTER, retry_after_seconds.into());
             response
         }
-        Trouble::Status(status) => {
+        CallFault::Status(status) => {
             let mut response = refusal(world, dialect, Refusal::Server, "internal error");
             *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
             response
         }
-        Trouble::Refused(refused) => refusal(world, dialect, refused, "refused as ordered"),
-        Trouble::Hang => {
+        CallFault::Refused(refused) => refusal(world, dialect, refused, "refused by an injected fault"),
+        CallFault::Hang => {
             tokio::time::sleep(world.config.hang).await;
             refusal(world, dialect, Refusal::Server, "internal error")
         }
     }
 }
 
-/// A submission as it comes in.
+/// A submission as it arrives.
 pub(crate) struct Incoming {
     pub(crate) dialect: Dialect,
     pub(crate) path: String,
@@ -156,8 +155,8 @@ pub(crate) struct Incoming {
     pub(crate) body: Bytes,
 }
 
-/// Takes a submission all the way: records it, admits it, reads the script, lets the provider check the fields, makes the
-/// task, starts its driver and answers. `check` may choose another dialect once it has seen the body.
+/// Handles a submission: records and admits it, reads the script, validates the fields with `check`, creates the task, starts
+/// its driver and responds. `check` may choose another dialect once it knows the body.
 pub(crate) async fn submit(
     world: Shared,
     incoming: Incoming,
@@ -165,7 +164,7 @@ pub(crate) async fn submit(
 ) -> Response {
     let Incoming { dialect, path, headers, body } = incoming;
     let idempotency_key = headers.get("idempotency-key").and_then(|key| key.to_str().ok()).map(str::to_owned);
-    let number = world.record(Submission {
+    let index = world.record(Submission {
         provider: dialect.provider(),
         path,
         idempotency_key: idempotency_key.clone(),
@@ -184,8 +183,8 @@ pub(crate) async fn submit(
             let script =
                 world.config.default_script.clone().read(&value).map_err(|error| parameters(error.to_string()))?;
             let (dialect, draft) = check(&world, &value, &script)?;
-            if script.videos > most_videos(dialect) {
-                return Err(parameters("simulate: this provider makes one video at a time"));
+            if script.videos > max_videos(dialect) {
+                return Err(parameters("simulate: this provider makes only one video per task"));
             }
             Ok((value, script, dialect, draft))
         });
@@ -194,7 +193,7 @@ pub(crate) async fn submit(
         Err((refused, message)) => return refusal(&world, dialect, refused, &message),
     };
     let refused = match script.submit {
-        SubmitFate::Refuse => Some((Refusal::Parameters, "refused as the script asks")),
+        SubmitFate::Refuse => Some((Refusal::Parameters, "refused by the script")),
         SubmitFate::Moderate => Some((Refusal::Moderated, "the prompt was rejected by moderation")),
         SubmitFate::Balance => Some((Refusal::Balance, "insufficient balance")),
         SubmitFate::Busy => Some((Refusal::RateLimited, "too many tasks at once")),
@@ -203,9 +202,9 @@ pub(crate) async fn submit(
     if let Some((refused, message)) = refused {
         return refusal(&world, dialect, refused, message);
     }
-    if let Some(id) = apimart::earlier(&world, dialect, idempotency_key.as_deref()) {
-        world.attribute(number, &id);
-        return answer(&world, dialect, &id);
+    if let Some(id) = apimart::idempotent_task(&world, dialect, idempotency_key.as_deref()) {
+        world.attribute(index, &id);
+        return submission_response(&world, dialect, &id);
     }
 
     let checked = check_url(&world, dialect, &mut draft).await;
@@ -216,26 +215,26 @@ pub(crate) async fn submit(
             return refusal(&world, dialect, Refusal::Parameters, "callback_url failed the challenge");
         }
     };
-    let id = world.create(dialect, draft, value, script.clone(), number);
+    let id = world.create(dialect, draft, value, script.clone(), index);
     if let Some(delivery) = challenged {
         world.log_delivery(&id, delivery);
     }
-    let told = world.with_task(&id, |task| {
+    let final_step_done = world.with_task(&id, |task| {
         task.muted = muted;
-        task.told.subscribe()
+        task.final_step_done.subscribe()
     });
     delivery::start(&world, &id);
-    if let (Answer::AfterCallback, Some(mut told)) = (script.answer, told) {
-        // The sender lives in the task, and tasks are never removed.
-        let _ = told.wait_for(|told| *told).await;
+    if let (ResponseTiming::AfterCallback, Some(mut final_step_done)) = (script.response, final_step_done) {
+        // Cannot fail: the sender lives in the task, and tasks are never removed.
+        let _ = final_step_done.wait_for(|final_step_done| *final_step_done).await;
     }
     match script.submit {
         SubmitFate::Timeout => {
             tokio::time::sleep(world.config.hang).await;
-            answer(&world, dialect, &id)
+            submission_response(&world, dialect, &id)
         }
         SubmitFate::Error500 => refusal(&world, dialect, Refusal::Server, "internal error"),
-        _ => answer(&world, dialect, &id),
+        _ => submission_response(&world, dialect, &id),
     }
 }
 
@@ -259,28 +258,28 @@ async fn check_url(world: &World, dialect: Dialect, draft: &mut Draft) -> UrlChe
     }
 }
 
-/// The answer to a submission that made a task.
-fn answer(world: &World, dialect: Dialect, id: &str) -> Response {
-    // The answer tells of the beginning, whatever has happened since.
-    let Some(view) = world.beginning(id) else {
+/// The response to a submission that created a task.
+fn submission_response(world: &World, dialect: Dialect, id: &str) -> Response {
+    // The response describes the initial state, whatever has happened since.
+    let Some(view) = world.initial_view(id) else {
         return refusal(world, dialect, Refusal::Server, "the task is gone");
     };
     ok(&match dialect {
-        Dialect::KlingNew => kling::new_answer(world, &view),
-        Dialect::KlingLegacy => kling::legacy_answer(world, &view),
-        Dialect::MaxApi => maxapi::answer(&view),
-        Dialect::ApiMart => apimart::answer(&view),
-        Dialect::Ark => ark::answer(&view),
-        Dialect::MiniMaxFirst => minimax::first_answer(&view),
-        Dialect::MiniMaxSecond => minimax::second_answer(&view),
-        Dialect::Vidu => vidu::answer(&view),
-        Dialect::KieRunway | Dialect::KieVeo | Dialect::KieMarket => kie::answer(&view),
-        Dialect::Apimp(_) => apimp::answer(&view),
-        Dialect::RelayDance(shape) => relaydance::answer(&view, shape),
+        Dialect::KlingNew => kling::new_submission_body(world, &view),
+        Dialect::KlingLegacy => kling::legacy_submission_body(world, &view),
+        Dialect::MaxApi => maxapi::submission_body(&view),
+        Dialect::ApiMart => apimart::submission_body(&view),
+        Dialect::Ark => ark::submission_body(&view),
+        Dialect::MiniMaxFirst => minimax::first_submission_body(&view),
+        Dialect::MiniMaxSecond => minimax::second_submission_body(&view),
+        Dialect::Vidu => vidu::submission_body(&view),
+        Dialect::KieRunway | Dialect::KieVeo | Dialect::KieMarket => kie::submission_body(&view),
+        Dialect::Apimp(_) => apimp::submission_body(&view),
+        Dialect::RelayDance(shape) => relaydance::submission_body(&view, shape),
     })
 }
 
-/// The body of a callback; `None` when the provider has no callback for this phase.
+/// The body of a callback; `None` if the provider sends none for this phase.
 pub(crate) fn callback_body(view: &View) -> Option<Value> {
     match view.dialect {
         Dialect::KlingNew => Some(kling::new_body(view)),
@@ -306,7 +305,7 @@ pub(crate) fn callback_content_type(dialect: Dialect) -> &'static str {
     }
 }
 
-/// Which states of an open task the provider tells of by itself.
+/// The stages of an open task for which the provider sends callbacks.
 pub(crate) fn stages(dialect: Dialect) -> &'static [Stage] {
     match dialect.of_callback() {
         Dialect::KlingNew | Dialect::KlingLegacy | Dialect::Ark | Dialect::MiniMaxSecond => {
@@ -317,32 +316,31 @@ pub(crate) fn stages(dialect: Dialect) -> &'static [Stage] {
     }
 }
 
-/// Whether the provider tells of a phase at all. An intermediate push out of order is the script's wish.
+/// Whether the provider ever sends a callback for a phase. Stages are not checked: a script may send one out of order.
 pub(crate) fn is_pushed(dialect: Dialect, phase: Phase) -> bool {
     match (dialect.of_callback(), phase) {
-        // Both say for which states they push, and this is not among them.
+        // Both document the states they send, and this is not among them.
         (Dialect::ApiMart | Dialect::Ark, Phase::Final(Outcome::Cancelled)) | (Dialect::Apimp(_), _) => false,
         _ => true,
     }
 }
 
-/// How the provider repeats what was not accepted. Where its documentation does not say, it repeats nothing: the worst
-/// case for a receiver.
-pub(crate) fn ladder(dialect: Dialect, phase: Phase) -> Ladder {
+/// How the provider retries a callback. If its documentation does not say, it never retries: the worst case for a receiver.
+pub(crate) fn retry_policy(dialect: Dialect, phase: Phase) -> RetryPolicy {
     let last = matches!(phase, Phase::Final(_));
     match dialect {
-        Dialect::ApiMart => Ladder::new(10, &[10, 30, 60], GiveUp::OnRefusal),
-        // Three repeats for a result; the waits are not documented and chosen freely, here and below.
+        Dialect::ApiMart => RetryPolicy::new(10, &[10, 30, 60], GiveUp::OnClientError),
+        // Three retries for a result. The delays are not documented, and chosen freely here and below.
         Dialect::Ark if matches!(phase, Phase::Final(outcome) if !is_expired(outcome)) => {
-            Ladder::new(5, &[5, 15, 30], GiveUp::Never)
+            RetryPolicy::new(5, &[5, 15, 30], GiveUp::Never)
         }
-        Dialect::Ark | Dialect::MaxApi => Ladder::new(5, &[], GiveUp::Never),
-        Dialect::Vidu if last => Ladder::new(10, &[10, 30, 60], GiveUp::Never),
-        // It stops after three failures in a row.
-        Dialect::KieRunway | Dialect::KieVeo | Dialect::KieMarket => Ladder::new(15, &[10, 60], GiveUp::Never),
-        // Retried, it is not said how.
-        Dialect::RelayDance(_) if last => Ladder::new(10, &[5, 30], GiveUp::Never),
-        _ => Ladder::new(10, &[], GiveUp::Never),
+        Dialect::Ark | Dialect::MaxApi => RetryPolicy::new(5, &[], GiveUp::Never),
+        Dialect::Vidu if last => RetryPolicy::new(10, &[10, 30, 60], GiveUp::Never),
+        // It stops after three consecutive failures.
+        Dialect::KieRunway | Dialect::KieVeo | Dialect::KieMarket => RetryPolicy::new(15, &[10, 60], GiveUp::Never),
+        // It retries; the documentation does not say how.
+        Dialect::RelayDance(_) if last => RetryPolicy::new(10, &[5, 30], GiveUp::Never),
+        _ => RetryPolicy::new(10, &[], GiveUp::Never),
     }
 }
 
@@ -350,8 +348,8 @@ fn is_expired(outcome: Outcome) -> bool {
     matches!(outcome, Outcome::Expired | Outcome::Timeout)
 }
 
-/// How many videos a task can have.
-fn most_videos(dialect: Dialect) -> u32 {
+/// The number of videos a task can have.
+fn max_videos(dialect: Dialect) -> u32 {
     match dialect {
         Dialect::Ark
         | Dialect::MiniMaxFirst
@@ -363,7 +361,7 @@ fn most_videos(dialect: Dialect) -> u32 {
     }
 }
 
-/// The files of a task, by name.
+/// The files of a task, with their names.
 pub(crate) fn files(dialect: Dialect, request: &Value, videos: u32) -> Vec<(FileKind, String)> {
     let mut files = Vec::new();
     let extra = match dialect {
@@ -378,8 +376,8 @@ pub(crate) fn files(dialect: Dialect, request: &Value, videos: u32) -> Vec<(File
         Dialect::KieRunway => Some((FileKind::Cover, "cover", "png")),
         _ => None,
     };
-    for number in 1..=videos {
-        let suffix = if number == 1 { String::new() } else { format!("-{number}") };
+    for ordinal in 1..=videos {
+        let suffix = if ordinal == 1 { String::new() } else { format!("-{ordinal}") };
         files.push((FileKind::Video, format!("video{suffix}.mp4")));
         if let Some((kind, stem, extension)) = extra {
             files.push((kind, format!("{stem}{suffix}.{extension}")));
@@ -388,7 +386,7 @@ pub(crate) fn files(dialect: Dialect, request: &Value, videos: u32) -> Vec<(File
     files
 }
 
-/// A new task id in the provider's own form.
+/// A new task id in the provider's format.
 pub(crate) fn new_id(world: &World, dialect: Dialect, now: SystemTime) -> String {
     match dialect {
         Dialect::KlingNew | Dialect::KlingLegacy | Dialect::Vidu | Dialect::MiniMaxFirst => world.digits(18),
@@ -406,13 +404,13 @@ fn ark_id(world: &World, now: SystemTime) -> String {
     format!("cgt-{}-{}", crate::clock::beijing(now), world.letters(5, false))
 }
 
-/// The id that the sender of the callbacks gives the task.
+/// The task's id at the sender of its callbacks.
 pub(crate) fn foreign_id(world: &World, dialect: Dialect, id: &str, now: SystemTime) -> String {
     let sender = dialect.of_callback();
     if sender == dialect { id.to_owned() } else { new_id(world, sender, now) }
 }
 
-/// What an error message of a failed task says, for providers with free text.
+/// The error message of a failed task, for providers with free text.
 pub(crate) fn failure_text(outcome: Outcome) -> &'static str {
     match outcome {
         Outcome::Succeed => "",
@@ -424,7 +422,7 @@ pub(crate) fn failure_text(outcome: Outcome) -> &'static str {
     }
 }
 
-/// Ends an open task as cancelled.
+/// Cancels an open task.
 pub(crate) fn cancel_now(world: &World, id: &str) {
     world.with_task(id, |task| {
         task.script.outcome = Outcome::Cancelled;

@@ -1,14 +1,14 @@
 //! `RelayDance`, a deployment of New API.
 //!
 //! Confirmed by its pages (`relaydance.com/docs/video`, `/docs/api-reference/generate-video`, `.../get-prediction`,
-//! `/docs/errors`): paths, fields, `metadata.callback_url`, shape A and its states, that a callback is the task as the
-//! status call tells it, that delivery is repeated, HTTP errors.
+//! `/docs/errors`): paths, fields, `metadata.callback_url`, shape A and its states, callbacks with the body of a status
+//! response, retries of callbacks, HTTP errors.
 //!
-//! Confirmed by New API's source and public clients: shapes B and C, and that it keeps the link that it read once, so that
-//! the status call never gives another. Inferred: the error object of a failure in shape A; that on a plain New API
-//! deployment Ark itself posts the callback, with its own id (shape D; the status call then answers in shape A).
+//! Confirmed by New API's source and public clients: shapes B and C, and that it caches the first link it reads, so that
+//! status calls never return another. Inferred: the error object of a failure in shape A; that on a plain New API
+//! deployment Ark itself posts the callback, with its own id (shape D; status responses then have shape A).
 //!
-//! Not documented, chosen here: two repeats after 5 and 30 seconds; links of 24 hours.
+//! Not documented, chosen here: two retries, after 5 and 30 seconds; links that live 24 hours.
 
 use axum::{
     Router,
@@ -23,10 +23,11 @@ use serde_json::{Value, json};
 use super::{Incoming, Shared, admit, ark, failure_text, ok, parameters, required, submit, text};
 use crate::{
     clock,
+    config::Config,
     provider::{Dialect, Shape},
     record::{Call, FileKind, Phase, Refusal},
-    script::Outcome,
-    world::{self, Draft, Purpose, View},
+    script::{Outcome, Script},
+    world::{Draft, Purpose, View},
 };
 
 pub(crate) fn router() -> Router<Shared> {
@@ -62,14 +63,19 @@ async fn generate(State(world): State<Shared>, uri: Uri, headers: HeaderMap, bod
         if !body["metadata"].is_null() && !body["metadata"].is_object() {
             return Err(parameters("metadata is not an object"));
         }
-        // The callback URL counts in the metadata only.
+        // A callback URL anywhere else is ignored.
         let callback_url = text(&body["metadata"], "callback_url").map(str::to_owned);
-        Ok((world::relaydance(&world.config, script), Draft { model, callback_url, ..Draft::default() }))
+        Ok((requested_dialect(&world.config, script), Draft { model, callback_url, ..Draft::default() }))
     })
     .await
 }
 
-pub(crate) fn answer(view: &View, shape: Shape) -> Value {
+/// The dialect of a task: the shape that its script names, or the configured one.
+fn requested_dialect(config: &Config, script: &Script) -> Dialect {
+    Dialect::RelayDance(script.shape.unwrap_or(config.relaydance_shape))
+}
+
+pub(crate) fn submission_body(view: &View, shape: Shape) -> Value {
     match shape {
         Shape::A | Shape::D => json!({ "task_id": view.id, "status": "submitted" }),
         Shape::B => json!({
@@ -92,7 +98,7 @@ pub(crate) fn callback(view: &View, shape: Shape) -> Value {
     }
 }
 
-/// What a failed task says of itself.
+/// The code and message of a failed task.
 fn failure(view: &View) -> Option<(&'static str, &'static str)> {
     match view.phase {
         Phase::Open(_) | Phase::Final(Outcome::Succeed) => None,
@@ -106,7 +112,7 @@ fn body(view: &View, shape: Shape) -> Value {
     match shape {
         Shape::A | Shape::D => {
             let status = match view.phase {
-                Phase::Open(_) => view.word(["submitted", "submitted", "running"]),
+                Phase::Open(_) => view.status_word(["submitted", "submitted", "running"]),
                 Phase::Final(Outcome::Succeed) => "succeeded",
                 Phase::Final(_) => "failed",
             };
@@ -127,7 +133,7 @@ fn body(view: &View, shape: Shape) -> Value {
         }
         Shape::B => {
             let status = match view.phase {
-                Phase::Open(_) => view.word(["queued", "queued", "in_progress"]),
+                Phase::Open(_) => view.status_word(["queued", "queued", "in_progress"]),
                 Phase::Final(Outcome::Succeed) => "completed",
                 Phase::Final(_) => "failed",
             };
@@ -151,7 +157,7 @@ fn body(view: &View, shape: Shape) -> Value {
         }
         Shape::C => {
             let status = match view.phase {
-                Phase::Open(_) => view.word(["SUBMITTED", "QUEUED", "IN_PROGRESS"]),
+                Phase::Open(_) => view.status_word(["SUBMITTED", "QUEUED", "IN_PROGRESS"]),
                 Phase::Final(Outcome::Succeed) => "SUCCESS",
                 Phase::Final(_) => "FAILURE",
             };

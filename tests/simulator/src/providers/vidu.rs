@@ -1,16 +1,16 @@
 //! Vidu.
 //!
 //! Confirmed by its pages (`platform.vidu.com/docs/callback-signature`, `/text-to-video`, `/image-to-video`,
-//! `/get-generation`, `/tasks-list`, `/cancel-generation`, `/error-code`): paths, the word `Token` in front of the key,
-//! fields, `payload` given back, states, error names, the signing string and its headers, the body not being signed,
-//! three repeats for final states, links of 24 hours.
+//! `/get-generation`, `/tasks-list`, `/cancel-generation`, `/error-code`): paths, the scheme `Token`, fields, the echoed
+//! `payload`, states, error names, the signing string and its headers, which leave the body unsigned, three retries for
+//! final states, links that live 24 hours.
 //!
-//! Seen in logs: presigned links made at the time of asking, covers that live one hour.
+//! Seen in logs: links presigned on every request, covers that live one hour.
 //!
-//! Inferred: `id` in callbacks, where the submission is answered with `task_id`; no repeat for other states; the key of
-//! the signature being the API key (a setting here); `UserCancelled` after a cancel.
+//! Inferred: `id` in callbacks, although the submission response has `task_id`; no retries for other states; the API key
+//! as the signing key (configurable here); `UserCancelled` after a cancellation.
 //!
-//! Not documented, chosen here: ten seconds to accept a callback and the waits between repeats; a repeat has a new nonce
+//! Not documented, chosen here: a callback timeout of ten seconds, and the delays between retries; a retry has a new nonce
 //! and date.
 
 use axum::{
@@ -48,7 +48,7 @@ pub(crate) fn router() -> Router<Shared> {
 const KINDS: [&str; 7] =
     ["text2video", "img2video", "start-end2video", "reference2video", "template", "extend", "multiframe"];
 
-/// Fields that one endpoint or another takes; any other is refused.
+/// Fields that at least one endpoint accepts; all others are rejected.
 const FIELDS: [&str; 31] = [
     "model",
     "style",
@@ -142,7 +142,7 @@ fn field(view: &View, name: &str, default: Value) -> Value {
     view.request.get(name).cloned().unwrap_or(default)
 }
 
-pub(crate) fn answer(view: &View) -> Value {
+pub(crate) fn submission_body(view: &View) -> Value {
     json!({
         "task_id": view.id,
         "state": "created",
@@ -163,10 +163,10 @@ pub(crate) fn answer(view: &View) -> Value {
     })
 }
 
-/// The callback and the answer to a query.
+/// The body of callbacks and status responses.
 pub(crate) fn body(view: &View) -> Value {
     let state = match view.phase {
-        Phase::Open(_) => view.word(["created", "queueing", "processing"]),
+        Phase::Open(_) => view.status_word(["created", "queueing", "processing"]),
         Phase::Final(Outcome::Succeed) => "success",
         Phase::Final(_) => "failed",
     };
@@ -232,8 +232,8 @@ async fn list(State(world): State<Shared>, uri: Uri, headers: HeaderMap) -> Resp
         let named = query.iter().filter(|(key, value)| key == name && !value.is_empty());
         named.flat_map(|(_, value)| value.split(',').map(str::to_owned)).collect()
     };
-    let (asked, states) = (values("task_ids"), values("states"));
-    let ids = if asked.is_empty() { world.known(Provider::Vidu) } else { asked };
+    let (requested, states) = (values("task_ids"), values("states"));
+    let ids = if requested.is_empty() { world.known(Provider::Vidu) } else { requested };
     let tasks: Vec<_> = ids
         .iter()
         .filter_map(|id| world.view(id, Purpose::Status, is_vidu))

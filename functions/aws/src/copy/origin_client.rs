@@ -1,0 +1,170 @@
+//! The HTTP client for links. What it may connect to is decided in [`ssrf`](crate::ssrf).
+
+use std::error::Error;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use reelhook_core::redacted::SignedUrl;
+use reelhook_core::transfer::fault::{BlockedLink, CopyFault, MAX_REDIRECTS, OriginFault};
+use reelhook_core::transfer::ranges::ResponseHead;
+use reelhook_core::{Timestamp, retry_after};
+use rustls_platform_verifier::BuilderVerifierExt;
+use url::Url;
+
+use crate::ssrf::{NoPublicAddress, NotResolved, OriginPolicy, PublicResolver, Route};
+
+/// Some CDNs answer 403 to the names that HTTP libraries give themselves, and operators want to know who fetches.
+const USER_AGENT: &str = concat!("reelhook/", env!("CARGO_PKG_VERSION"), " (+https://github.com/reelhook/reelhook)");
+
+/// For a TCP connection with TLS. A lost SYN is sent again after 1 s and 3 s, so two losses are survived.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// From request to status line. Origins that fetch a file from an archive first take several seconds.
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Idle connections that are kept, at most; the copier uses no more at a time.
+const MAX_IDLE_CONNECTIONS: usize = 16;
+
+/// A response whose body is still to come.
+#[derive(Debug)]
+pub(super) struct OriginResponse {
+    response: reqwest::Response,
+    url: Url,
+}
+
+impl OriginResponse {
+    /// Where the response came from, after redirects.
+    pub(super) fn url(&self) -> &Url {
+        &self.url
+    }
+
+    /// What decides what it means.
+    pub(super) fn head(&self, now: Timestamp) -> ResponseHead<'_> {
+        let headers = self.response.headers();
+        let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
+        let content_length = text(header::CONTENT_LENGTH).and_then(|length| length.trim().parse().ok());
+        ResponseHead {
+            status: self.response.status().as_u16(),
+            content_length,
+            content_range: text(header::CONTENT_RANGE),
+            // A coding whose name is no text is a coding nonetheless.
+            content_encoding: headers.get(header::CONTENT_ENCODING).map(|value| value.to_str().unwrap_or("unreadable")),
+            framed: content_length.is_some() || headers.contains_key(header::TRANSFER_ENCODING),
+            etag: text(header::ETAG),
+            last_modified: text(header::LAST_MODIFIED),
+            retry_after: text(header::RETRY_AFTER).and_then(|text| retry_after::parse(text, now)),
+        }
+    }
+
+    /// The next bytes, or none at the end.
+    pub(super) async fn chunk(&mut self) -> Result<Option<bytes::Bytes>, OriginFault> {
+        self.response.chunk().await.map_err(|_| OriginFault::Dropped)
+    }
+}
+
+/// The client.
+#[derive(Clone, Debug)]
+pub(super) struct OriginClient {
+    policy: OriginPolicy,
+    guarded_client: reqwest::Client,
+    /// For allowed origins only.
+    allowlisted_client: Option<reqwest::Client>,
+}
+
+impl OriginClient {
+    /// A client under a policy. Fails when the machine has no root certificates.
+    pub(super) fn new(policy: OriginPolicy) -> Result<Self, OriginClientError> {
+        let guarded_client = builder()?.https_only(true).dns_resolver(PublicResolver).build()?;
+        let allowlisted_client = if policy.is_public_only() { None } else { Some(builder()?.build()?) };
+        Ok(Self { policy, guarded_client, allowlisted_client })
+    }
+
+    /// Reads a link.
+    pub(super) fn read_link(&self, link: &SignedUrl) -> Result<Url, BlockedLink> {
+        let url = Url::parse(link.expose()).map_err(|_| BlockedLink::Unreadable)?;
+        if url.host().is_none() {
+            return Err(BlockedLink::Unreadable);
+        }
+        Ok(self.policy.normalised(url))
+    }
+
+    /// Fetches a URL, following redirects. The response may have any status but that of a redirect. Gives only
+    /// [`CopyFault::Origin`] and [`CopyFault::Blocked`].
+    pub(super) async fn get(&self, url: &Url, headers: &HeaderMap) -> Result<OriginResponse, CopyFault> {
+        let mut url = url.clone();
+        for _ in 0..=MAX_REDIRECTS {
+            let client = match (self.policy.route(&url)?, &self.allowlisted_client) {
+                (Route::Allowed, Some(client)) => client,
+                _ => &self.guarded_client,
+            };
+            let sending = client.get(url.clone()).headers(headers.clone()).send();
+            let response = tokio::time::timeout(RESPONSE_TIMEOUT, sending)
+                .await
+                .map_err(|_| OriginFault::Silent)?
+                .map_err(|error| classified(&error))?;
+            if !matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
+                return Ok(OriginResponse { response, url });
+            }
+            let target = response.headers().get(header::LOCATION).and_then(|target| target.to_str().ok());
+            let target = target.and_then(|target| url.join(target).ok()).ok_or(BlockedLink::RedirectTarget)?;
+            url = self.policy.normalised(target);
+        }
+        Err(BlockedLink::Redirects.into())
+    }
+}
+
+/// Why there is no client.
+#[derive(Debug, thiserror::Error)]
+pub enum OriginClientError {
+    /// TLS cannot be set up; mostly, there are no root certificates.
+    #[error("TLS cannot be set up")]
+    Tls(#[from] rustls::Error),
+    /// HTTP cannot be set up.
+    #[error("HTTP cannot be set up")]
+    Http(#[from] reqwest::Error),
+}
+
+fn builder() -> Result<reqwest::ClientBuilder, OriginClientError> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let tls = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_platform_verifier()?
+        .with_no_client_auth();
+    let mut headers = HeaderMap::new();
+    headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    Ok(reqwest::Client::builder()
+        .tls_backend_preconfigured(tls)
+        .default_headers(headers)
+        .user_agent(USER_AGENT)
+        // HTTP/2 would put all pieces of a file onto one connection, with one congestion window and one speed limit.
+        .http1_only()
+        .redirect(reqwest::redirect::Policy::none())
+        .referer(false)
+        .retry(reqwest::retry::never())
+        .no_proxy()
+        .connect_timeout(CONNECT_TIMEOUT)
+        .pool_max_idle_per_host(MAX_IDLE_CONNECTIONS))
+}
+
+/// What an error of the HTTP client means. The client's own words are dropped: they repeat the URL.
+fn classified(error: &reqwest::Error) -> CopyFault {
+    let mut cause: Option<&(dyn Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        if error.is::<NoPublicAddress>() {
+            return BlockedLink::Address.into();
+        }
+        if error.is::<NotResolved>() {
+            return OriginFault::Name.into();
+        }
+        if let Some(rustls::Error::InvalidCertificate(_)) = error.downcast_ref() {
+            return OriginFault::Certificate.into();
+        }
+        // An I/O error hides what it wraps from `source`.
+        cause = match error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref) {
+            Some(inner) => Some(inner),
+            None => error.source(),
+        };
+    }
+    if error.is_connect() { OriginFault::Connect.into() } else { OriginFault::Dropped.into() }
+}

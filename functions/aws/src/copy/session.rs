@@ -1,0 +1,166 @@
+//! What a copy works with: its limits in time and length, its origin, its bucket, and the writing of the last request.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use reelhook_core::result::StoredArtifact;
+use reelhook_core::transfer::container::claimed_length;
+use reelhook_core::transfer::fault::{CopyFault, Difference};
+use reelhook_core::transfer::media::{Format, format_for};
+use tokio::time::{Instant, timeout_at};
+
+use super::halt::Halt;
+use super::memory_pool::{Buffer, Content, MemoryPool};
+use super::origin::OriginSession;
+use super::request::{CopyRequest, PriorAttempt};
+use super::stats::CopyStats;
+use super::store::{Store, Written, checksum_of};
+
+/// How long before its deadline a copy requests nothing more from the origin. What has been received by then is still sent: a
+/// piece takes less than that within a region.
+const SEND_RESERVE: Duration = Duration::from_secs(3);
+
+/// How long before its deadline a copy stops altogether, for aborting what cannot be kept.
+const ABORT_RESERVE: Duration = Duration::from_millis(500);
+
+/// One copy.
+#[derive(Debug)]
+pub(super) struct CopySession<'a> {
+    pub(super) store: &'a Store,
+    pub(super) memory: &'a Arc<MemoryPool>,
+    pub(super) request: &'a CopyRequest<'a>,
+    pub(super) origin: &'a OriginSession<'a>,
+    pub(super) stats: &'a CopyStats,
+    max_bytes: u64,
+    fetch_until: Instant,
+    pub(super) send_until: Instant,
+}
+
+/// A whole file, as it was sent to the bucket.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sent<'a> {
+    pub(super) key: &'a str,
+    pub(super) content_type: &'a str,
+    pub(super) bytes: u64,
+    /// CRC-64/NVME.
+    pub(super) checksum: u64,
+}
+
+impl<'a> CopySession<'a> {
+    pub(super) fn new(
+        store: &'a Store,
+        memory: &'a Arc<MemoryPool>,
+        max_bytes: u64,
+        request: &'a CopyRequest<'a>,
+        origin: &'a OriginSession<'a>,
+        stats: &'a CopyStats,
+    ) -> Self {
+        let before = |time: Duration| request.deadline.checked_sub(time).unwrap_or(request.deadline);
+        let (fetch_until, send_until) = (before(SEND_RESERVE + ABORT_RESERVE), before(ABORT_RESERVE));
+        Self { store, memory, request, origin, stats, max_bytes, fetch_until, send_until }
+    }
+
+    /// The format of a file, by its first bytes.
+    pub(super) fn format(&self, buffer: &Buffer) -> Result<Format, Halt> {
+        let format = format_for(self.request.kind, buffer.from(0));
+        format.map_err(|looks_like| CopyFault::NotMedia { looks_like }.into())
+    }
+
+    /// The key of a file in this format.
+    pub(super) fn key(&self, format: Format) -> String {
+        format!("{}.{}", self.request.key_stem, format.extension)
+    }
+
+    pub(super) fn check_length(&self, length: u64) -> Result<(), Halt> {
+        let limit = self.max_bytes;
+        if length > limit { Err(CopyFault::TooLarge { limit }.into()) } else { Ok(()) }
+    }
+
+    /// Begins an upload, after those that others left.
+    pub(super) async fn create_upload(&self, key: &str, format: Format) -> Result<String, Halt> {
+        self.sending(async {
+            if self.request.prior == PriorAttempt::Possible {
+                for (key, id) in self.store.uploads(&format!("{}.", self.request.key_stem)).await? {
+                    self.abort_upload(&key, &id).await;
+                }
+            }
+            Ok(self.store.create(key, format.content_type).await?)
+        })
+        .await
+    }
+
+    /// Writes a part; gives back its `ETag`. `number` from 1.
+    pub(super) async fn send_part(&self, key: &str, id: &str, number: u64, content: &Content) -> Result<String, Halt> {
+        let sent = self.sending(async { self.store.upload_part(key, id, number, content).await.map_err(Halt::from) });
+        let etag = sent.await?;
+        self.stats.parts.add(1);
+        Ok(etag)
+    }
+
+    /// Puts the parts of an upload together. `parts` are `ETag` and checksum of each, in order. [`Halt::UploadGone`] when
+    /// the upload is of no use any more: another object was there, which is gone again, or the upload itself is.
+    pub(super) async fn complete(
+        &self,
+        id: &str,
+        parts: &[(String, u64)],
+        sent: Sent<'_>,
+    ) -> Result<StoredArtifact, Halt> {
+        self.sending(async {
+            let written = self.store.complete(sent.key, id, parts, sent.bytes, sent.checksum).await?;
+            if written == Written::Exists {
+                self.abort_upload(sent.key, id).await;
+            }
+            self.settled(written, sent).await?.ok_or(Halt::UploadGone)
+        })
+        .await
+    }
+
+    /// What a final write came to. If something exists there already it is the same file, because the same link was copied
+    /// twice, or it is somebody else's, which is left alone. None when nothing exists there after all.
+    pub(super) async fn settled(&self, written: Written, sent: Sent<'_>) -> Result<Option<StoredArtifact>, CopyFault> {
+        let (bytes, checksum) = (sent.bytes, checksum_of(sent.checksum));
+        if written == Written::Exists {
+            let Some(existing) = self.store.existing(sent.key).await? else { return Ok(None) };
+            if existing.bytes != bytes || existing.checksum != checksum {
+                let difference = Difference {
+                    key: sent.key.to_owned(),
+                    existing_bytes: existing.bytes,
+                    existing_checksum: existing.checksum,
+                    bytes,
+                    checksum,
+                };
+                return Err(Box::new(difference).into());
+            }
+        }
+        Ok(Some(StoredArtifact {
+            kind: self.request.kind,
+            key: sent.key.to_owned(),
+            bytes,
+            checksum,
+            content_type: sent.content_type.to_owned(),
+        }))
+    }
+
+    /// Aborts an upload, as far as there is time; what is left then is for the lifecycle rule.
+    pub(super) async fn abort_upload(&self, key: &str, id: &str) {
+        let _ = timeout_at(self.request.deadline, self.store.abort(key, id)).await;
+    }
+
+    /// Ends requests to the origin when there is only time left to send.
+    pub(super) async fn fetching<T>(&self, work: impl Future<Output = Result<T, Halt>>) -> Result<T, Halt> {
+        timeout_at(self.fetch_until, work).await.unwrap_or(Err(Halt::Failed(CopyFault::OutOfTime)))
+    }
+
+    /// Ends requests to the bucket when there is no time left.
+    pub(super) async fn sending<T>(&self, work: impl Future<Output = Result<T, Halt>>) -> Result<T, Halt> {
+        timeout_at(self.send_until, work).await.unwrap_or(Err(Halt::Failed(CopyFault::OutOfTime)))
+    }
+}
+
+/// Whether a file is as long as it says.
+pub(super) fn check_claim(buffer: &Buffer, bytes: u64) -> Result<(), Halt> {
+    match claimed_length(|offset| buffer.from(offset)) {
+        Some(claimed) if claimed > bytes => Err(CopyFault::CutOff { claimed, bytes }.into()),
+        _ => Ok(()),
+    }
+}

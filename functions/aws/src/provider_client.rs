@@ -1,0 +1,216 @@
+//! The one HTTP client for the providers' APIs. It sends what an adapter describes and returns the response, bounded in time
+//! and size. It follows no redirect: an API that moves is a matter for the settings, and a redirect could carry the API key
+//! to another host.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
+use reelhook_core::providers::adapter::{Method, PolledTask, ProviderResponse, Request, StatusRequest};
+use reelhook_core::settings::ProviderSettings;
+use reelhook_core::status_poll::{self, PollResult};
+use reelhook_core::{Provider, Timestamp, retry_after};
+
+/// Longest response that is read, in bytes. A list of 50 tasks with long prompts is far below it, and as many as are in
+/// flight at once fit into the smallest function.
+const MAX_RESPONSE: usize = 1024 * 1024;
+
+/// How long a provider may take to be connected.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long an idle connection is kept. Providers and the proxies in front of them close theirs after a minute or so, and a
+/// frozen function does not notice: a request on such a connection fails after it was sent, which for a submission means
+/// that nobody knows whether it arrived.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Longest wait a provider may ask for. What it asks beyond that is not believed: links die and deadlines pass.
+const MAX_RETRY_AFTER: Duration = Duration::from_hours(1);
+
+/// The client.
+#[derive(Clone, Debug)]
+pub struct ProviderClient {
+    http: reqwest::Client,
+}
+
+/// A request without a usable response.
+#[derive(Debug, thiserror::Error)]
+pub enum RequestError {
+    /// Nothing was sent: the provider was not reached at all.
+    #[error("the provider could not be reached: {0}")]
+    NotSent(String),
+    /// It may have been received: time ran out, or the connection broke.
+    #[error("the provider gave no complete response: {0}")]
+    NoResponse(String),
+    /// It was received, and the response is longer than [`MAX_RESPONSE`].
+    #[error("the provider's response is longer than {MAX_RESPONSE} bytes")]
+    TooLong,
+}
+
+/// What came of polling one task, and the response that said so.
+#[derive(Clone, Debug)]
+pub struct PolledStatus {
+    /// What it means.
+    pub result: PollResult,
+    /// The whole response, where there is one.
+    pub response: Option<Arc<ProviderResponse>>,
+}
+
+impl PolledStatus {
+    /// No request was possible.
+    pub fn not_pollable() -> Self {
+        Self::without_response(PollResult::NotPollable)
+    }
+
+    fn without_response(result: PollResult) -> Self {
+        Self { result, response: None }
+    }
+
+    /// Whether a request was sent.
+    pub fn was_sent(&self) -> bool {
+        self.result != PollResult::NotPollable
+    }
+
+    /// The body of the response; empty without one.
+    pub fn body(&self) -> &[u8] {
+        self.response.as_ref().map_or(&[], |response| &response.body)
+    }
+}
+
+impl ProviderClient {
+    /// A client whose responses are complete within this time.
+    pub fn new(response_timeout: Duration) -> Result<Self, reqwest::Error> {
+        // Another part of the process may have installed it already, and it is the same one.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let http = reqwest::Client::builder()
+            .connect_timeout(CONNECT_TIMEOUT)
+            .timeout(response_timeout)
+            .pool_idle_timeout(IDLE_TIMEOUT)
+            .redirect(reqwest::redirect::Policy::none())
+            .no_proxy()
+            .user_agent(concat!("reelhook/", env!("CARGO_PKG_VERSION")))
+            .build()?;
+        Ok(Self { http })
+    }
+
+    /// Sends a request once.
+    pub async fn send(&self, request: &Request, now: Timestamp) -> Result<ProviderResponse, RequestError> {
+        let method = match request.method {
+            Method::Get => reqwest::Method::GET,
+            Method::Post => reqwest::Method::POST,
+        };
+        let mut sending = self.http.request(method, &request.url);
+        for (name, value) in &request.headers {
+            sending = sending.header(*name, value.expose());
+        }
+        if let Some(body) = &request.body {
+            sending = sending.header(reqwest::header::CONTENT_TYPE, "application/json").body(body.clone());
+        }
+        let mut response = sending.send().await.map_err(|error| {
+            // `without_url`: status URLs carry task ids only, but what an operator configured as base is theirs.
+            if error.is_connect() || error.is_builder() {
+                RequestError::NotSent(described(&error.without_url()))
+            } else {
+                RequestError::NoResponse(described(&error.without_url()))
+            }
+        })?;
+        let status = response.status().as_u16();
+        let retry_after = response.headers().get(reqwest::header::RETRY_AFTER);
+        let retry_after = retry_after.and_then(|value| retry_after::parse(value.to_str().ok()?, now));
+        let retry_after = retry_after.map(|wait| wait.min(MAX_RETRY_AFTER));
+        let mut body = Vec::new();
+        while let Some(chunk) =
+            response.chunk().await.map_err(|error| RequestError::NoResponse(described(&error.without_url())))?
+        {
+            if body.len() + chunk.len() > MAX_RESPONSE {
+                return Err(RequestError::TooLong);
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok(ProviderResponse { status, retry_after, body })
+    }
+
+    /// Polls the status of tasks of one provider, several in one request where the provider takes several. The results stand
+    /// in the order of the tasks, at most `concurrency` requests are in flight at once. A request that fails for what one of its tasks may be to blame for is split, down to single
+    /// tasks, so that one bad id does not hide the others.
+    pub async fn poll_status(
+        &self,
+        provider: Provider,
+        tasks: &[PolledTask<'_>],
+        settings: &ProviderSettings,
+        concurrency: usize,
+        now: Timestamp,
+    ) -> Vec<PolledStatus> {
+        let mut results = vec![PolledStatus::not_pollable(); tasks.len()];
+        if !provider.is_pollable(settings) {
+            return results;
+        }
+        let mut waiting = provider.adapter().status_requests(tasks, settings, now);
+        let mut in_flight = FuturesUnordered::new();
+        loop {
+            while in_flight.len() < concurrency.max(1)
+                && let Some(request) = waiting.pop()
+            {
+                in_flight.push(async move {
+                    let polled = self.poll_together(provider, tasks, &request, now).await;
+                    (request, polled)
+                });
+            }
+            let Some((request, polled)) = in_flight.next().await else { return results };
+            let (first, second) = request.tasks.split_at(request.tasks.len() / 2);
+            if !first.is_empty() && polled.iter().all(|polled| status_poll::may_be_one_tasks_fault(&polled.result)) {
+                for half in [first, second] {
+                    let of_half: Vec<_> = half.iter().map(|index| tasks[*index]).collect();
+                    let requests = provider.adapter().status_requests(&of_half, settings, now);
+                    waiting.extend(requests.into_iter().map(|request| StatusRequest {
+                        tasks: request.tasks.iter().map(|index| half[*index]).collect(),
+                        ..request
+                    }));
+                }
+                continue;
+            }
+            for (index, polled) in request.tasks.into_iter().zip(polled) {
+                results[index] = polled;
+            }
+        }
+    }
+
+    /// One status request, and what it says about each of its tasks.
+    async fn poll_together(
+        &self,
+        provider: Provider,
+        tasks: &[PolledTask<'_>],
+        request: &StatusRequest,
+        now: Timestamp,
+    ) -> Vec<PolledStatus> {
+        match self.send(&request.request, now).await {
+            Ok(response) => {
+                let response = Arc::new(response);
+                let read = |index: &usize| {
+                    let status = provider.adapter().read_status(&response, tasks[*index].provider_task_id, now);
+                    PolledStatus { result: PollResult::Response(status), response: Some(Arc::clone(&response)) }
+                };
+                request.tasks.iter().map(read).collect()
+            }
+            Err(error) => {
+                tracing::warn!(%provider, %error, tasks = request.tasks.len(), "a status poll got no response");
+                let result = match error {
+                    RequestError::TooLong => PollResult::TooLong,
+                    RequestError::NotSent(_) | RequestError::NoResponse(_) => PollResult::NoResponse,
+                };
+                vec![PolledStatus::without_response(result); request.tasks.len()]
+            }
+        }
+    }
+}
+
+/// An error with its causes; `reqwest` itself prints only the outermost.
+fn described(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}

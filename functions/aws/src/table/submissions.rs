@@ -1,0 +1,81 @@
+//! From nothing to a task that is known and can be polled.
+
+use reelhook_core::record::{Record, SubmissionAttempt};
+use reelhook_core::transition::submissions::{self, Registration};
+use reelhook_core::transition::{Applied, Transition};
+use reelhook_core::{TaskKey, Timestamp};
+
+use super::{Table, TableError};
+
+/// What became of a registration.
+#[derive(Debug)]
+pub enum Registered {
+    /// It is new; the record as it is now.
+    New(Box<Record>),
+    /// Somebody was first; this is what is there.
+    Existing(Box<Record>),
+}
+
+impl Table {
+    /// [`submissions::register`].
+    pub async fn register(&self, registration: &Registration, now: Timestamp) -> Result<Registered, TableError> {
+        let register = submissions::register(registration, now);
+        Ok(match self.apply(&register).await? {
+            Applied::Done(record) => Registered::New(self.present(&register, record)?),
+            Applied::Refused(held) => Registered::Existing(self.present(&register, held)?),
+        })
+    }
+
+    /// The provider accepted our submission: its response says the task's id with more authority than a callback, so it
+    /// replaces one that a callback named. The record may be in any state, because the callback may have come first.
+    pub async fn submitted(
+        &self,
+        task: &TaskKey,
+        provider_task_id: &str,
+        now: Timestamp,
+        due_at: Timestamp,
+    ) -> Result<Record, TableError> {
+        let record = self.identify(task, provider_task_id, None, now, due_at).await?;
+        if record.provider_task_id.as_deref() == Some(provider_task_id) {
+            return Ok(record);
+        }
+        let correction = submissions::correct_identity(task, provider_task_id, now, due_at);
+        match self.apply(&correction).await? {
+            Applied::Done(corrected) => self.present(&correction, corrected).map(|record| *record),
+            Applied::Refused(_) => Ok(record),
+        }
+    }
+
+    /// The caller says which task it submitted itself. An id that is there stays; the record as it is now tells.
+    pub async fn identify(
+        &self,
+        task: &TaskKey,
+        provider_task_id: &str,
+        endpoint: Option<&str>,
+        now: Timestamp,
+        due_at: Timestamp,
+    ) -> Result<Record, TableError> {
+        let identify = submissions::identify(task, provider_task_id, endpoint, now, due_at);
+        if let Applied::Done(record) = self.apply(&identify).await? {
+            return self.present(&identify, record).map(|record| *record);
+        }
+        let note = submissions::note_submission(task, provider_task_id, endpoint, now);
+        match self.apply(&note).await? {
+            Applied::Done(record) | Applied::Refused(record) => self.present(&note, record).map(|record| *record),
+        }
+    }
+
+    /// [`submissions::withdraw`]. False when something was heard of a task: the record stays.
+    pub async fn withdraw(&self, task: &TaskKey, attempt: &SubmissionAttempt) -> Result<bool, TableError> {
+        Ok(match self.apply(&submissions::withdraw(task, attempt)).await? {
+            // Without an item the first try removed it, and its response was lost.
+            Applied::Done(_) | Applied::Refused(None) => true,
+            Applied::Refused(Some(_)) => false,
+        })
+    }
+
+    /// [`submissions::resubmit`], [`submissions::interrupt`]: false when the attempt does not stand there any more.
+    pub async fn replace_attempt(&self, transition: &Transition) -> Result<bool, TableError> {
+        Ok(matches!(self.apply(transition).await?, Applied::Done(_)))
+    }
+}

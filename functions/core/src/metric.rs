@@ -1,0 +1,97 @@
+//! Everything that is counted or measured, with what it means. `reelhook-aws` writes it; the table in
+//! `infra/OPERATIONS.md` is generated from here.
+
+/// A metric in the namespace `reelhook`. Its name in `CloudWatch` is the variant's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, strum::IntoStaticStr, strum::VariantArray)]
+pub enum Metric {
+    /// A callback was recorded as new.
+    CallbackAccepted,
+    /// A callback said what was known.
+    CallbackDuplicate,
+    /// A callback contradicted a success that is held, and changed nothing.
+    CallbackContradicting,
+    /// A callback was refused: token or signature.
+    CallbackRefused,
+    /// An authentic callback could not be read.
+    CallbackUnreadable,
+    /// An authentic callback was about no task we can tell, and is kept for an operator.
+    CallbackKept,
+    /// A callback came through the URL of another task.
+    ForeignUrl,
+    /// A hint was refuted by the provider: a mistake, or somebody who learned a callback URL.
+    HintRefuted,
+    /// A callback was acted on unconfirmed, because the provider could not be polled while its links lived.
+    FallbackUsed,
+    /// A status word the adapter does not know.
+    UnknownStatus,
+    /// A success replaced a failure.
+    SuccessAfterFailure,
+    /// A recorded task could not be queued; `poll` queues it a minute later.
+    QueueFailed,
+    /// A task ended with its result in the bucket.
+    TaskArchived,
+    /// A task ended as failed.
+    TaskFailed,
+    /// A task ended as lost.
+    TaskLost,
+    /// A copy did not succeed this time.
+    CopyRetried,
+    /// A status poll found a task final of which no callback had told.
+    PollRescued,
+    /// A provider refused a status poll, or did not respond.
+    PollRefused,
+    /// Due tasks that a run of `poll` left to the next one.
+    PollLeftOver,
+    /// Length of a file that was copied.
+    CopyBytes,
+    /// Speed of its copy.
+    CopyBytesPerSecond,
+    /// Parts it was written in; 1 for a single request.
+    CopyParts,
+    /// What had to be requested again.
+    CopyRetries,
+    /// How much of its link's life was left.
+    CopySecondsBeforeExpiry,
+}
+
+/// The unit of a metric, in `CloudWatch`'s words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unit {
+    /// How often.
+    Count,
+    /// Bytes.
+    Bytes,
+    /// Bytes per second.
+    BytesPerSecond,
+    /// Seconds.
+    Seconds,
+}
+
+impl Metric {
+    /// The name in `CloudWatch`.
+    pub fn name(self) -> &'static str {
+        self.into()
+    }
+
+    /// The unit.
+    pub fn unit(self) -> Unit {
+        match self {
+            Self::CopyBytes => Unit::Bytes,
+            Self::CopyBytesPerSecond => Unit::BytesPerSecond,
+            Self::CopySecondsBeforeExpiry => Unit::Seconds,
+            _ => Unit::Count,
+        }
+    }
+}
+
+impl Unit {
+    /// The name in `CloudWatch`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Count => "Count",
+            Self::Bytes => "Bytes",
+            Self::BytesPerSecond => "Bytes/Second",
+            Self::Seconds => "Seconds",
+        }
+    }
+}

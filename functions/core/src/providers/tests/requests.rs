@@ -1,0 +1,252 @@
+//! What the adapters send.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Value, json};
+
+use super::{NOW, settings};
+use crate::provider::Provider;
+use crate::providers::adapter::{InvalidSubmission, Method, PolledTask, Request, StatusRequest, Submission};
+use crate::redacted::SignedUrl;
+use crate::report::{Artifact, Kind, Source};
+use crate::settings::ProviderSettings;
+
+fn with_key() -> ProviderSettings {
+    settings(json!({"api_key": "k-1", "base_url": "https://api.test"}))
+}
+
+fn submit(provider: Provider, body: &Value, endpoint: Option<&str>) -> Result<Request, InvalidSubmission> {
+    let submission = Submission { body, endpoint, callback_url: "https://hub.test/callback/p/id/token/" };
+    provider.adapter().submission(&submission, &with_key(), NOW)
+}
+
+fn authorization(request: &Request) -> &str {
+    let [(name, value)] = &request.headers[..] else { panic!("one header expected") };
+    assert_eq!(*name, "authorization");
+    value.expose()
+}
+
+fn urls(provider: Provider, tasks: &[(&str, Option<&str>)]) -> Vec<(String, Vec<usize>)> {
+    let tasks: Vec<PolledTask<'_>> =
+        tasks.iter().map(|(provider_task_id, endpoint)| PolledTask { provider_task_id, endpoint: *endpoint }).collect();
+    let requests = provider.adapter().status_requests(&tasks, &with_key(), NOW);
+    requests
+        .into_iter()
+        .map(|StatusRequest { request, tasks }| {
+            assert_eq!(request.method, Method::Get);
+            assert_eq!(request.body, None);
+            let url = request.url.strip_prefix("https://api.test").expect("below the base URL").to_owned();
+            (url, tasks)
+        })
+        .collect()
+}
+
+/// Submissions with the path and the body they have to be sent with.
+fn submissions() -> Vec<(Provider, Option<&'static str>, &'static str, Value, Value)> {
+    let url = "https://hub.test/callback/p/id/token/";
+    let (top, options) = (json!({"callback_url": url}), json!({"options": {"x": 1, "callback_url": url}}));
+    let ratio = json!({"metadata": {"ratio": "16:9"}});
+    let with_ratio = json!({"metadata": {"ratio": "16:9", "callback_url": url}});
+    let webhook = json!({"webhook": "https://hub.test/callback/p/id/token"});
+    let prompt = json!({"input": {"prompt": "p"}});
+    let with_prompt = json!({"input": {"prompt": "p", "metadata": {"callback_url": url}}});
+    let replaced = json!({"callBackUrl": "https://other.test"});
+    let (images, kling, legacy) = ("/v1/images/generations", "/text-to-video/kling-2.6", "/v1/videos/text2video");
+    let (v1, v2, vidu, veo) =
+        ("/v1/video_generation", "/v2/video_generation", "/ent/v2/img2video", "/api/v1/veo/generate");
+    vec![
+        (Provider::RelayDance, None, "/v1/video/generations", ratio, with_ratio),
+        (Provider::MaxApi, None, "/api/v1/task/submit", json!({"a": 1}), json!({"a": 1, "callBackUrl": url})),
+        (Provider::ApiMart, Some(images), images, json!({}), webhook),
+        (Provider::Apimp, None, "/api/generate/submit", prompt, with_prompt),
+        (Provider::Kling, Some(kling), kling, json!({"options": {"x": 1}}), options),
+        (Provider::Kling, Some(legacy), legacy, json!({}), top.clone()),
+        (Provider::Ark, None, "/contents/generations/tasks", json!({}), top.clone()),
+        (Provider::MiniMax, None, v1, json!({}), top.clone()),
+        (Provider::MiniMax, Some(v2), v2, json!({}), top.clone()),
+        (Provider::Vidu, Some(vidu), vidu, json!({}), top),
+        (Provider::Kie, Some(veo), veo, replaced, json!({"callBackUrl": url})),
+    ]
+}
+
+#[test]
+fn the_callback_url_goes_into_each_providers_own_field() {
+    let mut tested = BTreeSet::new();
+    for (provider, endpoint, path, body, expected) in submissions() {
+        let request = submit(provider, &body, endpoint).expect("a valid submission");
+        assert_eq!(request.method, Method::Post, "{provider}");
+        assert_eq!(request.url, format!("https://api.test{path}"), "{provider}");
+        let scheme = if provider == Provider::Vidu { "Token" } else { "Bearer" };
+        assert_eq!(authorization(&request), format!("{scheme} k-1"), "{provider}");
+        let sent: Value = serde_json::from_slice(&request.body.expect("a body")).expect("JSON");
+        assert_eq!(sent, expected, "{provider}");
+        tested.insert(provider);
+    }
+    assert_eq!(tested, BTreeSet::from(Provider::ALL), "a provider has no row here");
+}
+
+#[test]
+fn endpoints_are_checked() {
+    for provider in [Provider::Kling, Provider::Vidu, Provider::Kie] {
+        let refused = submit(provider, &json!({}), None).expect_err("the endpoint is missing");
+        assert!(matches!(refused, InvalidSubmission::EndpointMissing { .. }), "{provider}");
+    }
+    for (provider, endpoint) in [
+        (Provider::RelayDance, "/v1/videos"),
+        (Provider::MaxApi, "/api/v1/task"),
+        (Provider::ApiMart, "/v1/tasks"),
+        (Provider::Apimp, "/api/generate/status"),
+        (Provider::Kling, "/tasks"),
+        (Provider::Kling, "/v1/videos/../secrets"),
+        (Provider::Kling, "//elsewhere.test/v1"),
+        (Provider::Ark, "/models"),
+        (Provider::MiniMax, "/v1/files/upload"),
+        (Provider::Vidu, "/ent/v2/tasks"),
+        (Provider::Vidu, "/ent/v2/tasks/1/cancel"),
+        (Provider::Vidu, "/ent/v1/text2video"),
+        (Provider::Kie, "/api/v1/jobs/recordInfo"),
+        (Provider::Kie, "/api/v1/common/download-url"),
+    ] {
+        let refused = submit(provider, &json!({}), Some(endpoint)).expect_err("not a submission endpoint");
+        assert!(matches!(refused, InvalidSubmission::EndpointUnknown { .. }), "{provider} {endpoint}");
+    }
+}
+
+#[test]
+fn nothing_is_sent_without_a_key_or_a_base_url() {
+    for provider in Provider::ALL {
+        let endpoint = match provider {
+            Provider::Kling => Some("/text-to-video/kling-2.6"),
+            Provider::Vidu => Some("/ent/v2/text2video"),
+            Provider::Kie => Some("/api/v1/jobs/createTask"),
+            _ => None,
+        };
+        let adapter = provider.adapter();
+        let submission = Submission { body: &json!({}), endpoint, callback_url: "https://hub.test" };
+        let nothing = ProviderSettings::default();
+        let refused = adapter.submission(&submission, &nothing, NOW);
+        assert_eq!(refused, Err(InvalidSubmission::NoApiKey(provider.name())));
+        let task = PolledTask { provider_task_id: "1", endpoint };
+        assert_eq!(adapter.status_requests(&[task], &nothing, NOW), []);
+        let file = Artifact { kind: Kind::Video, source: Source::FileId("1".into()), expires_at: None };
+        assert_eq!(adapter.resolution(&file, &nothing, NOW), None);
+        let key_only = settings(json!({"api_key": "k"}));
+        match adapter.submission(&submission, &key_only, NOW) {
+            Ok(request) => assert!(request.url.starts_with("https://"), "{}", request.url),
+            Err(refused) => assert_eq!(refused, InvalidSubmission::NoBaseUrl(provider.name())),
+        }
+        let refused = submit(provider, &json!([]), endpoint).expect_err("not an object");
+        assert_eq!(refused, InvalidSubmission::NotAnObject);
+    }
+}
+
+#[test]
+fn base_urls_may_end_in_the_version_as_in_the_docs() {
+    for (provider, expected) in [
+        (Provider::ApiMart, "https://twin.test/v1/videos/generations"),
+        (Provider::RelayDance, "https://twin.test/v1/video/generations"),
+    ] {
+        let settings = settings(json!({"api_key": "k", "base_url": "https://twin.test/v1"}));
+        let submission = Submission { body: &json!({}), endpoint: None, callback_url: "https://hub.test" };
+        let request = provider.adapter().submission(&submission, &settings, NOW).expect("a valid submission");
+        assert_eq!(request.url, expected);
+    }
+}
+
+#[test]
+fn each_provider_has_its_own_status_call() {
+    let mut tested = BTreeSet::new();
+    let alone = |path: &str| vec![(path.to_owned(), vec![0])];
+    for (provider, id, endpoint, expected) in [
+        (Provider::RelayDance, "task_1", None, "/v1/video/generations/task_1"),
+        (Provider::MaxApi, "a-b", None, "/api/v1/task/a-b"),
+        (Provider::ApiMart, "task_1", None, "/v1/tasks/task_1?language=en"),
+        (Provider::Apimp, "task_1", None, "/api/generate/status/task_1"),
+        (Provider::Kling, "8", None, "/tasks?task_ids=8"),
+        (Provider::Kling, "8", Some("/text-to-video/kling-2.6"), "/tasks?task_ids=8"),
+        (Provider::Kling, "8", Some("/v1/videos/image2video"), "/v1/videos/image2video/8"),
+        (Provider::Ark, "cgt-1", None, "/contents/generations/tasks/cgt-1"),
+        (Provider::MiniMax, "7", None, "/v1/query/video_generation?task_id=7"),
+        (Provider::MiniMax, "7", Some("/v1/video_generation"), "/v1/query/video_generation?task_id=7"),
+        (Provider::MiniMax, "7", Some("/v2/video_generation"), "/v2/query/video_generation/7"),
+        (Provider::Vidu, "9", None, "/ent/v2/tasks/9/creations"),
+        (Provider::Kie, "x", Some("/api/v1/runway/generate"), "/api/v1/runway/record-detail?taskId=x"),
+        (Provider::Kie, "x", Some("/api/v1/veo/generate"), "/api/v1/veo/record-info?taskId=x"),
+        (Provider::Kie, "x", Some("/api/v1/jobs/createTask"), "/api/v1/jobs/recordInfo?taskId=x"),
+        (
+            Provider::Kie,
+            "ee603959-debb-48d1-98c4-a6d1c717eba6",
+            None,
+            "/api/v1/runway/record-detail?taskId=ee603959-debb-48d1-98c4-a6d1c717eba6",
+        ),
+        (Provider::Kie, "veo_task_abcdef123456", None, "/api/v1/veo/record-info?taskId=veo_task_abcdef123456"),
+        (Provider::Kie, "task_12345678", None, "/api/v1/jobs/recordInfo?taskId=task_12345678"),
+    ] {
+        assert_eq!(urls(provider, &[(id, endpoint)]), alone(expected), "{provider}");
+        tested.insert(provider);
+    }
+    assert_eq!(tested, BTreeSet::from(Provider::ALL), "a provider has no row here");
+}
+
+#[test]
+fn several_tasks_share_one_status_request_where_possible() {
+    let legacy = Some("/v1/videos/text2video");
+    assert_eq!(
+        urls(Provider::Kling, &[("1", None), ("2", legacy), ("3", None)]),
+        [("/v1/videos/text2video/2".to_owned(), vec![1]), ("/tasks?task_ids=1,3".to_owned(), vec![0, 2])]
+    );
+    let list = "/contents/generations/tasks?page_num=1&page_size=2&filter.task_ids=cgt-1&filter.task_ids=cgt-2";
+    assert_eq!(urls(Provider::Ark, &[("cgt-1", None), ("cgt-2", None)]), [(list.to_owned(), vec![0, 1])]);
+    let list = "/ent/v2/tasks?task_ids=1&task_ids=2&pager.pagesz=2";
+    assert_eq!(urls(Provider::Vidu, &[("1", None), ("2", None)]), [(list.to_owned(), vec![0, 1])]);
+    let v2 = Some("/v2/video_generation");
+    let list = "/v2/query/video_generation?page_num=1&page_size=2&filter.task_ids=2&filter.task_ids=3";
+    assert_eq!(
+        urls(Provider::MiniMax, &[("1", None), ("2", v2), ("3", v2)]),
+        [("/v1/query/video_generation?task_id=1".to_owned(), vec![0]), (list.to_owned(), vec![1, 2])]
+    );
+}
+
+#[test]
+fn every_task_is_polled_once_however_many_there_are() {
+    let ids: Vec<String> = (0..333).map(|number| format!("id-{number}")).collect();
+    for provider in Provider::ALL {
+        let tasks: Vec<(&str, Option<&str>)> = ids.iter().map(|id| (id.as_str(), None)).collect();
+        let mut polled: Vec<usize> = urls(provider, &tasks).into_iter().flat_map(|(_, tasks)| tasks).collect();
+        polled.sort_unstable();
+        assert_eq!(polled, (0..333).collect::<Vec<_>>(), "{provider}");
+    }
+}
+
+#[test]
+fn ids_are_percent_encoded_in_urls() {
+    for provider in Provider::ALL {
+        for (url, _) in urls(provider, &[("a/../b?c=d&e#f,g h", None)]) {
+            assert!(url.contains("a%2F..%2Fb%3Fc%3Dd%26e%23f%2Cg%20h"), "{provider}: {url}");
+        }
+    }
+}
+
+#[test]
+fn file_ids_and_dead_links_are_resolved() {
+    let file = Artifact { kind: Kind::Video, source: Source::FileId("7 7".into()), expires_at: None };
+    let link = Artifact {
+        kind: Kind::Video,
+        source: Source::Url(SignedUrl::new("https://file.test/a.mp4?s=1")),
+        expires_at: None,
+    };
+    for provider in Provider::ALL {
+        let adapter = provider.adapter();
+        let of_file = adapter.resolution(&file, &with_key(), NOW);
+        let of_link = adapter.resolution(&link, &with_key(), NOW);
+        assert_eq!(of_file.is_some(), provider == Provider::MiniMax, "{provider}");
+        assert_eq!(of_link.is_some(), provider == Provider::Kie, "{provider}");
+        if let Some(request) = of_file {
+            assert_eq!(request.url, "https://api.test/v1/files/retrieve?file_id=7%207");
+        }
+        if let Some(request) = of_link {
+            assert_eq!(request.url, "https://api.test/api/v1/common/download-url");
+            assert_eq!(request.body.as_deref(), Some(br#"{"url":"https://file.test/a.mp4?s=1"}"#.as_slice()));
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! Who works on a task, and when to look at it again.
+
+use super::{Condition, Effect, Transition, Write};
+use crate::item::{Attribute as A, Value};
+use crate::record::{PendingHint, RETENTION, Record, State};
+use crate::report::Report;
+use crate::result::StoredArtifact;
+use crate::task::TaskKey;
+use crate::time::Timestamp;
+use crate::transfer::checkpoint::Checkpoints;
+
+const OPEN: [State; 2] = [State::Pending, State::Reported];
+
+/// claim: not final, and no live lease. The fencing token makes every earlier claim void. Of two workers at the same moment,
+/// one is told that the task is held.
+pub fn claim(task: &TaskKey, now: Timestamp, until: Timestamp) -> Transition {
+    Transition {
+        action: "claiming",
+        task: task.clone(),
+        condition: Condition::All(vec![Condition::state_in(&OPEN), no_live_lease(now)]),
+        write: Write::Update(vec![
+            Effect::Increment(A::FencingToken),
+            Effect::Increment(A::Attempts),
+            Effect::Set(A::ClaimedUntil, until.into()),
+            // A worker that dies leaves a lease that runs out when the task is due again.
+            Effect::Set(A::DueAt, until.into()),
+        ]),
+    }
+}
+
+/// Extends a lease. Refused when another worker has the task, when it is final, or when the lease was given back: a renewal
+/// that was in flight does not take it again.
+pub fn renew(task: &TaskKey, fencing_token: u64, until: Timestamp) -> Transition {
+    Transition {
+        action: "renewing the claim",
+        task: task.clone(),
+        condition: Condition::All(vec![
+            Condition::Is(A::FencingToken, fencing_token.into()),
+            Condition::state_in(&OPEN),
+            Condition::Has(A::ClaimedUntil),
+        ]),
+        write: Write::Update(vec![Effect::Set(A::ClaimedUntil, until.into()), Effect::Set(A::DueAt, until.into())]),
+    }
+}
+
+/// Gives back a claimed task that is still open, with what a status poll taught about its hint.
+///
+/// A task about which more was said since it was claimed is not given back: nobody else could take it before the lease runs
+/// out, so the worker continues with what is held now.
+pub fn release_open(record: &Record, due_at: Timestamp, hint: Option<&PendingHint>) -> Transition {
+    let mut effects = vec![Effect::Set(A::DueAt, due_at.into()), Effect::Remove(A::ClaimedUntil)];
+    match hint {
+        Some(hint) => effects.push(Effect::Set(A::Hint, Value::json(hint))),
+        None => effects.extend([Effect::Remove(A::Hint), Effect::Remove(A::Fallback)]),
+    }
+    Transition {
+        action: "releasing",
+        task: record.task.clone(),
+        condition: Condition::All(vec![
+            Condition::Is(A::State, State::Pending.into()),
+            Condition::still_claimed(record),
+            Condition::unrevised(record),
+        ]),
+        write: Write::Update(effects),
+    }
+}
+
+/// Gives back a claimed task whose result is not whole yet: what a later worker resumes from, and why there has to be one.
+pub fn release_unfinished(
+    record: &Record,
+    due_at: Timestamp,
+    checkpoints: Option<&Checkpoints>,
+    last_error: Option<&str>,
+) -> Transition {
+    let mut effects = vec![Effect::Set(A::DueAt, due_at.into()), Effect::Remove(A::ClaimedUntil)];
+    effects.extend(checkpoints.map(|checkpoints| {
+        if checkpoints.is_empty() {
+            Effect::Remove(A::Checkpoints)
+        } else {
+            Effect::Set(A::Checkpoints, Value::json(checkpoints))
+        }
+    }));
+    effects.extend(Effect::set_some(A::LastError, last_error));
+    Transition {
+        action: "releasing",
+        task: record.task.clone(),
+        condition: Condition::All(vec![
+            Condition::Is(A::State, State::Reported.into()),
+            Condition::still_claimed(record),
+        ]),
+        write: Write::Update(effects),
+    }
+}
+
+/// settle: reported -> final, while the claim is still ours. `report` is what was published: the report held, or the
+/// conclusion that its result is lost.
+pub fn settle(record: &Record, report: &Report, artifacts: &[StoredArtifact], now: Timestamp) -> Transition {
+    let outcome = report.outcome();
+    Transition {
+        action: "settling",
+        task: record.task.clone(),
+        condition: Condition::All(vec![
+            Condition::Is(A::State, State::Reported.into()),
+            Condition::still_claimed(record),
+        ]),
+        write: Write::Update(vec![
+            Effect::Set(A::State, State::settled(outcome).into()),
+            Effect::Set(A::Outcome, outcome.name().into()),
+            Effect::Set(A::Report, Value::json(report)),
+            Effect::Set(A::Artifacts, Value::json(artifacts)),
+            Effect::Set(A::FinishedAt, now.into()),
+            Effect::Set(A::ExpiresAt, (now + RETENTION).into()),
+            Effect::Remove(A::DueAt),
+            Effect::Remove(A::DueShard),
+            Effect::Remove(A::ClaimedUntil),
+            Effect::Remove(A::Checkpoints),
+            Effect::Remove(A::LastError),
+        ]),
+    }
+}
+
+/// Takes a due task for a visit by `poll`: moves it forward first, so that it is found again if the visit comes to nothing,
+/// and no other run visits it meanwhile. Refused when somebody else was first, a worker has it, or it is final.
+pub fn claim_due(task: &TaskKey, seen_due_at: Timestamp, next_due_at: Timestamp, now: Timestamp) -> Transition {
+    Transition {
+        action: "visiting",
+        task: task.clone(),
+        condition: Condition::All(vec![
+            Condition::state_in(&OPEN),
+            Condition::Is(A::DueAt, seen_due_at.into()),
+            no_live_lease(now),
+        ]),
+        write: Write::Update(vec![Effect::Set(A::DueAt, next_due_at.into())]),
+    }
+}
+
+/// Moves a task that `poll` visits to another time, unless something happened to it since.
+pub fn postpone(record: &Record, due_at: Timestamp) -> Transition {
+    let unchanged = match record.due_at {
+        Some(seen) => Condition::Is(A::DueAt, seen.into()),
+        None => Condition::Lacks(A::DueAt),
+    };
+    Transition {
+        action: "postponing",
+        task: record.task.clone(),
+        condition: Condition::All(vec![Condition::Is(A::State, record.state.into()), unchanged]),
+        write: Write::Update(vec![Effect::Set(A::DueAt, due_at.into())]),
+    }
+}
+
+fn no_live_lease(now: Timestamp) -> Condition {
+    Condition::Any(vec![Condition::Lacks(A::ClaimedUntil), Condition::AtMost(A::ClaimedUntil, now.seconds())])
+}

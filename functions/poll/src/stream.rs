@@ -1,0 +1,201 @@
+//! The due tasks of one provider: claimed and polled with a limit of their own, and what each poll tells is recorded at once.
+
+use std::time::Duration;
+
+use futures_util::stream::{self, StreamExt as _};
+use reelhook_aws::clock;
+use reelhook_aws::metrics::count;
+use reelhook_aws::provider_client::{PolledStatus, ProviderClient};
+use reelhook_aws::queue::Queue;
+use reelhook_aws::table::{Recorded, Table};
+use reelhook_core::callback::{Accepted, Reporter};
+use reelhook_core::concurrency::Concurrency;
+use reelhook_core::metric::Metric;
+use reelhook_core::providers::adapter::PolledTask;
+use reelhook_core::record::{REQUEUE_AFTER, Record, State};
+use reelhook_core::settings::ProviderSettings;
+use reelhook_core::status_poll::{self, Step, Terms};
+use reelhook_core::{Provider, TaskKey, Timestamp};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use crate::feed::DueTask;
+use crate::{MAX_CONCURRENT_WRITES, Summary};
+
+/// Tasks polled together per request in flight: enough to fill the requests of providers that take several tasks in one, and
+/// to keep those busy that do not.
+const TASKS_PER_REQUEST: usize = 20;
+
+/// Tasks claimed together when there is nothing to poll: what was reported is queued although its provider is down.
+const CLAIMED_WITHOUT_POLLING: usize = 256;
+
+/// What a stream works with.
+#[derive(Clone, Copy)]
+pub(crate) struct Stream<'a> {
+    pub(crate) table: &'a Table,
+    pub(crate) queue: &'a Queue,
+    pub(crate) providers: &'a ProviderClient,
+    pub(crate) provider: Provider,
+    /// Those of the provider.
+    pub(crate) settings: &'a ProviderSettings,
+}
+
+impl Stream<'_> {
+    /// Visits what is due until there is no more or the time is up. What is not visited stays due, for the next run.
+    pub(crate) async fn visit_all(self, mut due: mpsc::UnboundedReceiver<DueTask>, stop_at: Instant) -> Summary {
+        let mut summary = Summary::default();
+        let terms = Terms::of(self.provider, self.settings);
+        let mut concurrency = Concurrency::default();
+        while Instant::now() < stop_at {
+            let (together, reserve) = match concurrency {
+                Concurrency::Limit(limit) => (limit * TASKS_PER_REQUEST, REQUEUE_AFTER),
+                Concurrency::Stopped { pause } => (CLAIMED_WITHOUT_POLLING, pause),
+            };
+            let mut tasks = Vec::new();
+            if due.recv_many(&mut tasks, together).await == 0 {
+                return summary;
+            }
+            let claimed = self.claim(&tasks, reserve).await;
+            let (open, to_queue): (Vec<_>, Vec<_>) =
+                claimed.into_iter().partition(|record| record.state == State::Pending && record.hint.is_none());
+            // What was reported, and what a callback hinted at: both are `process`'s to carry out.
+            let to_queue: Vec<TaskKey> = to_queue.into_iter().map(|record| record.task).collect();
+            summary.queued += self.queue.send_all(&to_queue).await;
+            let Concurrency::Limit(limit) = concurrency else {
+                summary.left_over += open.len();
+                continue;
+            };
+            let polled = self.poll(&open, limit).await;
+            concurrency = concurrency.after(polled.iter().map(|polled| &polled.result));
+            if let Concurrency::Stopped { pause } = concurrency {
+                let (provider, seconds) = (self.provider, pause.as_secs());
+                tracing::warn!(%provider, seconds, "the provider is left alone for the rest of the run");
+            }
+            summary.add(self.conclude_all(&terms, open, polled).await);
+        }
+        due.close();
+        while due.try_recv().is_ok() {
+            summary.left_over += 1;
+        }
+        summary
+    }
+
+    /// Claims due tasks for this visit.
+    async fn claim(&self, due: &[DueTask], reserve: Duration) -> Vec<Record> {
+        stream::iter(due)
+            .map(|(task, due_at)| async move {
+                let now = clock::now();
+                match self.table.claim_due(task, *due_at, now + reserve, now).await {
+                    Ok(record) => record,
+                    Err(error) => {
+                        // It is still due, so the next run finds it.
+                        tracing::error!(%task, %error, "a due task could not be visited");
+                        None
+                    }
+                }
+            })
+            .buffer_unordered(MAX_CONCURRENT_WRITES)
+            .filter_map(|record| async { record })
+            .collect()
+            .await
+    }
+
+    /// Polls some open tasks. The results stand in the order of the records.
+    async fn poll(&self, records: &[Record], concurrency: usize) -> Vec<PolledStatus> {
+        let (positions, tasks): (Vec<usize>, Vec<PolledTask<'_>>) = records
+            .iter()
+            .enumerate()
+            .filter_map(|(position, record)| {
+                let provider_task_id = record.provider_task_id.as_deref()?;
+                Some((position, PolledTask { provider_task_id, endpoint: record.endpoint.as_deref() }))
+            })
+            .unzip();
+        let now = clock::now();
+        let polled = self.providers.poll_status(self.provider, &tasks, self.settings, concurrency, now).await;
+        let mut results = vec![PolledStatus::not_pollable(); records.len()];
+        for (position, polled) in positions.into_iter().zip(polled) {
+            results[position] = polled;
+        }
+        results
+    }
+
+    /// Records what some polls found, and queues what is to be carried out.
+    async fn conclude_all(&self, terms: &Terms, records: Vec<Record>, polled: Vec<PolledStatus>) -> Summary {
+        let sent = polled.iter().filter(|polled| polled.was_sent()).count();
+        let now = clock::now();
+        let found: Vec<(TaskKey, Reporter)> = stream::iter(records.into_iter().zip(polled))
+            .map(|(record, polled)| async move { conclude(self.table, &record, &polled, terms, now).await })
+            .buffer_unordered(MAX_CONCURRENT_WRITES)
+            .filter_map(|found| async { found })
+            .collect()
+            .await;
+        let reported_by = |reporter: Reporter| found.iter().filter(|(_, by)| *by == reporter).count();
+        let (closed, rescued) = (reported_by(Reporter::Deadline), reported_by(Reporter::Poll));
+        let tasks: Vec<TaskKey> = found.into_iter().map(|(task, _)| task).collect();
+        let queued = self.queue.send_all(&tasks).await;
+        Summary { queued, polled: sent, rescued, closed, ..Summary::default() }
+    }
+}
+
+/// Records what one poll found. Returns the task when it is to be queued, with what counts as having reported it.
+async fn conclude(
+    table: &Table,
+    record: &Record,
+    polled: &PolledStatus,
+    terms: &Terms,
+    now: Timestamp,
+) -> Option<(TaskKey, Reporter)> {
+    let task = &record.task;
+    if let Some(metric) = polled.result.metric() {
+        tracing::warn!(%task, result = polled.result.name(), detail = polled.result.detail(), "status poll");
+        count(metric, task.provider(), 1);
+    }
+    let step = status_poll::decide(record, &polled.result, terms, now).step;
+    if let Some(accepted) = status_poll::accepted(record, &step, polled.body()) {
+        return record_report(table, record, accepted, now).await;
+    }
+    // Claiming it has moved it a minute ahead already; an earlier time could not be kept by a schedule of a minute. Steps
+    // about hints do not occur here: hints are queued.
+    if let Step::Wait { due_at, .. } = step
+        && due_at > now + REQUEUE_AFTER
+        && let Err(error) = table.postpone(record, due_at).await
+    {
+        tracing::warn!(%task, %error, "an open task could not be postponed; it is polled sooner");
+    }
+    None
+}
+
+async fn record_report(
+    table: &Table,
+    record: &Record,
+    accepted: Accepted,
+    now: Timestamp,
+) -> Option<(TaskKey, Reporter)> {
+    let task = &record.task;
+    let reporter = accepted.reporter();
+    let recorded = if reporter == Reporter::Deadline {
+        table.close(&accepted, record, now, now + REQUEUE_AFTER).await
+    } else {
+        table.report(&accepted, now, now + REQUEUE_AFTER).await
+    };
+    match recorded {
+        Ok(Recorded::New(_) | Recorded::TookOver(_)) => {
+            tracing::info!(%task, outcome = accepted.report().outcome().name(), reported_by = reporter.name(), "a visit found the task final");
+            if reporter == Reporter::Poll {
+                count(Metric::PollRescued, task.provider(), 1);
+            }
+            Some((task.clone(), reporter))
+        }
+        // A callback was faster by a moment; it has queued the task.
+        Ok(Recorded::Duplicate(_) | Recorded::Contradicting) => None,
+        Ok(Recorded::OtherTask) => {
+            tracing::error!(%task, "the record changed its provider task id between two reads");
+            None
+        }
+        Err(error) => {
+            // Due again in a minute.
+            tracing::error!(%task, %error, "a report could not be recorded");
+            None
+        }
+    }
+}

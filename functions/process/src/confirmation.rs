@@ -1,0 +1,89 @@
+//! Confirms what a callback hinted at with a status poll, and does what [`reelhook_core::status_poll`] makes of it.
+
+use reelhook_aws::clock;
+use reelhook_aws::metrics::count;
+use reelhook_aws::provider_client::{PolledStatus, ProviderClient};
+use reelhook_aws::queue::Queue;
+use reelhook_aws::table::{Fenced, Recorded, Table, TableError};
+use reelhook_core::callback::Reporter;
+use reelhook_core::metric::Metric;
+use reelhook_core::providers::adapter::PolledTask;
+use reelhook_core::record::{REQUEUE_AFTER, Record};
+use reelhook_core::settings::ProviderSettings;
+use reelhook_core::status_poll::{self, Step, Terms};
+
+/// Polls a pending task that this worker holds. Returns the task as it is to be carried out or confirmed again; none when it
+/// was given back, removed, or is somebody else's.
+pub(crate) async fn confirm(
+    table: &Table,
+    queue: &Queue,
+    providers: &ProviderClient,
+    own: &ProviderSettings,
+    record: &Record,
+) -> Result<Option<Box<Record>>, TableError> {
+    let task = &record.task;
+    let provider = task.provider();
+    let polled = poll(providers, own, record).await;
+    let now = clock::now();
+    let decision = status_poll::decide(record, &polled.result, &Terms::of(provider, own), now);
+    if let Some(metric) = polled.result.metric() {
+        count(metric, provider, 1);
+    }
+    if decision.refuted {
+        tracing::warn!(%task, "the provider refutes what a callback hinted at");
+        count(Metric::HintRefuted, provider, 1);
+    }
+    tracing::info!(%task, result = polled.result.name(), detail = polled.result.detail(), step = decision.step.name(), "status poll");
+    let lease_ends = record.claimed_until.unwrap_or(now + REQUEUE_AFTER);
+    if let Some(accepted) = status_poll::accepted(record, &decision.step, polled.body()) {
+        if matches!(decision.step, Step::ActOnFallback(_)) {
+            tracing::warn!(%task, "the provider could not be polled; its callback is acted on unconfirmed");
+            count(Metric::FallbackUsed, provider, 1);
+        }
+        let recorded = if accepted.reporter() == Reporter::Deadline {
+            table.close(&accepted, record, now, lease_ends).await?
+        } else {
+            table.report(&accepted, now, lease_ends).await?
+        };
+        return Ok(match recorded {
+            Recorded::New(reported) => Some(reported),
+            // Our success replaced a failure that was reported meanwhile, and took the task from whoever holds it: us too.
+            Recorded::TookOver(_) => {
+                count(Metric::SuccessAfterFailure, provider, 1);
+                queue.send(task).await;
+                None
+            }
+            // A callback was faster by a moment.
+            Recorded::Duplicate(held) => still_ours(record, held),
+            Recorded::Contradicting | Recorded::OtherTask => None,
+        });
+    }
+    let fenced = match &decision.step {
+        Step::Restore => table.restore(record, lease_ends).await?,
+        Step::Remove => table.remove(record).await?,
+        Step::Wait { due_at, hint } => match table.release_open(record, *due_at, hint.as_ref()).await? {
+            Fenced::Done(_) => return Ok(None),
+            other => other,
+        },
+        Step::Report(_) | Step::ActOnFallback(_) | Step::Close(_) => return Ok(None),
+    };
+    Ok(match fenced {
+        Fenced::Done(record) => record,
+        Fenced::Revised(held) => Some(held),
+        Fenced::TakenOver => None,
+    })
+}
+
+fn still_ours(record: &Record, held: Box<Record>) -> Option<Box<Record>> {
+    (held.fencing_token == record.fencing_token && !held.state.is_final()).then_some(held)
+}
+
+/// Polls the status of one task.
+pub(crate) async fn poll(providers: &ProviderClient, own: &ProviderSettings, record: &Record) -> PolledStatus {
+    let Some(provider_task_id) = record.provider_task_id.as_deref() else {
+        return PolledStatus::not_pollable();
+    };
+    let polled = PolledTask { provider_task_id, endpoint: record.endpoint.as_deref() };
+    let polled = providers.poll_status(record.task.provider(), &[polled], own, 1, clock::now()).await;
+    polled.into_iter().next().unwrap_or_else(PolledStatus::not_pollable)
+}

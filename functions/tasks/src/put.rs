@@ -1,0 +1,112 @@
+//! `PUT /tasks/{provider}/{id}`: reads the request, and registers a task that the caller submitted itself.
+
+use lambda_http::http::StatusCode;
+use lambda_http::{Body, Request, RequestExt as _, Response};
+use reelhook_aws::table::Registered;
+use reelhook_core::poll_schedule::PollSchedule;
+use reelhook_core::record::Record;
+use reelhook_core::settings::Settings;
+use reelhook_core::transition::submissions::Registration;
+use reelhook_core::{TaskKey, Timestamp};
+use serde_json::Value;
+
+use crate::problem::{Problem, respond};
+use crate::{App, view};
+
+/// One PUT.
+pub(crate) struct Put<'a> {
+    pub(crate) app: &'a App,
+    pub(crate) settings: &'a Settings,
+    pub(crate) key: TaskKey,
+    pub(crate) callback_url: String,
+    pub(crate) endpoint: Option<&'a str>,
+    pub(crate) schedule: PollSchedule,
+    /// When the request came.
+    pub(crate) now: Timestamp,
+}
+
+pub(crate) async fn put(
+    app: &App,
+    settings: &Settings,
+    key: TaskKey,
+    callback_url: String,
+    request: &Request,
+    now: Timestamp,
+) -> Result<Response<Body>, Problem> {
+    let query = request.query_string_parameters();
+    for (name, _) in query.iter() {
+        if !matches!(name, "endpoint" | "provider_task_id" | "interrupted") {
+            return Err(Problem::invalid(format!(
+                "unknown parameter {name:?}; use endpoint, provider_task_id or interrupted"
+            )));
+        }
+    }
+    let given = |name: &str| query.first(name).filter(|value| !value.is_empty());
+    let provider = key.provider();
+    let schedule = PollSchedule::new(provider.adapter().profile(), &settings.provider(provider).poll);
+    let put = Put { app, settings, key, callback_url, endpoint: given("endpoint"), schedule, now };
+    let body: &[u8] = request.body();
+    match given("provider_task_id") {
+        Some(_) if !body.is_empty() => Err(Problem::invalid(
+            "a body submits a task, provider_task_id registers one that was submitted; give one of the two",
+        )),
+        Some(provider_task_id) => put.register(provider_task_id).await,
+        None => {
+            let body: Value = serde_json::from_slice(body).map_err(|error| {
+                Problem::invalid(format!("send the provider's own request body as JSON; this is not JSON: {error}"))
+            })?;
+            let resubmit = match given("interrupted") {
+                None => false,
+                Some("resubmit") => true,
+                Some(other) => {
+                    return Err(Problem::invalid(format!(
+                        "interrupted={other:?} is unknown; use interrupted=resubmit"
+                    )));
+                }
+            };
+            put.submit(&body, resubmit).await
+        }
+    }
+}
+
+impl Put<'_> {
+    pub(crate) fn view(&self, status: StatusCode, record: &Record) -> Response<Body> {
+        respond(status, &view::of(record, &self.callback_url, self.now))
+    }
+
+    pub(crate) fn conflict(&self, error: &'static str, message: impl Into<String>, record: &Record) -> Problem {
+        Problem::conflict(error, message, view::of(record, &self.callback_url, self.now))
+    }
+
+    pub(crate) async fn stored(&self) -> Result<Record, Problem> {
+        let record = self.app.table.get(&self.key).await?;
+        record.ok_or_else(|| Problem::unavailable(&format!("{} vanished between two calls", self.key)))
+    }
+
+    /// A task the caller submitted itself.
+    async fn register(&self, provider_task_id: &str) -> Result<Response<Body>, Problem> {
+        let due_at = self.now + self.schedule.first;
+        let registration = Registration {
+            task: self.key.clone(),
+            provider_task_id: Some(provider_task_id.to_owned()),
+            endpoint: self.endpoint.map(str::to_owned),
+            submission: None,
+            due_at,
+            deadline_at: self.now + self.schedule.deadline,
+        };
+        let held = match self.app.table.register(&registration, self.now).await? {
+            Registered::New(record) => return Ok(self.view(StatusCode::CREATED, &record)),
+            Registered::Existing(held) => *held,
+        };
+        let record = match &held.provider_task_id {
+            Some(_) => held,
+            // The callback was faster, or a submission was interrupted and the caller found out what became of it.
+            None => self.app.table.identify(&self.key, provider_task_id, self.endpoint, self.now, due_at).await?,
+        };
+        if record.provider_task_id.as_deref() == Some(provider_task_id) {
+            return Ok(self.view(StatusCode::OK, &record));
+        }
+        let message = format!("{} is another task of the provider; choose another id", self.key);
+        Err(self.conflict("other_task", message, &record))
+    }
+}

@@ -1,0 +1,77 @@
+"""Runs ministack, and kills it when its parent exits.
+
+`local` starts this as the leader of its own process group and keeps the write end of standard input open. When that end
+closes, however `local` exits, the whole group is killed: ministack and the function processes it started.
+"""
+
+import os
+import signal
+import socketserver
+import sys
+import threading
+
+
+def exit_with_parent() -> None:
+    """Waits until standard input closes, then kills the process group."""
+    while os.read(0, 4096):
+        pass
+    os.killpg(os.getpgrp(), signal.SIGKILL)
+
+
+class PartChecksum(str):
+    """The CRC-64/NVME of a part, with the length of the part."""
+
+    length: int
+
+
+def use_full_object_checksums() -> None:
+    """Makes S3 compute CRC64NVME as AWS does: over the full object, multipart uploads included.
+
+    ministack 1.5.33 computes a composite checksum, which AWS has for other algorithms only, and so rejects every correct
+    one. It also computes it in Python, at 5 MB/s, and blocks everything else meanwhile.
+    """
+    import base64
+
+    from awscrt.checksums import combine_crc64nvme, crc64nvme
+    from ministack.services import s3
+
+    s3._crc64nvme = crc64nvme
+    resolve, combine = s3._resolve_object_checksums, s3._composite_checksum
+
+    def resolve_with_length(body, headers):
+        checksums, error = resolve(body, headers)
+        if value := checksums.get("CRC64NVME"):
+            checksums["CRC64NVME"] = PartChecksum(value)
+            checksums["CRC64NVME"].length = len(body)
+        return checksums, error
+
+    def combine_full_object(algorithm, part_checksums):
+        if algorithm != "CRC64NVME" or not all(isinstance(part, PartChecksum) for part in part_checksums):
+            return combine(algorithm, part_checksums)
+        whole = 0
+        for part in part_checksums:
+            whole = combine_crc64nvme(whole, int.from_bytes(base64.b64decode(part), "big"), part.length)
+        return base64.b64encode(whole.to_bytes(8, "big")).decode()
+
+    s3._resolve_object_checksums, s3._composite_checksum = resolve_with_length, combine_full_object
+
+
+def main() -> None:
+    if os.getpgrp() != os.getpid():
+        sys.exit("emulator.py must lead its own process group: start it with `cargo run`, not by hand")
+    threading.Thread(target=exit_with_parent, daemon=True).start()
+
+    # The Lambda runtime API writes headers and event separately. With Nagle's algorithm the event waits for the delayed
+    # ACK of the headers: 40 ms on every invocation.
+    socketserver.StreamRequestHandler.disable_nagle_algorithm = True
+
+    use_full_object_checksums()
+
+    from ministack.app import main as serve
+
+    sys.argv = ["ministack"]
+    serve()
+
+
+if __name__ == "__main__":
+    main()

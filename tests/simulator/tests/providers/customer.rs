@@ -1,0 +1,67 @@
+//! A customer of a simulated provider.
+
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use hmac::{Hmac, Mac as _};
+use reqwest::header::AUTHORIZATION;
+use serde_json::Value;
+use sha2::Sha256;
+use simulator::{Config, Provider, Simulator};
+
+use crate::receiver::Received;
+
+pub(crate) fn start(config: Config) -> Simulator {
+    Simulator::start(config).expect("the simulator starts")
+}
+
+/// A customer of one provider.
+pub(crate) struct Customer<'a> {
+    simulator: &'a Simulator,
+    provider: Provider,
+    pub(crate) client: reqwest::Client,
+}
+
+impl<'a> Customer<'a> {
+    pub(crate) fn new(simulator: &'a Simulator, provider: Provider) -> Self {
+        let client = reqwest::Client::builder().user_agent("reelhook-test/1").build().expect("a client");
+        Self { simulator, provider, client }
+    }
+
+    pub(crate) fn authorization(&self) -> String {
+        let scheme = if self.provider == Provider::Vidu { "Token" } else { "Bearer" };
+        format!("{scheme} {}", self.simulator.config().account(self.provider).api_key)
+    }
+
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("{}{path}", self.simulator.base_url(self.provider))
+    }
+
+    pub(crate) async fn send(&self, request: reqwest::RequestBuilder) -> (u16, Value) {
+        let response = request.send().await.expect("an response");
+        let status = response.status().as_u16();
+        (status, response.json().await.expect("JSON"))
+    }
+
+    pub(crate) async fn post(&self, path: &str, body: &Value) -> (u16, Value) {
+        self.send(self.client.post(self.url(path)).header(AUTHORIZATION, self.authorization()).json(body)).await
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> (u16, Value) {
+        self.send(self.client.get(self.url(path)).header(AUTHORIZATION, self.authorization())).await
+    }
+
+    pub(crate) async fn download(&self, url: &str) -> (u16, Vec<u8>) {
+        let response = self.client.get(url).send().await.expect("an response");
+        (response.status().as_u16(), response.bytes().await.expect("a body").to_vec())
+    }
+}
+
+/// The JSON body of a callback.
+pub(crate) fn body_of(callback: &Received) -> Value {
+    serde_json::from_slice(&callback.body).expect("callbacks are JSON")
+}
+
+pub(crate) fn hmac(key: &[u8], text: &[u8]) -> String {
+    let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("any length");
+    mac.update(text);
+    BASE64_STANDARD.encode(mac.finalize().into_bytes())
+}
