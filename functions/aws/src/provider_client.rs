@@ -18,13 +18,21 @@ const MAX_RESPONSE: usize = 1024 * 1024;
 /// How long a provider may take to be connected.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long an idle connection is kept. Providers and the proxies in front of them close theirs after a minute or so, and a
-/// frozen function does not notice: a request on such a connection fails after it was sent, which for a submission means
-/// that nobody knows whether it arrived.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long an idle connection is kept: most providers and proxies close theirs after a minute or so.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Longest wait a provider may ask for. What it asks beyond that is not believed: links die and deadlines pass.
 const MAX_RETRY_AFTER: Duration = Duration::from_hours(1);
+
+/// Whether a client keeps connections between requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Connections {
+    /// For status polls, of which many follow each other. One that fails on a stale connection is repeated.
+    Kept,
+    /// For submissions. A frozen function does not notice that the provider closed a connection, and a submission that fails
+    /// on one after it was sent is interrupted: nobody knows whether it arrived. A handshake each costs less.
+    Fresh,
+}
 
 /// The client.
 #[derive(Clone, Debug)]
@@ -78,13 +86,14 @@ impl PolledStatus {
 
 impl ProviderClient {
     /// A client whose responses are complete within this time.
-    pub fn new(response_timeout: Duration) -> Result<Self, reqwest::Error> {
+    pub fn new(response_timeout: Duration, connections: Connections) -> Result<Self, reqwest::Error> {
         // Another part of the process may have installed it already, and it is the same one.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let http = reqwest::Client::builder()
             .connect_timeout(CONNECT_TIMEOUT)
             .timeout(response_timeout)
             .pool_idle_timeout(IDLE_TIMEOUT)
+            .pool_max_idle_per_host(if connections == Connections::Kept { usize::MAX } else { 0 })
             .redirect(reqwest::redirect::Policy::none())
             .no_proxy()
             .user_agent(concat!("reelhook/", env!("CARGO_PKG_VERSION")))

@@ -9,7 +9,7 @@ use poll::{App, Summary, run};
 use reelhook_aws::clients::{Clients, RetryPolicy};
 use reelhook_aws::environment::{QUEUE_URL, SETTINGS_PARAMETER, TABLE_NAME, required};
 use reelhook_aws::logging;
-use reelhook_aws::provider_client::ProviderClient;
+use reelhook_aws::provider_client::{Connections, ProviderClient};
 use reelhook_aws::queue::Queue;
 use reelhook_aws::settings::SettingsStore;
 use reelhook_aws::table::Table;
@@ -28,7 +28,7 @@ async fn main() -> Result<(), Error> {
         table: Table::new(clients.dynamodb(), required(TABLE_NAME)?),
         queue: Queue::new(clients.sqs(), required(QUEUE_URL)?),
         settings: SettingsStore::new(clients.ssm(), required(SETTINGS_PARAMETER)?),
-        providers: ProviderClient::new(RESPONSE_TIMEOUT)?,
+        providers: ProviderClient::new(RESPONSE_TIMEOUT, Connections::Kept)?,
     });
     lambda_runtime::run(service_fn(|event: LambdaEvent<Value>| {
         let app = Arc::clone(&app);

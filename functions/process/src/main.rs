@@ -14,7 +14,7 @@ use reelhook_aws::environment::{
     ALLOWED_ORIGINS, BUCKET_NAME, QUEUE_URL, SETTINGS_PARAMETER, TABLE_NAME, optional, required,
 };
 use reelhook_aws::logging;
-use reelhook_aws::provider_client::ProviderClient;
+use reelhook_aws::provider_client::{Connections, ProviderClient};
 use reelhook_aws::queue::Queue;
 use reelhook_aws::settings::SettingsStore;
 use reelhook_aws::ssrf::OriginPolicy;
@@ -37,7 +37,7 @@ async fn main() -> Result<(), Error> {
         bucket: Bucket::new(clients.s3(), bucket.clone()),
         copier: Copier::new(clients.s3(), bucket, policy)?,
         settings: SettingsStore::new(clients.ssm(), required(SETTINGS_PARAMETER)?),
-        providers: ProviderClient::new(RESPONSE_TIMEOUT)?,
+        providers: ProviderClient::new(RESPONSE_TIMEOUT, Connections::Kept)?,
     });
     lambda_runtime::run(service_fn(|event: LambdaEvent<SqsEvent>| {
         let app = Arc::clone(&app);

@@ -6,7 +6,7 @@ use lambda_http::{Error, run, service_fn};
 use reelhook_aws::clients::{Clients, RetryPolicy};
 use reelhook_aws::environment::{CALLBACK_BASE_URL, SETTINGS_PARAMETER, TABLE_NAME, required};
 use reelhook_aws::logging;
-use reelhook_aws::provider_client::ProviderClient;
+use reelhook_aws::provider_client::{Connections, ProviderClient};
 use reelhook_aws::settings::SettingsStore;
 use reelhook_aws::table::Table;
 use reelhook_core::submission::SUBMIT_TIMEOUT;
@@ -19,7 +19,7 @@ async fn main() -> Result<(), Error> {
     let app = Arc::new(App {
         table: Table::new(clients.dynamodb(), required(TABLE_NAME)?),
         settings: SettingsStore::new(clients.ssm(), required(SETTINGS_PARAMETER)?),
-        providers: ProviderClient::new(SUBMIT_TIMEOUT)?,
+        providers: ProviderClient::new(SUBMIT_TIMEOUT, Connections::Fresh)?,
         callback_base_url: required(CALLBACK_BASE_URL)?,
     });
     let warming = Arc::clone(&app);

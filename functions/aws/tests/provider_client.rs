@@ -1,0 +1,158 @@
+//! Status polls over real HTTP: grouped, split, refused, silent and impossible ones.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use axum::Router;
+use axum::http::{StatusCode, Uri};
+use reelhook_aws::provider_client::{Connections, PolledStatus, ProviderClient, RequestError};
+use reelhook_core::providers::adapter::{Method, PolledTask, Request, StatusResult};
+use reelhook_core::report::TaskStatus;
+use reelhook_core::settings::Settings;
+use reelhook_core::status_poll::PollResult;
+use reelhook_core::{Provider, Timestamp};
+use serde_json::json;
+
+const NOW: Timestamp = Timestamp::from_seconds(1_790_000_000);
+
+/// Requests that were received.
+type Requests = Arc<Mutex<Vec<String>>>;
+
+/// A provider on a free port that responds to each request by what `respond` makes of its query.
+async fn provider(
+    respond: impl Fn(&str) -> (StatusCode, String) + Clone + Send + Sync + 'static,
+) -> (String, Requests) {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let url = format!("http://{}", listener.local_addr().expect("an address"));
+    let requests = Requests::default();
+    let seen = Arc::clone(&requests);
+    let application = Router::new().fallback(move |uri: Uri| async move {
+        seen.lock().expect("no panic").push(uri.to_string());
+        respond(uri.query().unwrap_or_else(|| uri.path()))
+    });
+    tokio::spawn(async move { axum::serve(listener, application).await });
+    (url, requests)
+}
+
+fn settings(url: &str) -> Settings {
+    let provider = json!({ "api_key": "key", "base_url": url });
+    let document = json!({
+        "version": 1, "callback": { "keys": ["sixteen-characters"] },
+        "providers": { "ark": provider, "kling": provider, "maxapi": provider },
+    });
+    Settings::parse(&document.to_string()).expect("valid settings")
+}
+
+async fn poll(settings: &Settings, provider: Provider, ids: &[&str]) -> Vec<PolledStatus> {
+    let client = ProviderClient::new(Duration::from_secs(2), Connections::Kept).expect("a client");
+    let tasks: Vec<_> = ids.iter().map(|id| PolledTask { provider_task_id: id, endpoint: None }).collect();
+    client.poll_status(provider, &tasks, settings.provider(provider), 2, NOW).await
+}
+
+fn is_open(polled: &PolledStatus) -> bool {
+    matches!(polled.result, PollResult::Response(StatusResult::Task(TaskStatus::Open(_))))
+}
+
+/// Ark's list, or its refusal of a request that has a bad id in it.
+fn list_without(bad: &'static str) -> impl Fn(&str) -> (StatusCode, String) + Clone {
+    move |query: &str| {
+        let ids: Vec<&str> = query.split('&').filter_map(|pair| pair.strip_prefix("filter.task_ids=")).collect();
+        let single = query.rsplit('/').next().filter(|_| ids.is_empty());
+        let ids: Vec<&str> = if ids.is_empty() { single.into_iter().collect() } else { ids };
+        if ids.contains(&bad) {
+            let error = json!({ "error": { "code": "InvalidParameter", "message": "invalid task id" } });
+            return (StatusCode::BAD_REQUEST, error.to_string());
+        }
+        let items: Vec<_> = ids.iter().map(|id| json!({ "id": id, "status": "running" })).collect();
+        let body = if single.is_some() { items[0].clone() } else { json!({ "items": items, "total": items.len() }) };
+        (StatusCode::OK, body.to_string())
+    }
+}
+
+#[tokio::test]
+async fn one_bad_id_does_not_hide_the_others_of_its_group() {
+    let (url, requests) = provider(list_without("bad")).await;
+    let ids = ["a", "b", "c", "d", "e", "bad", "g", "h"];
+    let polled = poll(&settings(&url), Provider::Ark, &ids).await;
+    for (id, polled) in ids.iter().zip(&polled) {
+        assert_eq!(is_open(polled), *id != "bad", "{id}: {:?}", polled.result);
+    }
+    // One for all, then halves down to the bad one alone.
+    let requests = requests.lock().expect("no panic").len();
+    assert_eq!(requests, 7, "1 + 2 + 2 + 2");
+}
+
+#[tokio::test]
+async fn an_outage_and_a_limited_rate_split_nothing() {
+    for status in [StatusCode::SERVICE_UNAVAILABLE, StatusCode::TOO_MANY_REQUESTS, StatusCode::UNAUTHORIZED] {
+        let (url, requests) = provider(move |_| (status, "{}".to_owned())).await;
+        let polled = poll(&settings(&url), Provider::Ark, &["a", "b", "c", "d"]).await;
+        assert!(
+            polled.iter().all(|polled| matches!(
+                polled.result,
+                PollResult::Response(StatusResult::Refused { .. } | StatusResult::Unreadable)
+            )),
+            "{status}: {polled:?}"
+        );
+        assert_eq!(requests.lock().expect("no panic").len(), 1, "{status}");
+    }
+}
+
+#[tokio::test]
+async fn a_response_that_is_too_long_is_split_down_to_single_tasks() {
+    let (url, requests) = provider(|_| (StatusCode::OK, "x".repeat(2 * 1024 * 1024))).await;
+    let polled = poll(&settings(&url), Provider::Ark, &["a", "b"]).await;
+    assert!(polled.iter().all(|polled| polled.result == PollResult::TooLong), "{polled:?}");
+    assert_eq!(requests.lock().expect("no panic").len(), 3);
+}
+
+#[tokio::test]
+async fn nobody_there_is_no_response_and_no_credentials_are_no_request() {
+    let closed = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let url = format!("http://{}", closed.local_addr().expect("an address"));
+    drop(closed);
+    let settings = settings(&url);
+    let polled = poll(&settings, Provider::MaxApi, &["a"]).await;
+    assert_eq!(polled[0].result, PollResult::NoResponse);
+    // Vidu has no key in these settings, APIMP neither a key nor a host.
+    for provider in [Provider::Vidu, Provider::Apimp] {
+        let polled = poll(&settings, provider, &["a"]).await;
+        assert_eq!(polled[0].result, PollResult::NotPollable, "{provider}");
+        assert!(!polled[0].was_sent());
+    }
+}
+
+/// A submission that fails on a connection which the provider closed while the function was frozen is interrupted; so a
+/// client for submissions keeps none.
+#[tokio::test]
+async fn a_client_for_submissions_keeps_no_connection() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let url = format!("http://{}/", listener.local_addr().expect("an address"));
+    let connections = Arc::new(Mutex::new(0));
+    let counted = Arc::clone(&connections);
+    tokio::spawn(async move {
+        while let Ok((mut connection, _)) = listener.accept().await {
+            *counted.lock().expect("no panic") += 1;
+            tokio::spawn(async move {
+                let mut request = [0; 4096];
+                while connection.read(&mut request).await.is_ok_and(|read| read > 0) {
+                    let response = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}";
+                    if connection.write_all(response).await.is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    let request = Request { method: Method::Post, url, headers: vec![], body: Some(b"{}".to_vec()) };
+    for (policy, expected) in [(Connections::Kept, 1), (Connections::Fresh, 3)] {
+        *connections.lock().expect("no panic") = 0;
+        let client = ProviderClient::new(Duration::from_secs(2), policy).expect("a client");
+        for _ in 0..3 {
+            let sent: Result<_, RequestError> = client.send(&request, NOW).await;
+            assert_eq!(sent.expect("a response").status, 200);
+        }
+        assert_eq!(*connections.lock().expect("no panic"), expected, "{policy:?}");
+    }
+}
