@@ -229,10 +229,13 @@ pub fn decide(record: &Record, result: &PollResult, terms: &Terms, now: Timestam
         return Decision { step, refuted: true };
     }
     let fallback = record.fallback.as_ref().filter(|fallback| is_usable(fallback, &hint));
-    if let Some(fallback) = fallback.filter(|fallback| !result.is_answer() && now >= usable_at(fallback, terms)) {
-        return step(Step::ActOnFallback(fallback.report.clone()));
-    }
     let closed = if record.is_reopened() { None } else { overdue(record, result, terms, now) };
+    if let Some(fallback) = fallback.filter(|_| !result.is_answer()) {
+        // Sooner than the links die when there is no more time to wait.
+        if closed.is_some() || now >= usable_at(fallback, terms) {
+            return step(Step::ActOnFallback(fallback.report.clone()));
+        }
+    }
     step(closed.unwrap_or_else(|| {
         let due_at = next_poll(record, Some(&hint), result, terms, now);
         // In time for acting on the callback while its links live.

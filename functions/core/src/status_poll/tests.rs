@@ -166,6 +166,15 @@ fn a_callback_is_acted_on_unconfirmed_only_in_an_outage_until_its_links_die() {
         changes.extend([hint(|_| {}), (Attribute::DeadlineAt, Some(at(3 * DAY).into()))]);
         assert_eq!(name(&step(&changes, &result, seconds)), expected, "{story}");
     }
+    // A link in hand is not lost to a deadline: neither where nobody can be polled, nor after a week of outage.
+    let changes = [hint(|_| {}), fallback(None)];
+    let past = 3 * HOUR + 1;
+    assert_eq!(name(&step(&changes, &PollResult::NotPollable, past)), "act_on_fallback");
+    assert_eq!(name(&step(&changes, &PollResult::NoResponse, past)), "wait");
+    let mut ancient = terms();
+    ancient.link_life = Duration::from_hours(30 * 24);
+    let late = decide(&record(&changes), &PollResult::NoResponse, &ancient, at(past + 7 * DAY));
+    assert_eq!(name(&late.step), "act_on_fallback");
     // Once the provider has answered, nothing but the provider says what became of the task.
     let answered = [hint(|hint| hint.answered_at = Some(at(30))), fallback(Some(60))];
     assert_eq!(name(&step(&answered, &PollResult::NoResponse, DAY)), "wait");
