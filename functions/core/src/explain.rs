@@ -68,7 +68,7 @@ pub struct Explanation {
     /// The provider's own message.
     pub message: Option<String>,
     /// The response to a handshake.
-    #[serde(rename = "answer", skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub response: Option<Value>,
     /// Whether the signature is valid: `true`, `false`, or `"unsigned"` if nothing is signed or no secret is configured.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -49,7 +49,6 @@ struct Expectation {
     retryable: Option<bool>,
     code: Option<String>,
     message: Option<String>,
-    #[serde(rename = "answer")]
     response: Option<Value>,
     authentic: Option<Value>,
     authentic_reason: Option<String>,

@@ -142,7 +142,7 @@ fn a_bad_line_does_not_stop_the_others() {
     let found = explanations(&explain(&["--lines"], &input));
     assert_eq!(found.len(), 8);
     for good in [&found[0], &found[7]] {
-        assert_eq!(good["answer"], json!({"challenge": "c"}));
+        assert_eq!(good["response"], json!({"challenge": "c"}));
     }
     for (bad, words) in found[1..7].iter().zip(["not a JSON", "not a JSON", "not a JSON", "nobody", "neither", "UTF-8"])
     {
