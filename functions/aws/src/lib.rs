@@ -28,3 +28,4 @@ pub mod queue;
 pub mod settings;
 pub mod ssrf;
 pub mod table;
+mod tls;

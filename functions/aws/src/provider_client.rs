@@ -11,6 +11,8 @@ use reelhook_core::settings::ProviderSettings;
 use reelhook_core::status_poll::{self, PollResult};
 use reelhook_core::{Provider, Timestamp, retry_after};
 
+use crate::tls;
+
 /// Longest response that is read, in bytes. A list of 50 tasks with long prompts is far below it, and as many as are in
 /// flight at once fit into the smallest function.
 const MAX_RESPONSE: usize = 1024 * 1024;
@@ -87,9 +89,8 @@ impl PolledStatus {
 impl ProviderClient {
     /// A client whose responses are complete within this time.
     pub fn new(response_timeout: Duration, connections: Connections) -> Result<Self, reqwest::Error> {
-        // Another part of the process may have installed it already, and it is the same one.
-        let _ = rustls::crypto::ring::default_provider().install_default();
         let http = reqwest::Client::builder()
+            .tls_backend_preconfigured(tls::client_config())
             .connect_timeout(CONNECT_TIMEOUT)
             .timeout(response_timeout)
             .pool_idle_timeout(IDLE_TIMEOUT)

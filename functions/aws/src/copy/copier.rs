@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use super::job;
 use super::memory_pool::MemoryPool;
 use super::origin::OriginSession;
-use super::origin_client::{OriginClient, OriginClientError};
+use super::origin_client::OriginClient;
 use super::permits::PermitRegistry;
 use super::request::{CopyFailure, CopyRequest};
 use super::session::CopySession;
@@ -43,7 +43,7 @@ impl Copier {
         client: aws_sdk_s3::Client,
         bucket: impl Into<String>,
         policy: OriginPolicy,
-    ) -> Result<Self, OriginClientError> {
+    ) -> Result<Self, reqwest::Error> {
         Ok(Self {
             store: Store::new(client, bucket.into()),
             client: OriginClient::new(policy)?,

@@ -53,5 +53,4 @@ mod stream;
 mod stream_reader;
 
 pub use self::copier::Copier;
-pub use self::origin_client::OriginClientError;
 pub use self::request::{CopyFailure, CopyRequest, PriorAttempt};

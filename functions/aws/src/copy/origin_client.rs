@@ -1,7 +1,6 @@
 //! The HTTP client for links. What it may connect to is decided in [`ssrf`](crate::ssrf).
 
 use std::error::Error;
-use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
@@ -9,10 +8,10 @@ use reelhook_core::redacted::SignedUrl;
 use reelhook_core::transfer::fault::{BlockedLink, CopyFault, MAX_REDIRECTS, OriginFault};
 use reelhook_core::transfer::ranges::ResponseHead;
 use reelhook_core::{Timestamp, retry_after};
-use rustls_platform_verifier::BuilderVerifierExt;
 use url::Url;
 
 use crate::ssrf::{NoPublicAddress, NotResolved, OriginPolicy, PublicResolver, Route};
+use crate::tls;
 
 /// Some CDNs answer 403 to the names that HTTP libraries give themselves, and operators want to know who fetches.
 const USER_AGENT: &str = concat!("reelhook/", env!("CARGO_PKG_VERSION"), " (+https://github.com/reelhook/reelhook)");
@@ -74,9 +73,9 @@ pub(super) struct OriginClient {
 
 impl OriginClient {
     /// A client under a policy. Fails when the machine has no root certificates.
-    pub(super) fn new(policy: OriginPolicy) -> Result<Self, OriginClientError> {
-        let guarded_client = builder()?.https_only(true).dns_resolver(PublicResolver).build()?;
-        let allowlisted_client = if policy.is_public_only() { None } else { Some(builder()?.build()?) };
+    pub(super) fn new(policy: OriginPolicy) -> Result<Self, reqwest::Error> {
+        let guarded_client = builder().https_only(true).dns_resolver(PublicResolver).build()?;
+        let allowlisted_client = if policy.is_public_only() { None } else { Some(builder().build()?) };
         Ok(Self { policy, guarded_client, allowlisted_client })
     }
 
@@ -114,27 +113,11 @@ impl OriginClient {
     }
 }
 
-/// Why there is no client.
-#[derive(Debug, thiserror::Error)]
-pub enum OriginClientError {
-    /// TLS cannot be set up; mostly, there are no root certificates.
-    #[error("TLS cannot be set up")]
-    Tls(#[from] rustls::Error),
-    /// HTTP cannot be set up.
-    #[error("HTTP cannot be set up")]
-    Http(#[from] reqwest::Error),
-}
-
-fn builder() -> Result<reqwest::ClientBuilder, OriginClientError> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let tls = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()?
-        .with_platform_verifier()?
-        .with_no_client_auth();
+fn builder() -> reqwest::ClientBuilder {
     let mut headers = HeaderMap::new();
     headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-    Ok(reqwest::Client::builder()
-        .tls_backend_preconfigured(tls)
+    reqwest::Client::builder()
+        .tls_backend_preconfigured(tls::client_config())
         .default_headers(headers)
         .user_agent(USER_AGENT)
         // HTTP/2 would put all pieces of a file onto one connection, with one congestion window and one speed limit.
@@ -144,7 +127,7 @@ fn builder() -> Result<reqwest::ClientBuilder, OriginClientError> {
         .retry(reqwest::retry::never())
         .no_proxy()
         .connect_timeout(CONNECT_TIMEOUT)
-        .pool_max_idle_per_host(MAX_IDLE_CONNECTIONS))
+        .pool_max_idle_per_host(MAX_IDLE_CONNECTIONS)
 }
 
 /// What an error of the HTTP client means. The client's own words are dropped: they repeat the URL.
