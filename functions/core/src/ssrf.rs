@@ -1,5 +1,7 @@
 //! Which addresses the copier may connect to. A link comes from outside: through the body, a redirect or a DNS answer it
 //! could name the Lambda runtime API on loopback, a metadata service or a host of the user's own network.
+//!
+//! Our own code instead of a library: the standard library's `is_global` is not stable, and each range here names its origin.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 

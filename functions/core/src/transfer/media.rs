@@ -1,5 +1,8 @@
 //! Whether bytes are media. Links that died or were never right answer with an error page, often under HTTP 200; what is
 //! stored is decided by the bytes, not by what the server calls them.
+//!
+//! Our own code instead of a library: it has to tell HTML, JSON and XML from media more than one medium from another, and names
+//! the few types that results have.
 
 use crate::report::Kind;
 
