@@ -36,8 +36,8 @@ pub(crate) async fn record(
     let own = settings.provider(provider);
     let schedule = PollSchedule::new(provider.adapter().profile(), &own.poll);
     let mut event = event;
-    // The second round is the detour of a foreign URL; a third would only find the same again.
-    for _ in 0..2 {
+    // At most three rounds: as it came, under its own id, and kept.
+    loop {
         let attempt = match &event {
             Event::Handshake(_) => return Ok(AfterRecord::Done),
             Event::Report(accepted) => report(table, accepted, now).await?,
@@ -54,11 +54,6 @@ pub(crate) async fn record(
                 event = event.of_other_task(provider.is_pollable(own));
             }
         }
-    }
-    // Under its own id, too, the record belongs to another task: somebody registered that name for one.
-    match event.kept() {
-        Some(kept) => keep(table, &kept, now).await,
-        None => Ok(ignored(provider, "its task belongs to somebody else")),
     }
 }
 

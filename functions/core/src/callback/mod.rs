@@ -309,21 +309,12 @@ impl Authentic<'_> {
 }
 
 impl Event {
-    /// The body, to be kept for an operator when it claims a success that can be recorded nowhere.
-    pub fn kept(self) -> Option<Kept> {
-        let (provider, raw) = match self {
-            Self::Report(accepted) => (accepted.key.provider(), accepted.raw),
-            Self::Hint(hint) if hint.outcome != Some(Outcome::Failed) => (hint.key.provider(), hint.raw),
-            _ => return None,
-        };
-        Some(Kept::new(provider, raw))
-    }
-
     /// What remains of an event whose URL belongs to another task of the provider than its body.
     ///
     /// With a signature over the body it is a report about the task in the body: somebody gave one URL to several tasks, and
     /// none of them may get lost over it. Without one it may be a stranger who learned a URL: the success is confirmed under
-    /// the body's own id, or kept where nobody can be polled; everything else is ignored.
+    /// the body's own id, or kept where nobody can be polled; everything else is ignored. An event that is under its own id
+    /// already is kept or ignored, so that this ends.
     #[must_use]
     pub fn of_other_task(self, is_pollable: bool) -> Self {
         let (key, id, outcome, raw) = match self {
@@ -411,6 +402,19 @@ mod tests {
                 other => format!("{other:?}"),
             };
             assert_eq!(found, expected, "{proof:?} {outcome:?}, pollable {is_pollable}");
+        }
+    }
+
+    #[test]
+    fn what_is_nobodys_under_its_own_id_either_is_kept_or_ignored() {
+        for (proof, outcome) in [
+            (Proof::Body, Outcome::Succeeded),
+            (Proof::Body, Outcome::Failed),
+            (Proof::Url, Outcome::Succeeded),
+            (Proof::Url, Outcome::Failed),
+        ] {
+            let event = said(proof, outcome).of_other_task(true).of_other_task(true);
+            assert!(matches!(event, Event::Keep(_) | Event::Ignored { .. }), "{proof:?} {outcome:?}: {event:?}");
         }
     }
 
