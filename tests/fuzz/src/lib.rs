@@ -113,7 +113,8 @@ fn check_event(provider: Provider, body: &[u8]) {
             assert!(!signs, "accepted without a signature");
             match authentic.read(&SETTINGS, NOW) {
                 Event::Report(accepted) => {
-                    assert!(!matches!(accepted.report(), Report::Succeeded { .. }), "believed without a status poll");
+                    let pollable = provider.is_pollable(SETTINGS.provider(provider));
+                    assert!(!pollable, "believed without a status poll");
                     check_raw(accepted.raw());
                     assert!(accepted.key().to_string().len() <= 800);
                 }
@@ -122,7 +123,11 @@ fn check_event(provider: Provider, body: &[u8]) {
                     assert!(hint.key.to_string().len() <= 800);
                 }
                 Event::Open(open) => assert!(open.key.to_string().len() <= 800),
-                Event::Handshake(_) => {}
+                Event::Keep(kept) => {
+                    check_raw(&kept.raw);
+                    assert!(kept.key.to_string().len() <= 800);
+                }
+                Event::Handshake(_) | Event::Ignored { .. } => {}
             }
         }
     }
