@@ -14,6 +14,8 @@ pub(crate) fn cases() -> Vec<Case> {
         case!(a_callback_may_arrive_before_the_submission_response),
         case!(a_late_intermediate_callback_changes_nothing),
         case!(all_artifacts_are_copied),
+        case!(a_cover_that_is_gone_does_not_hold_the_video_back),
+        case!(a_loss_after_a_failure_is_published),
         case!(a_dead_link_is_refreshed),
         case!(a_file_that_is_not_ready_is_retried),
     ];
@@ -102,6 +104,38 @@ async fn all_artifacts_are_copied(world: Arc<World>) {
     let keys: Vec<_> =
         view["artifacts"].as_array().into_iter().flatten().map(|artifact| artifact["key"].clone()).collect();
     assert_eq!(keys, ["tasks/ark/artifacts/video.mp4", "tasks/ark/artifacts/last-frame.png"], "{view}");
+}
+
+/// Three rounds, then the video is archived and the last frame is missing.
+async fn a_cover_that_is_gone_does_not_hold_the_video_back(world: Arc<World>) {
+    world.submit(Provider::Ark, "without-cover", "extras=gone").await;
+    // The rounds are some 10 and 20 s apart; poll queues them.
+    for _ in 0..6 {
+        sleep(Duration::from_secs(10)).await;
+        world.poll().await;
+        if world.view("ark/without-cover").await.body["state"] == "archived" {
+            break;
+        }
+    }
+    world.assert_archived("ark/without-cover", "callback").await;
+    let result = world.result("ark/without-cover").await;
+    assert_eq!(result["missing"][0]["kind"], "last_frame", "{result}");
+    assert_eq!(result["artifacts"].as_array().map(Vec::len), Some(1), "{result}");
+}
+
+/// A failure is published, a success replaces it, and its file is lost: the loss has to be published over the failure.
+async fn a_loss_after_a_failure_is_published(world: Arc<World>) {
+    world.submit(Provider::Kling, "lost-after-failure", "outcome=fail then=succeed delay=3 link=lost").await;
+    world.wait_until("kling/lost-after-failure", "failed", |view| view["state"] == "failed").await;
+    let withheld = |view: &serde_json::Value| view["last_error"].is_string();
+    world.wait_until("kling/lost-after-failure", "withheld", withheld).await;
+    assert_eq!(world.result("kling/lost-after-failure").await["outcome"], "failed");
+    // A day passes.
+    world.set_number_attribute("kling/lost-after-failure", "reported_at", 1_700_000_000).await;
+    world.enqueue("kling/lost-after-failure").await;
+    world.wait_until("kling/lost-after-failure", "lost", |view| view["state"] == "lost").await;
+    assert_eq!(world.result("kling/lost-after-failure").await["outcome"], "lost");
+    world.assert_published("kling/lost-after-failure", 2).await;
 }
 
 async fn a_dead_link_is_refreshed(world: Arc<World>) {

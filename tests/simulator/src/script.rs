@@ -14,6 +14,7 @@
 //! | `videos` | number of videos, if the provider can return several | 1 |
 //! | `link_ttl` | lifetime of a link in seconds | the provider's |
 //! | `link` | the first link of each file returns 403 (`dead`) or 404 (`gone`) and a refreshed one works; `lost`: no link works | |
+//! | `extras` | `gone`: covers and last frames return 404 | |
 //! | `not_ready` | the file returns 404 to this many requests | 0 |
 //! | `submit` | `refuse`, `moderate`, `balance`, `busy`: refused, no task; `timeout`: a task, but no response; `error500`: a task, but a 500 | |
 //! | `shape` | `a`, `b`, `c`, `d`: `RelayDance` only | the configured one |
@@ -87,6 +88,16 @@ pub enum ResponseTiming {
     AfterCallback,
 }
 
+/// Whether covers and last frames can be fetched.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ExtrasFate {
+    /// They can.
+    #[default]
+    Available,
+    /// They return 404.
+    Gone,
+}
+
 /// Whether links work.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LinkFate {
@@ -158,6 +169,8 @@ pub struct Script {
     pub link_ttl: Option<Duration>,
     /// Whether links work.
     pub link: LinkFate,
+    /// Whether covers and last frames can be fetched.
+    pub extras: ExtrasFate,
     /// How many requests for a file get a 404 first.
     pub not_ready: u32,
     /// How the provider handles the submission.
@@ -183,6 +196,7 @@ impl Default for Script {
             videos: 1,
             link_ttl: None,
             link: LinkFate::default(),
+            extras: ExtrasFate::default(),
             not_ready: 0,
             submit: SubmitFate::default(),
             shape: None,
@@ -305,6 +319,10 @@ impl Script {
                 one_of(position(&["succeed"]))?;
                 self.then = Then::Succeed;
             }
+            "extras" => {
+                one_of(position(&["gone"]))?;
+                self.extras = ExtrasFate::Gone;
+            }
             "delay" => self.delay = seconds()?,
             "link_ttl" => self.link_ttl = Some(seconds()?),
             "deliveries" => self.deliveries = small()?,
@@ -339,7 +357,7 @@ mod tests {
     fn scripts_are_found_anywhere_in_the_body() {
         let read = script(
             "a cat [simulate outcome=moderated delay=0.25 deliveries=3 spaced early order=late_processing size=1000 \
-             videos=2 link=dead link_ttl=1.5 not_ready=2 submit=error500 then=succeed callback=lose_final shape=c] runs",
+             videos=2 link=dead link_ttl=1.5 extras=gone not_ready=2 submit=error500 then=succeed callback=lose_final shape=c] runs",
         )
         .expect("all keys are known");
         assert_eq!(
@@ -357,6 +375,7 @@ mod tests {
                 videos: 2,
                 link_ttl: Some(Duration::from_millis(1500)),
                 link: LinkFate::Dead,
+                extras: ExtrasFate::Gone,
                 not_ready: 2,
                 submit: SubmitFate::Error500,
                 shape: Some(Shape::C),

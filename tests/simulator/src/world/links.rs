@@ -9,6 +9,7 @@ use crate::{
     origin::{self, Fault, FaultKind},
     provider::Provider,
     record::{FileKind, FileRequest},
+    script::ExtrasFate,
 };
 
 impl World {
@@ -36,7 +37,11 @@ impl World {
         }
         let found = files::Found {
             prior_requests,
-            not_ready: task.script.not_ready,
+            not_ready: if artifact.kind != FileKind::Video && task.script.extras == ExtrasFate::Gone {
+                u32::MAX
+            } else {
+                task.script.not_ready
+            },
             fault,
             name: artifact.name.clone(),
             seed: format!("{}/{}", task.id, artifact.name),
