@@ -1,12 +1,12 @@
 //! Records what an authentic callback says, in one conditional write where the URL is the task's own.
 
 use reelhook_aws::metrics::count;
-use reelhook_aws::table::{Noted, Recorded, Table, TableError};
+use reelhook_aws::table::{Noted, Owned, Recorded, Table, TableError};
 use reelhook_core::callback::{Accepted, Event, Hint, Kept, Open};
 use reelhook_core::metric::Metric;
 use reelhook_core::poll_schedule::PollSchedule;
 use reelhook_core::providers::adapter::HintReason;
-use reelhook_core::record::REQUEUE_AFTER;
+use reelhook_core::record::{REQUEUE_AFTER, Record};
 use reelhook_core::settings::Settings;
 use reelhook_core::{Provider, TaskKey, Timestamp};
 
@@ -20,7 +20,8 @@ pub(crate) enum AfterRecord {
 
 /// What one write came to.
 enum Attempt {
-    Recorded(AfterRecord),
+    /// It is recorded. The record is there where it is new or has news.
+    Recorded(AfterRecord, Option<Box<Record>>),
     /// The record of the URL belongs to another task of the provider.
     OtherTask,
 }
@@ -36,8 +37,14 @@ pub(crate) async fn record(
     let own = settings.provider(provider);
     let schedule = PollSchedule::new(provider.adapter().profile(), &own.poll);
     let mut event = event;
-    // At most three rounds: as it came, under its own id, and kept.
+    let mut is_owners = false;
+    // At most a few rounds: as it came, about the task that the provider task belongs to, under its own id, and kept.
     loop {
+        // Once: a record that contradicts its ownership is not followed in a circle.
+        if !is_owners && let Some(owner) = owner(table, &event, now).await? {
+            event = event.about(owner);
+            is_owners = true;
+        }
         let attempt = match &event {
             Event::Handshake(_) => return Ok(AfterRecord::Done),
             Event::Report(accepted) => report(table, accepted, now).await?,
@@ -47,7 +54,10 @@ pub(crate) async fn record(
             Event::Ignored { reason, .. } => return Ok(ignored(provider, reason)),
         };
         match attempt {
-            Attempt::Recorded(after) => return Ok(after),
+            Attempt::Recorded(after, record) => {
+                claim_for(table, record.as_deref(), now).await?;
+                return Ok(after);
+            }
             Attempt::OtherTask => {
                 count(Metric::ForeignUrl, provider, 1);
                 tracing::warn!(%provider, "a callback came through the URL of another task");
@@ -57,18 +67,42 @@ pub(crate) async fn record(
     }
 }
 
+/// The task that registered the provider task of an event which came without a task's own URL, if one did.
+async fn owner(table: &Table, event: &Event, now: Timestamp) -> Result<Option<TaskKey>, TableError> {
+    let Some((key, id)) = event.subject().filter(|(key, id)| key.is_named_after(id)) else { return Ok(None) };
+    match table.own(key, id, now).await? {
+        Owned::Ours => Ok(None),
+        Owned::Theirs(record) => Ok(Some(record.task)),
+    }
+}
+
+/// A task that only its own callbacks made known claims its provider task, so that it is not recorded under another key as
+/// well. After the write: for a registered task, which has claimed it before, this would be one write too many.
+async fn claim_for(table: &Table, record: Option<&Record>, now: Timestamp) -> Result<(), TableError> {
+    let Some(record) = record.filter(|record| record.registered_at.is_none()) else { return Ok(()) };
+    let Some(id) = record.provider_task_id.as_deref().filter(|id| !record.task.is_named_after(id)) else {
+        return Ok(());
+    };
+    if let Owned::Theirs(other) = table.own(&record.task, id, now).await? {
+        // Somebody used a task's URL for a provider task that is known under another key already.
+        let displaced = table.displace(record, &other.task, id, now).await?;
+        tracing::warn!(task = %record.task, known_as = %other.task, displaced, "a provider task is known under another key");
+    }
+    Ok(())
+}
+
 async fn report(table: &Table, accepted: &Accepted, now: Timestamp) -> Result<Attempt, TableError> {
     let task = accepted.key();
-    let (metric, after) = match table.report(accepted, now, now + REQUEUE_AFTER).await? {
-        Recorded::New(_) => (Metric::CallbackAccepted, AfterRecord::Queue(task.clone())),
-        Recorded::TookOver(_) => (Metric::SuccessAfterFailure, AfterRecord::Queue(task.clone())),
-        Recorded::Duplicate(_) => (Metric::CallbackDuplicate, AfterRecord::Done),
-        Recorded::Contradicting => (Metric::CallbackContradicting, AfterRecord::Done),
+    let (metric, after, record) = match table.report(accepted, now, now + REQUEUE_AFTER).await? {
+        Recorded::New(record) => (Metric::CallbackAccepted, AfterRecord::Queue(task.clone()), Some(record)),
+        Recorded::TookOver(_) => (Metric::SuccessAfterFailure, AfterRecord::Queue(task.clone()), None),
+        Recorded::Duplicate(_) => (Metric::CallbackDuplicate, AfterRecord::Done, None),
+        Recorded::Contradicting => (Metric::CallbackContradicting, AfterRecord::Done, None),
         Recorded::OtherTask => return Ok(Attempt::OtherTask),
     };
     tracing::info!(%task, outcome = accepted.report().outcome().name(), result = metric.name(), "callback");
     count(metric, task.provider(), 1);
-    Ok(Attempt::Recorded(after))
+    Ok(Attempt::Recorded(after, record))
 }
 
 async fn note_hint(table: &Table, hint: &Hint, now: Timestamp, deadline_at: Timestamp) -> Result<Attempt, TableError> {
@@ -78,15 +112,16 @@ async fn note_hint(table: &Table, hint: &Hint, now: Timestamp, deadline_at: Time
         tracing::error!(%task, "an authentic callback could not be read; its body is kept in the record");
         count(Metric::CallbackUnreadable, task.provider(), 1);
     }
-    let (metric, after) = match noted {
-        Noted::Recorded | Noted::Reopened => (Metric::CallbackAccepted, AfterRecord::Queue(task.clone())),
-        Noted::Known => (Metric::CallbackDuplicate, AfterRecord::Done),
+    let reopened = matches!(noted, Noted::Reopened);
+    let (metric, after, record) = match noted {
+        Noted::Recorded(record) => (Metric::CallbackAccepted, AfterRecord::Queue(task.clone()), Some(record)),
+        Noted::Reopened => (Metric::CallbackAccepted, AfterRecord::Queue(task.clone()), None),
+        Noted::Known => (Metric::CallbackDuplicate, AfterRecord::Done, None),
         Noted::OtherTask => return Ok(Attempt::OtherTask),
     };
-    let reopened = matches!(noted, Noted::Reopened);
     tracing::info!(%task, hint = hint.reason.name(), reopened, result = metric.name(), "callback");
     count(metric, task.provider(), 1);
-    Ok(Attempt::Recorded(after))
+    Ok(Attempt::Recorded(after, record))
 }
 
 async fn note_open(table: &Table, open: &Open, schedule: &PollSchedule, now: Timestamp) -> Result<Attempt, TableError> {
@@ -95,13 +130,13 @@ async fn note_open(table: &Table, open: &Open, schedule: &PollSchedule, now: Tim
         tracing::warn!(%task, status_word, "a status word of the provider is not known; the task counts as open");
         count(Metric::UnknownStatus, task.provider(), 1);
     }
-    let noted = table.note_open(open, now, now + schedule.first, now + schedule.deadline).await?;
-    if matches!(noted, Noted::OtherTask) {
-        return Ok(Attempt::OtherTask);
-    }
-    let is_new = matches!(noted, Noted::Recorded);
-    tracing::info!(%task, percent = open.progress.percent, is_new, "the task is open");
-    Ok(Attempt::Recorded(AfterRecord::Done))
+    let record = match table.note_open(open, now, now + schedule.first, now + schedule.deadline).await? {
+        Noted::OtherTask => return Ok(Attempt::OtherTask),
+        Noted::Recorded(record) => Some(record),
+        Noted::Reopened | Noted::Known => None,
+    };
+    tracing::info!(%task, percent = open.progress.percent, is_new = record.is_some(), "the task is open");
+    Ok(Attempt::Recorded(AfterRecord::Done, record))
 }
 
 async fn keep(table: &Table, kept: &Kept, now: Timestamp) -> Result<AfterRecord, TableError> {

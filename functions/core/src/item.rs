@@ -35,6 +35,8 @@ pub enum Attribute {
     Outcome,
     /// The provider's own id.
     ProviderTaskId,
+    /// The task that a provider task belongs to; only on the items of [`crate::transition::ownership`].
+    Owner,
     /// The endpoint the task was submitted to.
     Endpoint,
     /// When the application made the task known; absent when only callbacks did.
@@ -117,6 +119,13 @@ impl From<Timestamp> for Value {
 impl From<&str> for Value {
     fn from(text: &str) -> Self {
         Self::Text(text.to_owned())
+    }
+}
+
+#[cfg(test)]
+impl From<i32> for Value {
+    fn from(number: i32) -> Self {
+        Self::Number(number.into())
     }
 }
 

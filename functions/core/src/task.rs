@@ -87,6 +87,16 @@ impl TaskKey {
         Self { provider, id }
     }
 
+    /// The key of the item that says which task a provider task belongs to. No task has a `~` after such a short beginning.
+    pub fn of_provider_task(provider: Provider, provider_task_id: &str) -> Self {
+        Self { provider, id: format!("id~{}", hex::encode(Sha256::digest(provider_task_id.as_bytes()))) }
+    }
+
+    /// Whether this is the key that a task nobody registered has by its provider task id.
+    pub fn is_named_after(&self, provider_task_id: &str) -> bool {
+        *self == Self::unregistered(self.provider, provider_task_id)
+    }
+
     /// The key of an authentic body that names no task, which is kept for an operator. The same body always has the same
     /// key.
     pub fn unattributed(provider: Provider, body: &[u8]) -> Self {

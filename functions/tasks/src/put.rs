@@ -2,7 +2,7 @@
 
 use lambda_http::http::StatusCode;
 use lambda_http::{Body, Request, RequestExt as _, Response};
-use reelhook_aws::table::Registered;
+use reelhook_aws::table::{Owned, Registered};
 use reelhook_core::poll_schedule::PollSchedule;
 use reelhook_core::record::Record;
 use reelhook_core::settings::Settings;
@@ -83,9 +83,25 @@ impl Put<'_> {
         record.ok_or_else(|| Problem::unavailable(&format!("{} vanished between two calls", self.key)))
     }
 
+    /// Claims a provider task. Returns the task that it belongs to, where that is another one that cannot give way: a record
+    /// that only callbacks made does, while nothing final is known of it.
+    pub(crate) async fn owned_by_other(&self, provider_task_id: &str) -> Result<Option<Record>, Problem> {
+        let table = &self.app.table;
+        let Owned::Theirs(other) = table.own(&self.key, provider_task_id, self.now).await? else { return Ok(None) };
+        let displaced = table.displace(&other, &self.key, provider_task_id, self.now).await?;
+        Ok((!displaced).then_some(*other))
+    }
+
     /// A task the caller submitted itself.
     async fn register(&self, provider_task_id: &str) -> Result<Response<Body>, Problem> {
         let due_at = self.now + self.schedule.first;
+        if let Some(other) = self.owned_by_other(provider_task_id).await? {
+            let message = format!(
+                "the provider's task {provider_task_id} is known as {}; use that, or wait for its end and choose another task",
+                other.task
+            );
+            return Err(self.conflict("exists_as", message, &other));
+        }
         let registration = Registration {
             task: self.key.clone(),
             provider_task_id: Some(provider_task_id.to_owned()),
@@ -106,6 +122,7 @@ impl Put<'_> {
         if record.provider_task_id.as_deref() == Some(provider_task_id) {
             return Ok(self.view(StatusCode::OK, &record));
         }
+        self.app.table.disown(&self.key, provider_task_id).await?;
         let message = format!("{} is another task of the provider; choose another id", self.key);
         Err(self.conflict("other_task", message, &record))
     }

@@ -170,6 +170,15 @@ impl Put<'_> {
     async fn accepted(&self, provider_task_id: &str) -> Result<Response<Body>, Problem> {
         tracing::info!(task = %self.key, provider_task_id, "submitted");
         let now = clock::now();
+        // Our own response says with more authority than any callback whose task it is. Where somebody's callback was faster
+        // and is carried out already, both are kept. A failure here costs no submission: the id is recorded all the same.
+        match self.owned_by_other(provider_task_id).await {
+            Ok(None) => {}
+            Ok(Some(other)) => tracing::error!(
+                task = %self.key, known_as = %other.task, provider_task_id, "a submitted task is known under another key"
+            ),
+            Err(_) => tracing::error!(task = %self.key, provider_task_id, "a submitted task could not be claimed"),
+        }
         match self.app.table.submitted(&self.key, provider_task_id, now, now + self.schedule.first).await {
             Ok(record) => Ok(self.view(StatusCode::CREATED, &record)),
             Err(error) => {

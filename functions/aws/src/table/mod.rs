@@ -7,6 +7,7 @@
 
 mod due;
 mod leases;
+mod ownership;
 mod render;
 mod reports;
 mod submissions;
@@ -28,6 +29,7 @@ use self::render::{Expressions, StoredItem, item, stored_value};
 use crate::clients::{described, described_service};
 
 pub use self::leases::{Claimed, Fenced};
+pub use self::ownership::Owned;
 pub use self::reports::{Noted, Recorded};
 pub use self::submissions::Registered;
 

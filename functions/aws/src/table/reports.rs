@@ -26,8 +26,8 @@ pub enum Recorded {
 /// What became of a hint, or of news that a task is open.
 #[derive(Debug)]
 pub enum Noted {
-    /// It is recorded.
-    Recorded,
+    /// It is recorded; the record as it is now.
+    Recorded(Box<Record>),
     /// It reopened a task that had failed.
     Reopened,
     /// The record knows as much; nothing was written.
@@ -78,7 +78,7 @@ impl Table {
     pub async fn note_hint(&self, hint: &Hint, now: Timestamp, deadline_at: Timestamp) -> Result<Noted, TableError> {
         let note = reports::note_hint(hint, now, deadline_at);
         let held = match self.apply(&note).await? {
-            Applied::Done(_) => return Ok(Noted::Recorded),
+            Applied::Done(record) => return Ok(Noted::Recorded(self.present(&note, record)?)),
             Applied::Refused(held) => self.present(&note, held)?,
         };
         Ok(match reports::after_hint(hint, &held) {
@@ -102,7 +102,7 @@ impl Table {
     ) -> Result<Noted, TableError> {
         let note: Transition = reports::note_open(open, now, due_at, deadline_at);
         Ok(match self.apply(&note).await? {
-            Applied::Done(_) => Noted::Recorded,
+            Applied::Done(record) => Noted::Recorded(self.present(&note, record)?),
             Applied::Refused(held) => {
                 let held = self.present(&note, held)?;
                 let other = reports::belongs_to_other_task(&held, open.provider_task_id.as_deref());

@@ -309,6 +309,28 @@ impl Authentic<'_> {
 }
 
 impl Event {
+    /// The task it is about and the provider's id of it, where it names both.
+    pub fn subject(&self) -> Option<(&TaskKey, &str)> {
+        let (key, id) = match self {
+            Self::Report(accepted) => (&accepted.key, &accepted.provider_task_id),
+            Self::Hint(hint) => (&hint.key, &hint.provider_task_id),
+            Self::Open(open) => (&open.key, &open.provider_task_id),
+            Self::Handshake(_) | Self::Keep(_) | Self::Ignored { .. } => return None,
+        };
+        Some((key, id.as_deref()?))
+    }
+
+    /// The same about the task under this key, to which the provider task belongs.
+    #[must_use]
+    pub fn about(self, key: TaskKey) -> Self {
+        match self {
+            Self::Report(accepted) => Self::Report(Accepted { key, ..accepted }),
+            Self::Hint(hint) => Self::Hint(Hint { key, ..hint }),
+            Self::Open(open) => Self::Open(Open { key, ..open }),
+            other => other,
+        }
+    }
+
     /// What remains of an event whose URL belongs to another task of the provider than its body.
     ///
     /// With a signature over the body it is a report about the task in the body: somebody gave one URL to several tasks, and

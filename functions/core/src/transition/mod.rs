@@ -7,8 +7,10 @@
 //! | [`submissions`] | from nothing to a task that is known and pollable |
 //! | [`reports`] | what callbacks and status polls say about a task |
 //! | [`leases`] | who works on a task, and when to look at it again |
+//! | [`ownership`] | which task a provider task belongs to |
 
 pub mod leases;
+pub mod ownership;
 pub mod reports;
 pub mod submissions;
 

@@ -185,7 +185,7 @@ pub fn keep(key: &TaskKey, raw: &Raw, now: Timestamp) -> Transition {
 /// holds one URL could write into the task that somebody else calls by that name.
 fn same_provider_task(key: &TaskKey, provider_task_id: Option<&str>, condition: Condition) -> Condition {
     let Some(id) = provider_task_id else { return condition };
-    let nobodys = if is_addressed_by(key, id) { A::Task } else { A::ProviderTaskId };
+    let nobodys = if key.is_named_after(id) { A::Task } else { A::ProviderTaskId };
     Condition::All(vec![
         condition,
         Condition::Any(vec![Condition::Lacks(nobodys), Condition::Is(A::ProviderTaskId, id.into())]),
@@ -242,13 +242,9 @@ pub fn after_hint(hint: &Hint, held: &Record) -> AfterHint {
 pub fn belongs_to_other_task(held: &Record, provider_task_id: Option<&str>) -> bool {
     match (&held.provider_task_id, provider_task_id) {
         (Some(held), Some(given)) => held != given,
-        (None, Some(given)) => is_addressed_by(&held.task, given),
+        (None, Some(given)) => held.task.is_named_after(given),
         (_, None) => false,
     }
-}
-
-fn is_addressed_by(key: &TaskKey, provider_task_id: &str) -> bool {
-    *key == TaskKey::unregistered(key.provider(), provider_task_id)
 }
 
 fn holds_a_failure(states: &[State]) -> Condition {

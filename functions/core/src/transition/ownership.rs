@@ -1,0 +1,120 @@
+//! Which task a provider task belongs to: one item for each provider task id, beside the items of the tasks. It keeps one
+//! provider task from being recorded, stored and published under two keys.
+//!
+//! The item is written before the record it points to. A crash between the two leaves an item that points to no record;
+//! whoever comes next with the same id finds that and takes it.
+
+use super::{Condition, Effect, Transition, Write};
+use crate::item::Attribute as A;
+use crate::provider::Provider;
+use crate::record::{RETENTION, Record, State};
+use crate::task::TaskKey;
+use crate::time::Timestamp;
+
+/// own: none -> owner. Refused when another task owns the provider task; the item that stands in the way names it.
+pub fn own(provider: Provider, provider_task_id: &str, owner: &TaskKey, now: Timestamp) -> Transition {
+    let owner_value = owner.to_string().as_str().into();
+    Transition {
+        action: "claiming the provider task",
+        task: TaskKey::of_provider_task(provider, provider_task_id),
+        condition: Condition::Any(vec![Condition::Lacks(A::Task), Condition::Is(A::Owner, owner_value)]),
+        write: Write::Update(owned(provider_task_id, owner, now)),
+    }
+}
+
+/// reassign: one owner -> another, whose record is gone or was displaced.
+pub fn reassign(
+    provider: Provider,
+    provider_task_id: &str,
+    from: &TaskKey,
+    to: &TaskKey,
+    now: Timestamp,
+) -> Transition {
+    Transition {
+        action: "reassigning the provider task",
+        task: TaskKey::of_provider_task(provider, provider_task_id),
+        condition: Condition::Is(A::Owner, from.to_string().as_str().into()),
+        write: Write::Update(owned(provider_task_id, to, now)),
+    }
+}
+
+/// disown: owner -> none, when the task turns out to be another task of the provider.
+pub fn disown(provider: Provider, provider_task_id: &str, owner: &TaskKey) -> Transition {
+    Transition {
+        action: "releasing the provider task",
+        task: TaskKey::of_provider_task(provider, provider_task_id),
+        condition: Condition::Is(A::Owner, owner.to_string().as_str().into()),
+        write: Write::Delete,
+    }
+}
+
+/// displace: a record that only callbacks made, and on which nobody works, gives way to the task that the provider task
+/// belongs to. Nothing of it is lost: it is pending, so whatever it was told of is polled under the other key.
+pub fn displace(record: &Record, now: Timestamp) -> Transition {
+    Transition {
+        action: "displacing the task",
+        task: record.task.clone(),
+        condition: Condition::All(vec![
+            Condition::Is(A::State, State::Pending.into()),
+            Condition::Lacks(A::Outcome),
+            Condition::Lacks(A::RegisteredAt),
+            Condition::unrevised(record),
+            Condition::Any(vec![Condition::Lacks(A::ClaimedUntil), Condition::AtMost(A::ClaimedUntil, now.seconds())]),
+        ]),
+        write: Write::Delete,
+    }
+}
+
+fn owned(provider_task_id: &str, owner: &TaskKey, now: Timestamp) -> Vec<Effect> {
+    vec![
+        Effect::Set(A::Owner, owner.to_string().as_str().into()),
+        Effect::Set(A::ProviderTaskId, provider_task_id.into()),
+        // Longer than any record it points to.
+        Effect::Set(A::ExpiresAt, (now + RETENTION + RETENTION).into()),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::item::{Attribute, Item};
+    use crate::transition::Applied;
+
+    #[test]
+    fn a_provider_task_has_one_owner() {
+        let now = Timestamp::from_seconds(1000);
+        let (one, two): (TaskKey, TaskKey) = ("kling/a".parse().expect("a key"), "kling/b".parse().expect("a key"));
+        let own = |owner: &TaskKey| own(Provider::Kling, "p-1", owner, now);
+        let Applied::Done(Some(item)) = own(&one).evaluate(None) else { panic!("it is free") };
+        assert_eq!(item[&Attribute::Owner], "kling/a".into());
+        assert!(matches!(own(&one).evaluate(Some(item.clone())), Applied::Done(_)), "it is its own");
+        assert!(matches!(own(&two).evaluate(Some(item.clone())), Applied::Refused(Some(_))), "it is another's");
+        let reassigned = reassign(Provider::Kling, "p-1", &one, &two, now).evaluate(Some(item.clone()));
+        assert!(matches!(reassigned, Applied::Done(Some(item)) if item[&Attribute::Owner] == "kling/b".into()));
+        assert!(matches!(disown(Provider::Kling, "p-1", &two).evaluate(Some(item.clone())), Applied::Refused(_)));
+        assert_eq!(disown(Provider::Kling, "p-1", &one).evaluate(Some(item)), Applied::Done(None));
+    }
+
+    #[test]
+    fn only_what_nobody_registered_or_works_on_is_displaced() {
+        let now = Timestamp::from_seconds(1000);
+        let pending = || Item::from([(A::Task, "kling/p-1".into()), (A::State, State::Pending.into())]);
+        for (story, attribute, value, displaced) in [
+            ("pending", A::DueAt, 5.into(), true),
+            ("registered", A::RegisteredAt, 5.into(), false),
+            ("reported", A::State, State::Reported.into(), false),
+            ("reopened", A::Outcome, "failed".into(), false),
+            ("worked on", A::ClaimedUntil, 1001.into(), false),
+            ("worked on once", A::ClaimedUntil, 1000.into(), true),
+        ] {
+            let mut item = pending();
+            item.insert(attribute, value);
+            let record = Record::from_item(&item).expect("a record");
+            assert_eq!(
+                matches!(displace(&record, now).evaluate(Some(item)), Applied::Done(None)),
+                displaced,
+                "{story}"
+            );
+        }
+    }
+}
