@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::join;
+use futures_util::future::{join, join_all};
 use serde_json::json;
 use simulator::Provider;
 use tokio::time::sleep;
 
 use crate::Case;
+use crate::callbacks::direct_submission;
 use crate::world::World;
 
 pub(crate) fn cases() -> Vec<Case> {
@@ -20,6 +21,9 @@ pub(crate) fn cases() -> Vec<Case> {
         case!(a_callback_resolves_an_interrupted_submission),
         case!(a_providers_refusal_is_passed_on),
         case!(invalid_requests_create_no_task),
+        case!(a_provider_task_that_is_known_is_not_registered_again),
+        case!(a_callback_without_its_own_url_is_about_the_registered_task),
+        case!(one_provider_task_under_two_names_is_stored_and_published_once),
     ]
 }
 
@@ -128,4 +132,62 @@ async fn invalid_requests_create_no_task(world: Arc<World>) {
         assert!(response.body["message"].is_string(), "{path}: {}", response.body);
     }
     assert_eq!(world.view("kling/bad").await.status, 404);
+}
+
+/// The callback came through the static URL and is carried out; then the application registers the task by a name.
+async fn a_provider_task_that_is_known_is_not_registered_again(world: Arc<World>) {
+    let url = world.client.callback_url("kling/-").await.expect("a URL");
+    let id = direct_submission(&world, &url, "").await;
+    let first = format!("kling/{id}");
+    world.assert_archived(&first, "callback").await;
+    let path = format!("kling/second-name?provider_task_id={id}");
+    let response = world.client.put(&path, String::new()).await.expect("a response");
+    assert_eq!(response.status, 409, "{}", response.body);
+    assert_eq!(response.body["error"], "exists_as", "{}", response.body);
+    assert_eq!(response.body["task"]["task"], first.as_str(), "{}", response.body);
+    assert_eq!(world.view("kling/second-name").await.status, 404);
+}
+
+/// The task is registered under a name, and its callback comes through the static URL.
+async fn a_callback_without_its_own_url_is_about_the_registered_task(world: Arc<World>) {
+    let url = world.client.callback_url("kling/-").await.expect("a URL");
+    let id = direct_submission(&world, &url, "delay=3").await;
+    let path = format!("kling/named?provider_task_id={id}");
+    let response = world.client.put(&path, String::new()).await.expect("a response");
+    // A callback about its queueing may have come first; that record gives way.
+    assert_eq!(response.status, 201, "{}", response.body);
+    world.assert_archived("kling/named", "callback").await;
+    assert_eq!(world.view(&format!("kling/{id}")).await.status, 404);
+    world.assert_published("kling/named", 1).await;
+    world.assert_published(&format!("kling/{id}"), 0).await;
+}
+
+/// Registration and callbacks through the static URL, all at once and in any order.
+async fn one_provider_task_under_two_names_is_stored_and_published_once(world: Arc<World>) {
+    let url = world.client.callback_url("kling/-").await.expect("a URL");
+    let ids = join_all((0..10).map(|_| direct_submission(&world, &url, "delay=0.5 callback=lose"))).await;
+    join_all(ids.iter().map(|id| world.simulator.wait_for(id, Duration::from_secs(20), |task| task.phase.is_final())))
+        .await;
+    join_all(ids.iter().enumerate().map(async |(index, id)| {
+        let callback = world.simulator.callback(id).expect("a callback");
+        let path = format!("kling/raced-{index}?provider_task_id={id}");
+        let register = world.client.put(&path, String::new());
+        let post = || world.post(&callback.url, &callback.headers, callback.body.clone());
+        let (registered, first) = join(register, post()).await;
+        assert!(matches!(registered.expect("a response").status, 200 | 201 | 409));
+        assert_eq!((first.status, post().await.status), (200, 200));
+    }))
+    .await;
+    for (index, id) in ids.iter().enumerate() {
+        let names = [format!("kling/raced-{index}"), format!("kling/{id}")];
+        let mut known = vec![];
+        for name in &names {
+            if world.view(name).await.status == 200 {
+                known.push(name);
+            }
+        }
+        assert_eq!(known.len(), 1, "{names:?} are {known:?}");
+        world.assert_archived(known[0], "callback").await;
+        world.assert_published(known[0], 1).await;
+    }
 }

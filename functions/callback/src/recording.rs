@@ -72,7 +72,7 @@ async fn owner(table: &Table, event: &Event, now: Timestamp) -> Result<Option<Ta
     let Some((key, id)) = event.subject().filter(|(key, id)| key.is_named_after(id)) else { return Ok(None) };
     match table.own(key, id, now).await? {
         Owned::Ours => Ok(None),
-        Owned::Theirs(record) => Ok(Some(record.task)),
+        Owned::Theirs { owner, .. } => Ok(Some(owner)),
     }
 }
 
@@ -83,10 +83,10 @@ async fn claim_for(table: &Table, record: Option<&Record>, now: Timestamp) -> Re
     let Some(id) = record.provider_task_id.as_deref().filter(|id| !record.task.is_named_after(id)) else {
         return Ok(());
     };
-    if let Owned::Theirs(other) = table.own(&record.task, id, now).await? {
+    if let Owned::Theirs { owner, .. } = table.own(&record.task, id, now).await? {
         // Somebody used a task's URL for a provider task that is known under another key already.
-        let displaced = table.displace(record, &other.task, id, now).await?;
-        tracing::warn!(task = %record.task, known_as = %other.task, displaced, "a provider task is known under another key");
+        let displaced = table.displace(record, &owner, id, now).await?;
+        tracing::warn!(task = %record.task, known_as = %owner, displaced, "a provider task is known under another key");
     }
     Ok(())
 }

@@ -1,17 +1,25 @@
 //! `PUT /tasks/{provider}/{id}`: reads the request, and registers a task that the caller submitted itself.
 
+use std::time::Duration;
+
 use lambda_http::http::StatusCode;
 use lambda_http::{Body, Request, RequestExt as _, Response};
 use reelhook_aws::table::{Owned, Registered};
 use reelhook_core::poll_schedule::PollSchedule;
 use reelhook_core::record::Record;
 use reelhook_core::settings::Settings;
+use reelhook_core::transition::ownership::RECORDED_WITHIN;
 use reelhook_core::transition::submissions::Registration;
 use reelhook_core::{TaskKey, Timestamp};
 use serde_json::Value;
+use tokio::time::sleep;
 
 use crate::problem::{Problem, respond};
 use crate::{App, view};
+
+/// How often, and how far apart, a provider task is looked at that a callback is recording at this moment.
+const LOOKS: u32 = 8;
+const LOOK_INTERVAL: Duration = Duration::from_millis(250);
 
 /// One PUT.
 pub(crate) struct Put<'a> {
@@ -87,9 +95,24 @@ impl Put<'_> {
     /// that only callbacks made does, while nothing final is known of it.
     pub(crate) async fn owned_by_other(&self, provider_task_id: &str) -> Result<Option<Record>, Problem> {
         let table = &self.app.table;
-        let Owned::Theirs(other) = table.own(&self.key, provider_task_id, self.now).await? else { return Ok(None) };
-        let displaced = table.displace(&other, &self.key, provider_task_id, self.now).await?;
-        Ok((!displaced).then_some(*other))
+        for _ in 0..LOOKS {
+            let Owned::Theirs { owner, since, record } = table.own(&self.key, provider_task_id, self.now).await? else {
+                return Ok(None);
+            };
+            let is_ours = match &record {
+                Some(record) => table.displace(record, &self.key, provider_task_id, self.now).await?,
+                None if self.now.since(since) > RECORDED_WITHIN => {
+                    table.reassign(&owner, &self.key, provider_task_id, self.now).await?
+                }
+                // A callback of it is being recorded at this moment.
+                None => {
+                    sleep(LOOK_INTERVAL).await;
+                    continue;
+                }
+            };
+            return Ok(record.filter(|_| !is_ours).map(|record| *record));
+        }
+        Err(Problem::unavailable(&format!("the provider's task {provider_task_id} is being recorded")))
     }
 
     /// A task the caller submitted itself.

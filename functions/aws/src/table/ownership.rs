@@ -12,24 +12,37 @@ use super::{Table, TableError};
 pub enum Owned {
     /// It belongs to the task.
     Ours,
-    /// It belongs to this one.
-    Theirs(Box<Record>),
+    /// It belongs to another one.
+    Theirs {
+        /// The task it belongs to.
+        owner: TaskKey,
+        /// Since when.
+        since: Timestamp,
+        /// Its record. Absent while it is being written, or when that was interrupted.
+        record: Option<Box<Record>>,
+    },
 }
 
 impl Table {
-    /// [`ownership::own`]. An owner whose record is gone loses it. Two tasks that find this at the same moment both try, and
-    /// one of them is told of the other.
+    /// [`ownership::own`].
     pub async fn own(&self, task: &TaskKey, provider_task_id: &str, now: Timestamp) -> Result<Owned, TableError> {
-        let provider = task.provider();
-        let own = ownership::own(provider, provider_task_id, task, now);
+        let own = ownership::own(task.provider(), provider_task_id, task, now);
         let Applied::Refused(Some(item)) = self.apply_to_item(&own).await? else { return Ok(Owned::Ours) };
-        let Some(owner) = owner(&item) else { return Ok(Owned::Ours) };
-        if let Some(record) = self.get(&owner).await? {
-            return Ok(Owned::Theirs(Box::new(record)));
-        }
-        let reassign = ownership::reassign(provider, provider_task_id, &owner, task, now);
-        self.apply_to_item(&reassign).await?;
-        Ok(Owned::Ours)
+        let Some((owner, since)) = owner(&item) else { return Ok(Owned::Ours) };
+        let record = self.get(&owner).await?.map(Box::new);
+        Ok(Owned::Theirs { owner, since, record })
+    }
+
+    /// [`ownership::reassign`].
+    pub async fn reassign(
+        &self,
+        from: &TaskKey,
+        to: &TaskKey,
+        provider_task_id: &str,
+        now: Timestamp,
+    ) -> Result<bool, TableError> {
+        let reassign = ownership::reassign(to.provider(), provider_task_id, from, to, now);
+        Ok(matches!(self.apply_to_item(&reassign).await?, Applied::Done(_)))
     }
 
     /// [`ownership::displace`], and the provider task with it. False when the record is more than what callbacks said, or
@@ -43,9 +56,7 @@ impl Table {
     ) -> Result<bool, TableError> {
         let displaced = matches!(self.apply_to_item(&ownership::displace(record, now)).await?, Applied::Done(_));
         if displaced {
-            let provider = successor.provider();
-            let reassign = ownership::reassign(provider, provider_task_id, &record.task, successor, now);
-            self.apply_to_item(&reassign).await?;
+            self.reassign(&record.task, successor, provider_task_id, now).await?;
         }
         Ok(displaced)
     }
@@ -56,9 +67,9 @@ impl Table {
     }
 }
 
-fn owner(item: &Item) -> Option<TaskKey> {
-    match item.get(&Attribute::Owner)? {
-        Value::Text(owner) => owner.parse().ok(),
-        Value::Number(_) => None,
+fn owner(item: &Item) -> Option<(TaskKey, Timestamp)> {
+    match (item.get(&Attribute::Owner)?, item.get(&Attribute::CreatedAt)?) {
+        (Value::Text(owner), Value::Number(since)) => Some((owner.parse().ok()?, Timestamp::from_seconds(*since))),
+        _ => None,
     }
 }

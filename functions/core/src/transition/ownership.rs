@@ -1,8 +1,11 @@
 //! Which task a provider task belongs to: one item for each provider task id, beside the items of the tasks. It keeps one
 //! provider task from being recorded, stored and published under two keys.
 //!
-//! The item is written before the record it points to. A crash between the two leaves an item that points to no record;
-//! whoever comes next with the same id finds that and takes it.
+//! The item is written before the record it points to. A crash between the two leaves an item that points to no record: a
+//! callback is recorded under the owner's key all the same, and a registration takes the provider task over once the item is
+//! older than [`RECORDED_WITHIN`].
+
+use std::time::Duration;
 
 use super::{Condition, Effect, Transition, Write};
 use crate::item::Attribute as A;
@@ -11,6 +14,10 @@ use crate::record::{RETENTION, Record, State};
 use crate::task::TaskKey;
 use crate::time::Timestamp;
 
+/// How long after the item its record is there at the latest, if nothing crashed: longer than any function that writes the two
+/// may run.
+pub const RECORDED_WITHIN: Duration = Duration::from_mins(1);
+
 /// own: none -> owner. Refused when another task owns the provider task; the item that stands in the way names it.
 pub fn own(provider: Provider, provider_task_id: &str, owner: &TaskKey, now: Timestamp) -> Transition {
     let owner_value = owner.to_string().as_str().into();
@@ -18,7 +25,7 @@ pub fn own(provider: Provider, provider_task_id: &str, owner: &TaskKey, now: Tim
         action: "claiming the provider task",
         task: TaskKey::of_provider_task(provider, provider_task_id),
         condition: Condition::Any(vec![Condition::Lacks(A::Task), Condition::Is(A::Owner, owner_value)]),
-        write: Write::Update(owned(provider_task_id, owner, now)),
+        write: Write::Update(owned(provider_task_id, owner, now, Effect::SetOnce(A::CreatedAt, now.into()))),
     }
 }
 
@@ -34,7 +41,7 @@ pub fn reassign(
         action: "reassigning the provider task",
         task: TaskKey::of_provider_task(provider, provider_task_id),
         condition: Condition::Is(A::Owner, from.to_string().as_str().into()),
-        write: Write::Update(owned(provider_task_id, to, now)),
+        write: Write::Update(owned(provider_task_id, to, now, Effect::Set(A::CreatedAt, now.into()))),
     }
 }
 
@@ -65,8 +72,9 @@ pub fn displace(record: &Record, now: Timestamp) -> Transition {
     }
 }
 
-fn owned(provider_task_id: &str, owner: &TaskKey, now: Timestamp) -> Vec<Effect> {
+fn owned(provider_task_id: &str, owner: &TaskKey, now: Timestamp, created: Effect) -> Vec<Effect> {
     vec![
+        created,
         Effect::Set(A::Owner, owner.to_string().as_str().into()),
         Effect::Set(A::ProviderTaskId, provider_task_id.into()),
         // Longer than any record it points to.
