@@ -1,5 +1,5 @@
-//! The pages say what the code says: the generated tables of providers and metrics, every alarm of the template, and the tests
-//! behind each promise.
+//! The pages say what the code says: the generated tables of providers and metrics, every alarm of the template, the tests behind
+//! each promise, and the files and functions that are named.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -114,28 +114,66 @@ fn functions_below(folder: &Path, names: &mut BTreeSet<String>) {
             functions_below(&path, names);
         } else if path.extension().is_some_and(|extension| extension == "rs") {
             let source = fs::read_to_string(&path).expect("the source can be read");
-            names.extend(source.split("fn ").skip(1).filter_map(|rest| Some(rest.split_once('(')?.0.to_owned())));
+            let names_of = |rest: &str| Some(rest.split_once(['(', '<'])?.0.to_owned());
+            names.extend(source.split("fn ").skip(1).filter_map(names_of));
         }
     }
+}
+
+fn all_functions() -> BTreeSet<String> {
+    let mut functions = BTreeSet::new();
+    for folder in ["functions", "infra", "tests"] {
+        functions_below(&root().join(folder), &mut functions);
+    }
+    functions
+}
+
+/// What stands in backticks in a text, code blocks left out.
+fn quoted(text: &str) -> Vec<&str> {
+    let prose = text.split("```").step_by(2);
+    prose.flat_map(|prose| prose.split('`').skip(1).step_by(2)).collect()
 }
 
 /// A renamed test has to be renamed in the README too.
 #[test]
 fn every_promise_names_tests_that_exist() {
-    let mut functions = BTreeSet::new();
-    for folder in ["functions", "infra", "tests"] {
-        functions_below(&root().join(folder), &mut functions);
-    }
+    let functions = all_functions();
     let readme = read("README.md");
     let promises: Vec<&str> = readme.lines().filter(|line| line.starts_with("| P")).collect();
     assert_eq!(promises.len(), 8);
     for promise in promises {
         let tests = promise.trim_end_matches(" |").rsplit(" | ").next().unwrap_or_default();
-        let names: Vec<&str> = tests.split('`').skip(1).step_by(2).collect();
+        let names = quoted(tests);
         assert!(!names.is_empty(), "no test is named: {promise}");
         for name in names {
             let function = name.rsplit("::").next().unwrap_or(name);
             assert!(functions.contains(function), "there is no test {name}");
+        }
+    }
+}
+
+/// A renamed file or function has to be renamed in the pages too.
+#[test]
+fn the_pages_name_files_and_functions_that_exist() {
+    let functions = all_functions();
+    for (page, folder) in [("functions/ARCHITECTURE.md", "functions"), ("CONTRIBUTING.md", "."), ("README.md", ".")] {
+        let text = read(page);
+        for name in quoted(&text) {
+            // A placeholder for the provider that a contributor adds.
+            if name.contains("example") {
+                continue;
+            }
+            let is_file = Path::new(name).extension().is_some_and(|extension| extension == "rs" || extension == "md");
+            let is_path = is_file && name.contains('/');
+            assert!(!is_path || root().join(folder).join(name).is_file(), "{page} names {name}, which does not exist");
+            let is_word = |part: &str| part.chars().all(|letter| letter.is_ascii_alphanumeric() || letter == '_');
+            if let Some((module, function)) = name.rsplit_once("::")
+                && is_word(function)
+                && module.split("::").all(is_word)
+                && function.starts_with(|letter: char| letter.is_ascii_lowercase())
+            {
+                assert!(functions.contains(function), "{page} names {name}, and there is no such function");
+            }
         }
     }
 }
