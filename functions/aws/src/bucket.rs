@@ -31,7 +31,7 @@ pub enum Published {
 /// Why `result.json` was not written.
 #[derive(Debug, thiserror::Error)]
 pub enum BucketError {
-    /// The bucket did not answer, or refused.
+    /// The bucket did not respond, or refused.
     #[error("{action} {key} failed: {reason}")]
     Call {
         /// What was tried.

@@ -1,5 +1,5 @@
 //! SDK clients, built for a fast start: credentials, region and endpoint come from the environment, where Lambda puts them,
-//! so none of the SDK's provider chain (profiles, SSO, metadata service) is linked or asked.
+//! so none of the SDK's provider chain (profiles, SSO, metadata service) is linked or consulted.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ pub struct Clients {
     config: SdkConfig,
 }
 
-/// How patient the clients are. A function with a tight budget must hear of a failure while it can still answer.
+/// Timeouts and attempts of the clients. A function with little time must learn of a failure while it can still respond.
 #[derive(Clone, Copy, Debug)]
 pub struct RetryPolicy {
     /// One attempt, in full.
@@ -40,8 +40,8 @@ impl RetryPolicy {
         Self { attempt: Duration::from_secs(5), operation: Duration::from_secs(20), attempts: 5 };
 }
 
-/// What went wrong with a call, in a few words: the service's code and message, or what kept us from an answer. The SDK's own
-/// printing appends the raw answer, and an answer may hold settings or signed links.
+/// What went wrong with a call, in a few words: the service's code and message, or why there is no response. The SDK's own
+/// printing appends the raw response, which may hold settings or signed links.
 pub(crate) fn described<E: ProvideErrorMetadata, R>(error: &SdkError<E, R>) -> String {
     match error {
         SdkError::ServiceError(service) => described_service(service.err()),
@@ -61,7 +61,7 @@ pub(crate) fn described_service(error: &impl ProvideErrorMetadata) -> String {
 }
 
 /// The roots that certificates of AWS end in, out of <https://www.amazontrust.com/repository/>: Amazon Root CA 1 to 4 and
-/// Starfield Services Root Certificate Authority G2, which AWS asks every client to trust. They end in 2037 and later.
+/// Starfield Services Root Certificate Authority G2, which AWS tells every client to trust. They end in 2037 and later.
 const AMAZON_ROOTS: &str = include_str!("amazon-roots.pem");
 
 /// Whom the clients trust. To read and parse the 150 roots of the operating system is most of what a function does before

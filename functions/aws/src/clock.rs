@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use reelhook_core::Timestamp;
 
-/// The present moment.
+/// The current time.
 pub fn now() -> Timestamp {
     Timestamp::from_seconds(i64::try_from(since_epoch().as_secs()).unwrap_or(i64::MAX))
 }

@@ -23,7 +23,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long an idle connection is kept: most providers and proxies close theirs after a minute or so.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Longest wait a provider may ask for. What it asks beyond that is not believed: links die and deadlines pass.
+/// Longest `Retry-After` of a provider that is honoured; a longer one is cut to it, because links die and deadlines pass.
 const MAX_RETRY_AFTER: Duration = Duration::from_hours(1);
 
 /// Whether a client keeps connections between requests.
@@ -140,8 +140,8 @@ impl ProviderClient {
     }
 
     /// Polls the status of tasks of one provider, several in one request where the provider takes several. The results stand
-    /// in the order of the tasks, at most `concurrency` requests are in flight at once. A request that fails for what one of its tasks may be to blame for is split, down to single
-    /// tasks, so that one bad id does not hide the others.
+    /// in the order of the tasks, at most `concurrency` requests are in flight at once. A request that fails for what one of
+    /// its tasks may be to blame for is split, down to single tasks, so that one bad id does not hide the others.
     pub async fn poll_status(
         &self,
         provider: Provider,

@@ -38,7 +38,7 @@ impl Queue {
         }
     }
 
-    /// Queues one task before a moment.
+    /// Queues one task before a deadline.
     pub async fn send_before(&self, task: &TaskKey, deadline: Instant) {
         if timeout_at(deadline, self.send(task)).await.is_err() {
             not_queued(task, "out of time");

@@ -16,7 +16,7 @@ const FRESH_FOR: Duration = Duration::from_mins(5);
 /// How old settings may be when somebody is about to be turned away by them.
 const RECENT: Duration = Duration::from_secs(30);
 
-/// How long reading settings again may take, when there are old ones: less than a callback's tightest budget.
+/// How long reading settings again may take, when there are old ones: less than the tightest response timeout of a provider leaves.
 const RELOAD_WITHIN: Duration = Duration::from_millis(500);
 
 /// Settings in the parameter store.
@@ -60,14 +60,14 @@ impl SettingsStore {
         self.not_older_than(FRESH_FOR).await
     }
 
-    /// The settings as they were half a minute ago at most: asked for before somebody is turned away for good, because a key
+    /// The settings as they were half a minute ago at most: read before a caller is refused for good, because a key
     /// or a secret may just have been replaced.
     pub async fn get_recent(&self) -> Result<Arc<Settings>, SettingsError> {
         self.not_older_than(RECENT).await
     }
 
     async fn not_older_than(&self, age: Duration) -> Result<Arc<Settings>, SettingsError> {
-        // Held while reading, so that a cold start that warms up and answers at once reads once.
+        // Held while reading, so that a cold start that warms up and serves at once reads once.
         let mut read = self.read.lock().await;
         match &*read {
             Some((at, settings)) if at.elapsed() < age => return Ok(settings.clone()),
@@ -89,7 +89,7 @@ impl SettingsStore {
             Err(error) => match &mut *read {
                 Some((at, settings)) => {
                     tracing::warn!(error = %error, "settings could not be read again, the old ones stay in use");
-                    // Not asked again with every request: the parameter store may be down for a while.
+                    // Not read again with every request: the parameter store may be down for a while.
                     *at = Instant::now();
                     Ok(settings.clone())
                 }

@@ -30,7 +30,7 @@ use crate::recording::AfterRecord;
 /// own time; with the tightest time-out of 5 s this leaves 3.5 s for the table.
 const NETWORK_RESERVE: Duration = Duration::from_millis(1500);
 
-/// Longest and shortest time spent on one callback, however patient the provider is: the function itself ends after 10 s.
+/// Longest and shortest time spent on one callback, however long the provider waits: the function itself ends after 10 s.
 const MAX_WORK: Duration = Duration::from_secs(8);
 const MIN_WORK: Duration = Duration::from_secs(1);
 
@@ -48,7 +48,7 @@ pub struct App {
     pub settings: SettingsStore,
 }
 
-/// A request that is not answered with 2xx.
+/// A request whose response is not a 2xx.
 #[derive(Debug)]
 enum Rejection {
     /// The path leads nowhere.
@@ -82,7 +82,7 @@ impl Rejection {
     }
 }
 
-/// Answers one request. Never fails: whatever goes wrong has a status of its own.
+/// Serves one request. Never fails: whatever goes wrong has a status of its own.
 pub async fn handle(app: &App, request: Request) -> Response<Body> {
     receive(app, &request, Instant::now(), clock::now()).await.unwrap_or_else(|rejection| rejection.response())
 }

@@ -4,26 +4,31 @@
 //!
 //! # Layout
 //!
-//! | module | answers |
+//! | module | has |
 //! |---|---|
-//! | [`task`] | how a task is called: provider, id, key, S3 prefix |
-//! | [`token`] | which callback URL a task has, and whether a token is right |
-//! | [`request`] | what a callback's request consists of, and why one is refused |
-//! | [`callback`] | whether a request is authentic, and what it says |
+//! | [`provider`], [`task`], [`time`] | the names of things: provider, id, task key, S3 prefix, point in time |
+//! | [`token`] | the callback URL of a task, and whether a token is right |
+//! | [`request`], [`signature`] | the request of a callback, and the signatures that providers use |
+//! | [`callback`] | from bytes to a report that may be recorded; [`callback::proof`]: how far it is believed |
 //! | [`report`] | what a provider says about a task, normalised |
 //! | [`providers`] | the nine adapters, one file each |
-//! | [`record`] | the item of a task, its states and transitions |
-//! | [`message`] | what travels through the queue |
-//! | [`result`] | `result.json`, and which one may replace which |
-//! | [`schedule`] | when to look at a task again |
-//! | [`backoff`] | how long to wait before the next attempt |
-//! | [`retry_after`] | how long a response asks to wait |
-//! | [`expiry`] | when a link dies |
+//! | [`record`], [`item`] | the record of a task as it is read, and its stored form |
+//! | [`transition`] | every conditional write to the table, as a value |
+//! | [`submission`] | exactly one submission under one id |
+//! | [`status_poll`] | what a status poll means for a task |
+//! | [`poll_schedule`], [`concurrency`] | when to poll a task, and how many polls of one provider at a time |
 //! | [`transfer`] | how a file is copied: which, in which pieces, when again, what is kept |
+//! | [`result`] | `result.json` |
+//! | [`message`] | what travels through the queue |
+//! | [`backoff`], [`retry_after`] | how long to wait before the next attempt, and how long a response wants us to |
+//! | [`expiry`] | when a link dies |
 //! | [`ssrf`] | which addresses the copier may connect to |
 //! | [`settings`] | the one JSON document of provider settings |
+//! | [`metric`] | what is counted and measured |
 //! | [`explain`] | what a body means, for an operator |
 //! | [`redacted`] | secrets and signed URLs that cannot be printed |
+//!
+//! `functions/ARCHITECTURE.md` walks a callback, a message, a scheduled run and a submission through the tree.
 
 pub mod backoff;
 pub mod callback;

@@ -1,12 +1,15 @@
 //! Everything that is counted or measured, with what it means. `reelhook-aws` writes it; the table in
 //! `infra/OPERATIONS.md` is generated from here.
 
-/// A metric in the namespace `reelhook`. Its name in `CloudWatch` is the variant's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, strum::IntoStaticStr, strum::VariantArray)]
+use strum::EnumMessage as _;
+
+/// A metric in the namespace `reelhook`. Its name in `CloudWatch` is the variant's, its meaning there is the variant's comment
+/// here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, strum::EnumMessage, strum::IntoStaticStr, strum::VariantArray)]
 pub enum Metric {
-    /// A callback was recorded as new.
+    /// A callback was recorded as new: a report, or a hint that a status poll is to confirm.
     CallbackAccepted,
-    /// A callback said what was known.
+    /// A callback said what was known already.
     CallbackDuplicate,
     /// A callback contradicted a success that is held, and changed nothing.
     CallbackContradicting,
@@ -34,13 +37,13 @@ pub enum Metric {
     TaskFailed,
     /// A task ended as lost.
     TaskLost,
-    /// A copy did not succeed this time.
+    /// A round of copies left a file to a later round.
     CopyRetried,
-    /// A status poll found a task final of which no callback had told.
+    /// A status poll found that a task had ended of which no callback had told.
     PollRescued,
     /// A provider refused a status poll, or did not respond.
     PollRefused,
-    /// Due tasks that a run of `poll` left to the next one.
+    /// A due task that a run of `poll` left to the next one.
     PollLeftOver,
     /// Length of a file that was copied.
     CopyBytes,
@@ -48,9 +51,9 @@ pub enum Metric {
     CopyBytesPerSecond,
     /// Parts it was written in; 1 for a single request.
     CopyParts,
-    /// What had to be requested again.
+    /// Requests that were repeated for it.
     CopyRetries,
-    /// How much of its link's life was left.
+    /// How much of its link's life was left when it was copied.
     CopySecondsBeforeExpiry,
 }
 
@@ -71,6 +74,11 @@ impl Metric {
     /// The name in `CloudWatch`.
     pub fn name(self) -> &'static str {
         self.into()
+    }
+
+    /// What it counts or measures.
+    pub fn meaning(self) -> &'static str {
+        self.get_documentation().unwrap_or_default()
     }
 
     /// The unit.

@@ -33,7 +33,7 @@ impl PollSchedule {
 
     /// The delay before the next status poll of a task that has been waited for this long: half of that, within the
     /// schedule's limits, so that each delay is half as long again as the one before. `seed` spreads the tasks of a burst, see
-    /// [`Backoff::delay`]. A provider that asks to wait is given at least that.
+    /// [`Backoff::delay`]. It is never shorter than `retry_after`.
     pub fn next_delay(&self, waited: Duration, retry_after: Option<Duration>, seed: u64) -> Duration {
         let backoff = Backoff { first: self.interval, max: self.max_interval, growth: Growth::HalfAgain };
         backoff.delay_after(waited, seed).max(retry_after.unwrap_or_default())

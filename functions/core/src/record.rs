@@ -96,7 +96,7 @@ pub struct Record {
     pub registered_at: Option<Timestamp>,
     /// The submission this record was made for, if it was made for one.
     pub submission: Option<SubmissionAttempt>,
-    /// The accepted report. A pending task that has one was reopened: it is a failure, and a hint says it is none.
+    /// The accepted report. A pending task that has one was reopened: it holds a failure, and a hint claims a success.
     pub report: Option<Report>,
     /// Who gave it.
     pub reported_by: Option<Reporter>,

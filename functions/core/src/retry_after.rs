@@ -4,8 +4,8 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use crate::Timestamp;
 
-/// How long a `Retry-After` header asks to wait: whole seconds, or an HTTP date compared with `now` (a date in the past asks
-/// for no wait). None when it is neither. The sender decides the length, so the caller caps it.
+/// How long a `Retry-After` header wants the client to wait: whole seconds, or an HTTP date compared with `now` (a date in the
+/// past means no wait). None when it is neither. The sender decides the length, so the caller caps it.
 pub fn parse(value: &str, now: Timestamp) -> Option<Duration> {
     let value = value.trim();
     if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {

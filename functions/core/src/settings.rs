@@ -51,7 +51,7 @@ pub struct ProviderSettings {
     pub signing_secrets: Vec<Secret>,
     /// Base URL of the API, without a trailing slash. The default is the adapter's.
     pub base_url: Option<String>,
-    /// Whether a success that only the token in the URL authenticates is confirmed by a status poll first.
+    /// Whether a callback that only the token in its URL authenticates is confirmed by a status poll first.
     pub confirm: Confirm,
     /// The kinds of files to copy. The default is all, except a watermarked video when there is one without.
     pub artifacts: Option<Vec<Kind>>,
@@ -59,14 +59,16 @@ pub struct ProviderSettings {
     pub poll: PollSettings,
 }
 
-/// Whether an unsigned success is confirmed by a status poll before its links are followed.
+/// Whether an unsigned callback is confirmed by a status poll before it is acted on. What each choice means for each proof:
+/// [`crate::callback::proof::Proof::belief`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Confirm {
     /// If an API key is configured. Costs one status request per task, a few hundred milliseconds.
     #[default]
     WhenPossible,
-    /// Never. Anybody who learns a callback URL can then store a file of their choice as the result of that task.
+    /// Never. Anybody who learns a callback URL can then store a file of their choice as the result of that task. Without an API
+    /// key it also acts on callbacks whose signature leaves the body out, which nobody can confirm.
     Never,
 }
 

@@ -57,7 +57,7 @@ struct Expectation {
 impl Fixture {
     fn explanation(&self, provider: Provider) -> Explanation {
         let body = self.raw.as_deref().or(self.body.as_deref().map(RawValue::get)).expect("a fixture has body or raw");
-        // A lone Content-Type does not ask for the signature to be verified.
+        // A lone Content-Type does not make the signature be verified.
         let signed = self.headers.len() > 1 || self.settings.is_some();
         let headers = Headers::new(self.headers.iter().map(|(name, value)| (&**name, &**value)));
         explain(&ReceivedBody {

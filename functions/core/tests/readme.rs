@@ -1,29 +1,36 @@
-//! The tables of providers in `README.md` and `events/providers/README.md` are what the adapters say.
+//! The pages say what the code says: the generated tables of providers and metrics, every alarm of the template, the tests behind
+//! each promise, and the files and functions that are named.
 
+use std::collections::BTreeSet;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use reelhook_core::Provider;
+use reelhook_core::metric::Metric;
 use reelhook_core::providers::adapter::Profile;
+use strum::VariantArray as _;
 
-const BEGIN: &str = "<!-- providers -->\n";
-const END: &str = "<!-- /providers -->";
-
-/// A table with one row per provider.
-fn table(columns: &[&str], row: impl Fn(&Profile) -> Vec<String>) -> String {
+/// A table in Markdown.
+fn table(columns: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
     let line = |cells: &[String]| format!("| {} |\n", cells.join(" | "));
     let mut lines = vec![
         line(&columns.iter().map(|&column| column.to_owned()).collect::<Vec<_>>()),
         format!("|{}\n", "---|".repeat(columns.len())),
     ];
-    for provider in Provider::ALL {
+    lines.extend(rows.into_iter().map(|cells| line(&cells)));
+    lines.concat()
+}
+
+/// One row per provider.
+fn provider_rows(row: impl Fn(&Profile) -> Vec<String>) -> Vec<Vec<String>> {
+    let row = |provider: Provider| {
         let profile = provider.adapter().profile();
         let mut cells = vec![format!("{} `{provider}`", profile.title)];
         cells.extend(row(profile));
-        lines.push(line(&cells));
-    }
-    lines.concat()
+        cells
+    };
+    Provider::ALL.map(row).into()
 }
 
 /// A duration as people write it.
@@ -37,17 +44,25 @@ fn span(duration: Duration) -> String {
     }
 }
 
-fn assert_has_table(file: &str, expected: &str) {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..").join(file);
-    let text = fs::read_to_string(path).expect("the file can be read");
-    let found = text.split_once(BEGIN).and_then(|(_, rest)| rest.split_once(END)).map(|(table, _)| table.trim());
-    assert!(found == Some(expected.trim()), "{file} needs this between `{}` and `{END}`:\n\n{expected}", BEGIN.trim());
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+fn read(file: &str) -> String {
+    fs::read_to_string(root().join(file)).unwrap_or_else(|error| panic!("{file} cannot be read: {error}"))
+}
+
+fn assert_has_table(file: &str, mark: &str, expected: &str) {
+    let (begin, end) = (format!("<!-- {mark} -->\n"), format!("<!-- /{mark} -->"));
+    let text = read(file);
+    let found = text.split_once(&begin).and_then(|(_, rest)| rest.split_once(&end)).map(|(table, _)| table.trim());
+    assert!(found == Some(expected.trim()), "{file} needs this between `{}` and `{end}`:\n\n{expected}", begin.trim());
 }
 
 #[test]
 fn the_readme_has_the_figures_of_every_adapter() {
     let columns = ["provider", "verified by", "response timeout", "retries", "links live", "polled"];
-    let table = table(&columns, |profile| {
+    let rows = provider_rows(|profile| {
         let [first, interval, max, deadline] =
             [profile.first_poll, profile.poll_interval, profile.max_poll_interval, profile.deadline].map(span);
         vec![
@@ -58,13 +73,107 @@ fn the_readme_has_the_figures_of_every_adapter() {
             format!("after {first}, then every {interval} to {max}, for {deadline}"),
         ]
     });
-    assert_has_table("README.md", &table);
+    assert_has_table("README.md", "providers", &table(&columns, rows));
 }
 
 #[test]
 fn the_readme_of_the_bodies_has_what_is_confirmed_of_every_provider() {
-    let table = table(&["provider", "confirmed", "not confirmed"], |profile| {
-        vec![profile.confirmed.to_owned(), profile.unconfirmed.to_owned()]
+    let rows = provider_rows(|profile| vec![profile.confirmed.to_owned(), profile.unconfirmed.to_owned()]);
+    let table = table(&["provider", "confirmed", "not confirmed"], rows);
+    assert_has_table("events/providers/README.md", "providers", &table);
+}
+
+#[test]
+fn the_operations_page_has_every_metric() {
+    let rows = Metric::VARIANTS.iter().map(|metric| {
+        vec![format!("`{}`", metric.name()), metric.unit().name().to_owned(), metric.meaning().to_owned()]
     });
-    assert_has_table("events/providers/README.md", &table);
+    assert_has_table("infra/OPERATIONS.md", "metrics", &table(&["metric", "unit", "meaning"], rows));
+}
+
+#[test]
+fn the_operations_page_has_every_alarm() {
+    let (template, page) = (read("infra/template.yaml"), read("infra/OPERATIONS.md"));
+    let lines: Vec<&str> = template.lines().collect();
+    let alarms: Vec<&str> = lines
+        .windows(2)
+        .filter(|pair| pair[1].trim() == "Type: AWS::CloudWatch::Alarm")
+        .map(|pair| pair[0].trim().trim_end_matches(':'))
+        .collect();
+    assert!(!alarms.is_empty(), "the template has alarms");
+    for alarm in alarms {
+        assert!(page.contains(&format!("### `{alarm}`")), "infra/OPERATIONS.md has no chapter `{alarm}`");
+    }
+}
+
+/// The names of all functions in the sources below a folder.
+fn functions_below(folder: &Path, names: &mut BTreeSet<String>) {
+    for entry in fs::read_dir(folder).expect("the folder can be read") {
+        let path = entry.expect("the folder can be read").path();
+        if path.is_dir() {
+            functions_below(&path, names);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            let source = fs::read_to_string(&path).expect("the source can be read");
+            let names_of = |rest: &str| Some(rest.split_once(['(', '<'])?.0.to_owned());
+            names.extend(source.split("fn ").skip(1).filter_map(names_of));
+        }
+    }
+}
+
+fn all_functions() -> BTreeSet<String> {
+    let mut functions = BTreeSet::new();
+    for folder in ["functions", "infra", "tests"] {
+        functions_below(&root().join(folder), &mut functions);
+    }
+    functions
+}
+
+/// What stands in backticks in a text, code blocks left out.
+fn quoted(text: &str) -> Vec<&str> {
+    let prose = text.split("```").step_by(2);
+    prose.flat_map(|prose| prose.split('`').skip(1).step_by(2)).collect()
+}
+
+/// A renamed test has to be renamed in the README too.
+#[test]
+fn every_promise_names_tests_that_exist() {
+    let functions = all_functions();
+    let readme = read("README.md");
+    let promises: Vec<&str> = readme.lines().filter(|line| line.starts_with("| P")).collect();
+    assert_eq!(promises.len(), 8);
+    for promise in promises {
+        let tests = promise.trim_end_matches(" |").rsplit(" | ").next().unwrap_or_default();
+        let names = quoted(tests);
+        assert!(!names.is_empty(), "no test is named: {promise}");
+        for name in names {
+            let function = name.rsplit("::").next().unwrap_or(name);
+            assert!(functions.contains(function), "there is no test {name}");
+        }
+    }
+}
+
+/// A renamed file or function has to be renamed in the pages too.
+#[test]
+fn the_pages_name_files_and_functions_that_exist() {
+    let functions = all_functions();
+    for (page, folder) in [("functions/ARCHITECTURE.md", "functions"), ("CONTRIBUTING.md", "."), ("README.md", ".")] {
+        let text = read(page);
+        for name in quoted(&text) {
+            // A placeholder for the provider that a contributor adds.
+            if name.contains("example") {
+                continue;
+            }
+            let is_file = Path::new(name).extension().is_some_and(|extension| extension == "rs" || extension == "md");
+            let is_path = is_file && name.contains('/');
+            assert!(!is_path || root().join(folder).join(name).is_file(), "{page} names {name}, which does not exist");
+            let is_word = |part: &str| part.chars().all(|letter| letter.is_ascii_alphanumeric() || letter == '_');
+            if let Some((module, function)) = name.rsplit_once("::")
+                && is_word(function)
+                && module.split("::").all(is_word)
+                && function.starts_with(|letter: char| letter.is_ascii_lowercase())
+            {
+                assert!(functions.contains(function), "{page} names {name}, and there is no such function");
+            }
+        }
+    }
 }

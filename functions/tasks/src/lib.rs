@@ -51,7 +51,7 @@ enum Resource {
     CallbackUrl,
 }
 
-/// Answers one request. Never fails: whatever goes wrong has a status of its own.
+/// Serves one request. Never fails: whatever goes wrong has a status of its own.
 pub async fn handle(app: &App, request: Request) -> Response<Body> {
     serve(app, &request, clock::now()).await.unwrap_or_else(Problem::response)
 }

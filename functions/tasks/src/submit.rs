@@ -142,7 +142,7 @@ impl Put<'_> {
         Ok(None)
     }
 
-    /// Waits for the submission another caller is making, and answers with what came of it.
+    /// Waits for the submission another caller is making, and returns the response to what came of it.
     async fn wait_for_other(&self, theirs: &SubmissionAttempt) -> Result<Response<Body>, Problem> {
         let end = Instant::now() + WAIT_FOR_OTHER;
         loop {

@@ -47,7 +47,8 @@ const S3_SERVER: (&str, &str) = ("s3s-fs", "0.14.1");
 /// Where the S3 keeps what it is given, if there is such a folder: a disk would be what is measured.
 const MEMORY: &str = "/dev/shm";
 
-/// Copies and other tools at a time where there are many files: an SQS batch of `process` has ten records.
+/// Copies and other tools at a time where there are many files. A batch of `process` has five tasks of up to three files each at
+/// a time; ten is chosen freely in between.
 const MAX_CONCURRENT_COPIES: usize = 10;
 
 /// Parts on their way at a time: as many as reelhook holds in memory.

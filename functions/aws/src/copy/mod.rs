@@ -28,7 +28,7 @@
 //!
 //! # How a file travels
 //!
-//! The first request asks for the first 8 MiB. An origin that honours it says how long the file is, and the rest is requested
+//! The first request is for the first 8 MiB. An origin that honours it says how long the file is, and the rest is requested
 //! in pieces side by side, each pinned to the same version of the file by `If-Range`; from one that does not, the same
 //! response is read as one stream. Up to 16 MiB go into the bucket with one request, more as a multipart upload. A piece is
 //! held in memory until it is in the bucket, so that either side can be tried again alone. The CRC-64/NVME of the whole file

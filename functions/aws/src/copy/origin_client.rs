@@ -13,7 +13,7 @@ use url::Url;
 use crate::ssrf::{NoPublicAddress, NotResolved, OriginPolicy, PublicResolver, Route};
 use crate::tls;
 
-/// Some CDNs answer 403 to the names that HTTP libraries give themselves, and operators want to know who fetches.
+/// Some CDNs respond with 403 to the names that HTTP libraries give themselves, and operators want to know who fetches.
 const USER_AGENT: &str = concat!("reelhook/", env!("CARGO_PKG_VERSION"), " (+https://github.com/reelhook/reelhook)");
 
 /// For a TCP connection with TLS. A lost SYN is sent again after 1 s and 3 s, so two losses are survived.

@@ -24,7 +24,7 @@ const SEND_TIMEOUT: Duration = Duration::from_mins(1);
 /// One attempt at anything small.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// One attempt at putting parts together: S3 answers at once and then sends blanks, for minutes if there are many parts
+/// One attempt at putting parts together: S3 responds at once and then sends blanks, for minutes if there are many parts
 /// (API reference of `CompleteMultipartUpload`).
 const COMPLETE_TIMEOUT: Duration = Duration::from_mins(3);
 

@@ -150,7 +150,7 @@ async fn a_short_response_is_continued() {
 }
 
 #[tokio::test]
-async fn a_dropped_connection_keep_alive_where_it_broke() {
+async fn a_dropped_connection_is_resumed_where_it_broke() {
     for length in [6_000_000, 45_000_000] {
         let stage = Stage::new().await;
         let film = Film::new(length, 1);

@@ -76,7 +76,7 @@ async fn a_redirect_whose_target_expires_is_followed_again() {
 }
 
 #[tokio::test]
-async fn the_end_of_the_invocation_stops_cleanly_and_the_next_keep_alive() {
+async fn the_end_of_the_invocation_stops_cleanly_and_the_next_resumes() {
     let stage = Stage::new().await;
     let film = Film::new(100_000_000, 1);
     let slow = Arc::new(AtomicBool::new(true));

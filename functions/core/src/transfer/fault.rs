@@ -95,7 +95,7 @@ pub enum OriginFault {
         retry_after: Option<Duration>,
     },
     /// There is no such file, or not for us (401, 403, 404, 410, …): not yet, or no longer. The age of the link decides
-    /// which, not the status: object stores answer 403 to a signature that ran out as well as to a file that does not exist
+    /// which, not the status: object stores respond with 403 to a signature that ran out as well as to a file that does not exist
     /// yet.
     #[error("the origin answered with status {status}: the file is not there yet, or not any more")]
     NotThere {

@@ -1,4 +1,4 @@
-//! Whether bytes are media. Links that died or were never right answer with an error page, often under HTTP 200; what is
+//! Whether bytes are media. Links that died or were never right lead to an error page, often under HTTP 200; what is
 //! stored is decided by the bytes, not by what the server calls them.
 //!
 //! Our own code instead of a library: it has to tell HTML, JSON and XML from media more than one medium from another, and names
@@ -119,7 +119,7 @@ impl std::fmt::Display for LooksLike {
 pub fn format_for(kind: Kind, beginning: &[u8]) -> Result<Format, LooksLike> {
     let beginning = &beginning[..beginning.len().min(SIGNATURE_LENGTH)];
     match recognise(beginning) {
-        // Some stores answer with a picture that says that there is no video. GIF and WebP can be animated.
+        // Some stores respond with a picture that says that there is no video. GIF and WebP can be animated.
         Some(Format { content_type, .. })
             if matches!(kind, Kind::Video | Kind::WatermarkedVideo)
                 && content_type.starts_with("image/")

@@ -2,7 +2,7 @@
 //!
 //! # Layout
 //!
-//! | module | answers |
+//! | module | says |
 //! |---|---|
 //! | [`selection`] | which artifacts are copied, under which names, in which order |
 //! | [`parts`] | in which pieces a file is copied |

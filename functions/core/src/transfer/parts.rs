@@ -3,7 +3,7 @@
 /// 1 MiB.
 pub const MEBIBYTE: u64 = 1 << 20;
 
-/// Smallest piece, and what the first request asks for. S3 takes no part under 5 MiB but the last; 8 MiB is what the AWS
+/// Smallest piece, and the range of the first request. S3 takes no part under 5 MiB but the last; 8 MiB is what the AWS
 /// command line uses, and it lets seven pieces share the copier's memory.
 pub const MIN_PIECE: u64 = 8 * MEBIBYTE;
 

@@ -107,7 +107,7 @@ pub enum PieceResponse {
     Changed,
 }
 
-/// Reads the response to the first request, which asked for the first [`MIN_PIECE`] (`ranged`) or for the whole file.
+/// Reads the response to the first request, which was for the first [`MIN_PIECE`] (`ranged`) or for the whole file.
 pub fn first_response(head: &ResponseHead<'_>, ranged: bool) -> Result<FirstResponse, OriginFault> {
     Ok(match head.status {
         200 | 203 if head.is_encoded() => return Err(OriginFault::Encoded),

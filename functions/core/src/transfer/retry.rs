@@ -43,7 +43,7 @@ pub const MAX_FILE_BYTES: u64 = 50_000_000_000;
 const ROUND_BACKOFF: Backoff =
     Backoff { first: Duration::from_secs(10), max: Duration::from_mins(4), growth: Growth::Double };
 
-/// How long after a report a link that answers "not found" counts as not there yet. Providers announce a file some seconds,
+/// How long after a report a link that leads to "not found" counts as not there yet. Providers announce a file some seconds,
 /// on bad days some minutes before their store shows it. Chosen freely.
 const NOT_THERE_YET: Duration = Duration::from_mins(15);
 
