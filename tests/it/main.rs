@@ -21,6 +21,7 @@ mod journeys;
 mod origins;
 mod recovery;
 mod submissions;
+mod transitions;
 mod world;
 
 use std::process::ExitCode;
@@ -50,11 +51,17 @@ fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     // Cases mostly wait: for the queue, the schedule, a timeout.
     arguments.test_threads.get_or_insert(16);
-    let cases: Vec<Case> =
-        [journeys::cases(), callbacks::cases(), recovery::cases(), submissions::cases(), origins::cases()]
-            .into_iter()
-            .flatten()
-            .collect();
+    let cases: Vec<Case> = [
+        journeys::cases(),
+        callbacks::cases(),
+        recovery::cases(),
+        submissions::cases(),
+        origins::cases(),
+        transitions::cases(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
     if arguments.list {
         let trials = cases.into_iter().map(|case| Trial::test(case.name, || Ok(()))).collect();
         return libtest_mimic::run(&arguments, trials).exit_code();

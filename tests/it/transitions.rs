@@ -1,0 +1,265 @@
+//! Every conditional write of the table is a value that the table renders to `DynamoDB` and `Transition::evaluate` runs in
+//! memory. Random items and transitions go through both, and the results do not differ.
+//!
+//! `REELHOOK_TRANSITION_CASES` is the number of cases of each kind, `REELHOOK_TRANSITION_SEED` repeats a run.
+
+mod arbitrary;
+
+use std::collections::{BTreeMap, HashMap};
+use std::env;
+use std::hash::{BuildHasher as _, RandomState};
+use std::sync::Arc;
+
+use aws_sdk_dynamodb::Client;
+use aws_sdk_dynamodb::config::{BehaviorVersion, Config, Credentials, Region};
+use aws_sdk_dynamodb::types::{AttributeValue, KeysAndAttributes, PutRequest, WriteRequest};
+use futures_util::StreamExt as _;
+use futures_util::future::join_all;
+use futures_util::stream;
+use reelhook_aws::table::{Table, TableError};
+use reelhook_core::item::{Attribute, Item, Value};
+use reelhook_core::transition::{Applied, Effect, Transition, Write};
+
+use self::arbitrary::{CONSTRUCTORS, Draw};
+use crate::Case;
+use crate::world::{World, print_error};
+
+/// Cases of each kind, unless the environment sets another number.
+const CASES: u64 = 2_000;
+
+/// Cases whose items are put and read in one call each; the most that `BatchWriteItem` takes.
+const BATCH: usize = 25;
+
+/// Batches at a time; chosen freely.
+const CONCURRENT_BATCHES: usize = 4;
+
+pub(crate) fn cases() -> Vec<Case> {
+    vec![
+        case!(the_table_does_as_the_evaluator["constructors"](Kind::Constructor)),
+        case!(the_table_does_as_the_evaluator["expressions"](Kind::Expression)),
+        case!(every_constructor_is_tested),
+    ]
+}
+
+#[derive(Clone, Copy)]
+enum Kind {
+    /// What the constructors of `reelhook_core::transition` make.
+    Constructor,
+    /// Arbitrary conditions and effects over arbitrary attributes.
+    Expression,
+}
+
+/// A transition and the item it meets.
+struct Trial {
+    number: u64,
+    name: &'static str,
+    item: Option<Item>,
+    transition: Transition,
+}
+
+/// What a transition did: done, refused, or an error of the table.
+type Outcome = Result<Applied<Item>, ()>;
+
+/// How often each transition was done, refused and failed.
+type Counts = BTreeMap<&'static str, [u64; 3]>;
+
+async fn the_table_does_as_the_evaluator(world: Arc<World>, kind: Kind) {
+    let number_of =
+        |name| env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name} is a number")));
+    let cases = number_of("REELHOOK_TRANSITION_CASES").unwrap_or(CASES);
+    let seed = number_of("REELHOOK_TRANSITION_SEED").unwrap_or_else(|| RandomState::new().hash_one("seed"));
+    let name = match kind {
+        Kind::Constructor => "constructors",
+        Kind::Expression => "expressions",
+    };
+    world.create_table(name).await;
+    let client = client(&world);
+    let store = Store { table: Table::new(client.clone(), name.to_owned()), client, name };
+
+    let started = std::time::Instant::now();
+    let trials: Vec<Trial> = (0..cases).map(|number| Trial::new(kind, seed, number)).collect();
+    let (mut counts, mut differences) = (Counts::new(), Vec::new());
+    let mut batches =
+        stream::iter(trials.chunks(BATCH)).map(|batch| store.run(batch)).buffer_unordered(CONCURRENT_BATCHES);
+    while let Some(results) = batches.next().await {
+        for (trial, applied, read) in results {
+            let count = counts.entry(trial.name).or_default();
+            count[match &applied {
+                Ok(Applied::Done(_)) => 0,
+                Ok(Applied::Refused(_)) => 1,
+                Err(_) => 2,
+            }] += 1;
+            differences.extend(trial.difference(&applied, &read));
+        }
+    }
+    if env::var_os("REELHOOK_TRANSITION_CASES").is_some() {
+        let seconds = started.elapsed().as_secs_f64();
+        print_error(&format!(
+            "{cases} {name} in {seconds:.1} s, {} differences; done, refused, failed:",
+            differences.len()
+        ));
+        counts.iter().for_each(|(name, count)| print_error(&format!("    {name:20} {count:?}")));
+    }
+    assert!(
+        differences.is_empty(),
+        "{} of {cases} cases differ; REELHOOK_TRANSITION_SEED={seed} repeats them. The first:\n{}",
+        differences.len(),
+        differences[0]
+    );
+    if cases >= CASES {
+        for (name, [done, refused, _]) in counts {
+            assert!(done > 0 && refused > 0, "{name} was done {done} times and refused {refused} times");
+        }
+    }
+}
+
+/// The list of constructors is the one in the sources.
+async fn every_constructor_is_tested(_: Arc<World>) {
+    let sources = [
+        include_str!("../../functions/core/src/transition/submissions.rs"),
+        include_str!("../../functions/core/src/transition/reports.rs"),
+        include_str!("../../functions/core/src/transition/leases.rs"),
+    ];
+    let constructors: Vec<&str> = sources
+        .iter()
+        .flat_map(|source| source.split("\npub fn ").skip(1))
+        .filter(|function| function.split('{').next().is_some_and(|signature| signature.contains("-> Transition")))
+        .filter_map(|function| function.split('(').next())
+        .collect();
+    assert_eq!(CONSTRUCTORS.map(|(name, _)| name).to_vec(), constructors);
+}
+
+impl Trial {
+    fn new(kind: Kind, seed: u64, number: u64) -> Self {
+        let mut draw = Draw::new(seed, number);
+        let (name, transition) = match kind {
+            Kind::Constructor => {
+                let index = usize::try_from(number).expect("a small number") % CONSTRUCTORS.len();
+                let (name, constructor) = CONSTRUCTORS[index];
+                (name, constructor(&mut draw))
+            }
+            Kind::Expression => ("expression", draw.expression()),
+        };
+        Self { number, name, item: draw.item(&transition), transition }
+    }
+
+    /// What the evaluator says. `DynamoDB` fails the call that increments a text.
+    fn expected(&self) -> Outcome {
+        let text = |effect: &Effect| {
+            let held = self.item.as_ref().and_then(|item| item.get(&effect.attribute()));
+            matches!((effect, held), (Effect::Increment(_), Some(Value::Text(_))))
+        };
+        let applied = self.transition.evaluate(self.item.clone());
+        match (&applied, &self.transition.write) {
+            (Applied::Done(_), Write::Update(effects)) if effects.iter().any(text) => Err(()),
+            _ => Ok(applied),
+        }
+    }
+
+    /// How the table differs from the evaluator, in what it returned or in what it holds afterwards.
+    fn difference(&self, applied: &Result<Applied<Item>, TableError>, read: &Option<Item>) -> Option<String> {
+        let expected = self.expected();
+        let holds = match &expected {
+            Ok(Applied::Done(item) | Applied::Refused(item)) => item,
+            Err(()) => &self.item,
+        };
+        let comparable = match applied {
+            Ok(Applied::Done(item)) => Ok(Applied::Done(without_write_id(item))),
+            Ok(Applied::Refused(item)) => Ok(Applied::Refused(without_write_id(item))),
+            Err(_) => Err(()),
+        };
+        let same = match &expected {
+            Ok(Applied::Done(item)) => comparable == Ok(Applied::Done(without_write_id(item))),
+            Ok(Applied::Refused(item)) => comparable == Ok(Applied::Refused(without_write_id(item))),
+            Err(()) => comparable.is_err(),
+        };
+        (!same || without_write_id(holds) != without_write_id(read)).then(|| {
+            let Self { number, name, item, transition } = self;
+            format!(
+                "case {number}, {name}\nitem: {item:#?}\n{transition:#?}\nthe evaluator: {expected:#?}\nthe table: \
+                 {applied:#?}\nread afterwards: {read:#?}"
+            )
+        })
+    }
+}
+
+fn without_write_id(item: &Option<Item>) -> Option<Item> {
+    let mut item = item.clone()?;
+    item.remove(&Attribute::WriteId);
+    Some(item)
+}
+
+/// A table, and a client of its own to put and read items with.
+struct Store {
+    table: Table,
+    client: Client,
+    name: &'static str,
+}
+
+impl Store {
+    /// Puts the items, applies the transitions, and reads what is there then.
+    async fn run<'a>(&self, trials: &'a [Trial]) -> Vec<(&'a Trial, Result<Applied<Item>, TableError>, Option<Item>)> {
+        self.put(trials.iter().filter_map(|trial| trial.item.as_ref())).await;
+        let applied = join_all(trials.iter().map(|trial| self.table.apply_to_item(&trial.transition))).await;
+        let mut read = self.read(trials.iter().map(|trial| trial.transition.task.to_string())).await;
+        let results = trials.iter().zip(applied);
+        results.map(|(trial, applied)| (trial, applied, read.remove(&trial.transition.task.to_string()))).collect()
+    }
+
+    async fn put(&self, items: impl Iterator<Item = &Item>) {
+        let requests: Vec<WriteRequest> = items
+            .map(|item| {
+                let item = item.iter().map(|(attribute, value)| (attribute.to_string(), stored(value))).collect();
+                let put = PutRequest::builder().set_item(Some(item)).build().expect("it has an item");
+                WriteRequest::builder().put_request(put).build()
+            })
+            .collect();
+        if !requests.is_empty() {
+            let response = self.client.batch_write_item().request_items(self.name, requests).send().await;
+            let left = response.expect("the items are put").unprocessed_items;
+            assert!(left.is_none_or(|left| left.is_empty()), "items were left out");
+        }
+    }
+
+    async fn read(&self, tasks: impl Iterator<Item = String>) -> HashMap<String, Item> {
+        let keys = tasks.map(|task| HashMap::from([("task".to_owned(), AttributeValue::S(task))])).collect();
+        let keys = KeysAndAttributes::builder().set_keys(Some(keys)).consistent_read(true).build().expect("keys");
+        let response = self.client.batch_get_item().request_items(self.name, keys).send().await;
+        let response = response.expect("the items are read");
+        assert!(response.unprocessed_keys.is_none_or(|left| left.is_empty()), "keys were left out");
+        let items = response.responses.and_then(|mut tables| tables.remove(self.name)).unwrap_or_default();
+        items
+            .into_iter()
+            .map(|stored| {
+                let task = stored["task"].as_s().expect("a key is a text").clone();
+                (task, stored.into_iter().map(|(name, value)| (name.parse().expect("known"), read(value))).collect())
+            })
+            .collect()
+    }
+}
+
+fn stored(value: &Value) -> AttributeValue {
+    match value {
+        Value::Text(text) => AttributeValue::S(text.clone()),
+        Value::Number(number) => AttributeValue::N(number.to_string()),
+    }
+}
+
+fn read(value: AttributeValue) -> Value {
+    match value {
+        AttributeValue::S(text) => Value::Text(text),
+        AttributeValue::N(digits) => Value::Number(digits.parse().expect("a whole number")),
+        other => panic!("neither text nor number: {other:?}"),
+    }
+}
+
+fn client(world: &World) -> Client {
+    let credentials = Credentials::new(local::ACCESS_KEY_ID, local::SECRET_ACCESS_KEY, None, None, "test");
+    let config = Config::builder()
+        .behavior_version(BehaviorVersion::latest())
+        .region(Region::new(local::REGION))
+        .credentials_provider(credentials)
+        .endpoint_url(world.stack.endpoint())
+        .http_client(aws_smithy_http_client::Builder::new().build_http());
+    Client::from_conf(config.build())
+}
