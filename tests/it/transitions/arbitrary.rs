@@ -95,13 +95,14 @@ impl Draw {
         let mut item = (!self.one_in(4)).then(|| self.attributes());
         if !self.one_in(4) {
             self.satisfy(&transition.condition, &mut item);
-            if self.one_in(3) {
+            if self.one_in(2) {
                 self.disturb(&transition.condition, &mut item);
             }
         }
         if let Some(item) = &mut item {
             for (attribute, value) in &mut *item {
-                if self.one_in(30) {
+                // `DynamoDB` fails the call that increments a text, but the emulator does not.
+                if self.one_in(30) && !increments(transition, *attribute) {
                     *value = self.mistyped(*attribute);
                 }
             }
@@ -214,7 +215,7 @@ impl Draw {
             }
         };
         match (self.below(4), item.as_mut().and_then(|item| item.get_mut(&attribute))) {
-            (0, Some(_)) if attribute == A::Task => *item = None,
+            (0 | 1, Some(_)) if attribute == A::Task => *item = None,
             (0, Some(_)) => {
                 item.as_mut().and_then(|item| item.remove(&attribute));
             }
@@ -394,5 +395,12 @@ impl Draw {
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         mixed ^ (mixed >> 31)
+    }
+}
+
+fn increments(transition: &Transition, attribute: A) -> bool {
+    match &transition.write {
+        Write::Update(effects) => effects.contains(&Effect::Increment(attribute)),
+        Write::Delete => false,
     }
 }

@@ -25,7 +25,7 @@ use reelhook_core::item::{Attribute, DamagedRecord, Item, Value};
 use reelhook_core::record::Record;
 use reelhook_core::transition::{Applied, Effect, Transition, Write};
 
-use self::render::{Expressions, StoredItem, item, stored_value};
+use self::render::{Expressions, item};
 use crate::clients::{described, described_service};
 
 pub use self::leases::{Claimed, Fenced};
@@ -168,17 +168,6 @@ impl Table {
             task: transition.task.to_string(),
             reason: format!("the table {} holds no such task", self.name),
         })
-    }
-
-    /// Puts an item in place of whatever is there, for tests of the transitions.
-    ///
-    /// # Errors
-    /// When the table did not respond, or refused.
-    pub async fn put_item(&self, task: &TaskKey, item: &Item) -> Result<(), TableError> {
-        let stored: StoredItem =
-            item.iter().map(|(attribute, value)| (attribute.to_string(), stored_value(value))).collect();
-        let response = self.client.put_item().table_name(&self.name).set_item(Some(stored)).send().await;
-        response.map(drop).map_err(|error| failed("putting", task, &error))
     }
 }
 

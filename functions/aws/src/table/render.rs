@@ -32,7 +32,7 @@ impl Expressions {
 
     /// The condition expression.
     pub(super) fn condition(&mut self, condition: &Condition) -> String {
-        match condition {
+        match without_lists_of_one(condition) {
             Condition::Has(attribute) => format!("attribute_exists({})", self.name(*attribute)),
             Condition::Lacks(attribute) => format!("attribute_not_exists({})", self.name(*attribute)),
             Condition::Is(attribute, value) => format!("{} = {}", self.name(*attribute), self.value(value)),
@@ -44,15 +44,13 @@ impl Expressions {
         }
     }
 
-    /// Parts with more than one part of their own stand in parentheses; `DynamoDB` refuses an expression with redundant ones.
+    /// Lists within a list stand in parentheses; `DynamoDB` refuses an expression with redundant ones.
     fn joined(&mut self, conditions: &[Condition], operator: &str) -> String {
         let parts: Vec<String> = conditions
             .iter()
-            .map(|condition| match condition {
-                Condition::All(parts) | Condition::Any(parts) if parts.len() > 1 && conditions.len() > 1 => {
-                    format!("({})", self.condition(condition))
-                }
-                _ => self.condition(condition),
+            .map(|condition| match without_lists_of_one(condition) {
+                list @ (Condition::All(_) | Condition::Any(_)) => format!("({})", self.condition(list)),
+                other => self.condition(other),
             })
             .collect();
         parts.join(operator)
@@ -78,6 +76,16 @@ impl Expressions {
         };
         [clause("SET", &set), clause("REMOVE", &remove)].join(" ").trim().to_owned()
     }
+}
+
+/// A list of one condition is that condition.
+fn without_lists_of_one(mut condition: &Condition) -> &Condition {
+    while let Condition::All(list) | Condition::Any(list) = condition
+        && let [only] = list.as_slice()
+    {
+        condition = only;
+    }
+    condition
 }
 
 pub(super) fn stored_value(value: &Value) -> AttributeValue {
@@ -116,6 +124,10 @@ mod tests {
             (
                 All(vec![a.clone(), Any(vec![b.clone(), c.clone()])]),
                 "attribute_exists(#due_at) AND (attribute_not_exists(#state) OR attribute_exists(#task))",
+            ),
+            (
+                All(vec![Any(vec![Any(vec![b.clone(), c.clone()])]), a.clone()]),
+                "(attribute_not_exists(#state) OR attribute_exists(#task)) AND attribute_exists(#due_at)",
             ),
             (Any(vec![All(vec![b, c])]), "attribute_not_exists(#state) AND attribute_exists(#task)"),
             (All(vec![a.clone(), Any(vec![a])]), "attribute_exists(#due_at) AND attribute_exists(#due_at)"),
