@@ -143,7 +143,12 @@ pub fn postpone(record: &Record, due_at: Timestamp) -> Transition {
     Transition {
         action: "postponing",
         task: record.task.clone(),
-        condition: Condition::All(vec![Condition::Is(A::State, record.state.into()), unchanged]),
+        // What is final is never due again.
+        condition: Condition::All(vec![
+            Condition::state_in(&OPEN),
+            Condition::Is(A::State, record.state.into()),
+            unchanged,
+        ]),
         write: Write::Update(vec![Effect::Set(A::DueAt, due_at.into())]),
     }
 }

@@ -14,6 +14,9 @@ pub mod ownership;
 pub mod reports;
 pub mod submissions;
 
+#[cfg(test)]
+mod tests;
+
 use crate::item::{Attribute, Item, Value};
 use crate::record::{Record, State};
 use crate::task::TaskKey;
@@ -177,50 +180,5 @@ impl Transition {
                 Applied::Done(Some(item))
             }
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn pending() -> Item {
-        Item::from([(Attribute::Task, "kling/a".into()), (Attribute::State, State::Pending.into())])
-    }
-
-    #[test]
-    fn conditions_hold_for_items_and_for_none() {
-        use Condition::{All, Any, AtMost, Has, Is, Lacks};
-        let item = Item::from([(Attribute::DueAt, Value::Number(5)), (Attribute::Endpoint, "/v1".into())]);
-        for (condition, with_item, without) in [
-            (Has(Attribute::DueAt), true, false),
-            (Lacks(Attribute::DueAt), false, true),
-            (Is(Attribute::Endpoint, "/v1".into()), true, false),
-            (Is(Attribute::Endpoint, Value::Number(1)), false, false),
-            (AtMost(Attribute::DueAt, 5), true, false),
-            (AtMost(Attribute::DueAt, 4), false, false),
-            (AtMost(Attribute::Endpoint, 4), false, false),
-            (All(vec![Has(Attribute::DueAt), Lacks(Attribute::State)]), true, false),
-            (Any(vec![Has(Attribute::State), Lacks(Attribute::State)]), true, true),
-            (All(vec![]), true, true),
-            (Any(vec![]), false, false),
-        ] {
-            assert_eq!((condition.holds(Some(&item)), condition.holds(None)), (with_item, without), "{condition:?}");
-        }
-    }
-
-    #[test]
-    fn a_refused_transition_changes_nothing_and_gives_back_what_stood_in_the_way() {
-        let transition = Transition {
-            action: "testing",
-            task: "kling/a".parse().expect("a key"),
-            condition: Condition::Lacks(Attribute::Task),
-            write: Write::Update(vec![Effect::Set(Attribute::State, State::Pending.into())]),
-        };
-        assert_eq!(transition.evaluate(None), Applied::Done(Some(pending())));
-        assert_eq!(transition.evaluate(Some(pending())), Applied::Refused(Some(pending())));
-        let deletion = Transition { condition: Condition::Has(Attribute::Task), write: Write::Delete, ..transition };
-        assert_eq!(deletion.evaluate(Some(pending())), Applied::Done(None));
-        assert_eq!(deletion.evaluate(None), Applied::Refused(None));
     }
 }
