@@ -1,12 +1,14 @@
 //! The work queue. It only makes things fast: whatever is not queued, `poll` finds in the table. So sending is one thing for
 //! all: send, log and count what was not accepted, and carry on.
 
-use aws_sdk_sqs::types::SendMessageBatchRequestEntry;
+use std::time::Duration;
+
+use aws_sdk_sqs::types::{QueueAttributeName, SendMessageBatchRequestEntry};
 use futures_util::stream::{self, StreamExt as _};
 use reelhook_core::TaskKey;
 use reelhook_core::message::Message;
 use reelhook_core::metric::Metric;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::clients::described;
 use crate::metrics::count;
@@ -16,6 +18,9 @@ const MAX_BATCH: usize = 10;
 
 /// Calls in flight at once.
 const MAX_CONCURRENT_SENDS: usize = 32;
+
+/// How long the queue may take to say how many messages it holds.
+const COUNT_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// The queue.
 #[derive(Clone, Debug)]
@@ -52,6 +57,23 @@ impl Queue {
             .buffer_unordered(MAX_CONCURRENT_SENDS)
             .fold(0, |sum, accepted| async move { sum + accepted })
             .await
+    }
+
+    /// About how many messages wait to be received; none when that cannot be learned. `SQS` counts with a delay of up to a
+    /// minute.
+    pub async fn waiting(&self) -> Option<u64> {
+        const WAITING: QueueAttributeName = QueueAttributeName::ApproximateNumberOfMessages;
+        let counting = self.client.get_queue_attributes().queue_url(&self.url).attribute_names(WAITING).send();
+        let reason = match timeout(COUNT_TIMEOUT, counting).await {
+            Ok(Ok(response)) => {
+                let count = response.attributes().and_then(|attributes| attributes.get(&WAITING));
+                return count.and_then(|count| count.parse().ok());
+            }
+            Ok(Err(error)) => described(&error),
+            Err(_) => "out of time".to_owned(),
+        };
+        tracing::warn!(reason, "the messages in the queue could not be counted");
+        None
     }
 
     async fn send_batch(&self, tasks: &[TaskKey]) -> usize {

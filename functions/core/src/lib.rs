@@ -17,6 +17,7 @@
 //! | [`submission`] | exactly one submission under one id |
 //! | [`status_poll`] | what a status poll means for a task |
 //! | [`poll_schedule`], [`concurrency`] | when to poll a task, and how many polls of one provider at a time |
+//! | [`requeue`] | when a task that waits is queued again |
 //! | [`transfer`] | how a file is copied: which, in which pieces, when again, what is kept |
 //! | [`result`] | `result.json` |
 //! | [`message`] | what travels through the queue |
@@ -45,6 +46,7 @@ pub mod record;
 pub mod redacted;
 pub mod report;
 pub mod request;
+pub mod requeue;
 pub mod result;
 pub mod retry_after;
 pub mod settings;

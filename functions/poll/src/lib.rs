@@ -3,7 +3,8 @@
 //! A run reads the due index shard by shard, moves each due task forward before it does anything about it (so a run that
 //! dies is repeated by a later one, and two runs never visit a task at once), and then
 //!
-//! - queues again what was reported or hinted at and never settled,
+//! - queues again what was reported or hinted at and never settled, unless its message still waits in the queue
+//!   ([`reelhook_core::requeue`]),
 //! - polls the status of open tasks, each provider in a stream of its own with its own limit, so that a slow provider holds
 //!   up nothing but its own tasks,
 //! - closes as `lost` what is past its deadline, after one last poll.
@@ -98,6 +99,7 @@ pub async fn run(app: &App, deadline: Instant) -> Result<Summary, PollError> {
     let settings = app.settings.get().await?;
     let stop_at = deadline.checked_sub(SHUTDOWN_RESERVE).unwrap_or(deadline);
     let drop_at = deadline.checked_sub(HARD_STOP).unwrap_or(deadline);
+    let waiting = app.queue.waiting().await;
     let mut senders = BTreeMap::new();
     let streams: Vec<_> = Provider::ALL
         .into_iter()
@@ -106,7 +108,7 @@ pub async fn run(app: &App, deadline: Instant) -> Result<Summary, PollError> {
             senders.insert(provider, sender);
             let settings = settings.provider(provider);
             let App { table, queue, providers, .. } = app;
-            let stream = Stream { table, queue, providers, provider, settings };
+            let stream = Stream { table, queue, providers, provider, settings, waiting };
             // What is dropped at the last moment was moved forward and is due again.
             timeout_at(drop_at, stream.visit_all(due, stop_at))
         })

@@ -12,7 +12,8 @@ use reelhook_core::callback::{Accepted, Reporter};
 use reelhook_core::concurrency::Concurrency;
 use reelhook_core::metric::Metric;
 use reelhook_core::providers::adapter::PolledTask;
-use reelhook_core::record::{REQUEUE_AFTER, Record, State};
+use reelhook_core::record::{REQUEUE_AFTER, Record};
+use reelhook_core::requeue::{is_for_process, requeue};
 use reelhook_core::settings::ProviderSettings;
 use reelhook_core::status_poll::{self, Step, Terms};
 use reelhook_core::{Provider, TaskKey, Timestamp};
@@ -38,6 +39,8 @@ pub(crate) struct Stream<'a> {
     pub(crate) provider: Provider,
     /// Those of the provider.
     pub(crate) settings: &'a ProviderSettings,
+    /// Messages in the queue when the run began, if that is known.
+    pub(crate) waiting: Option<u64>,
 }
 
 impl Stream<'_> {
@@ -56,11 +59,8 @@ impl Stream<'_> {
                 return summary;
             }
             let claimed = self.claim(&tasks, reserve).await;
-            let (open, to_queue): (Vec<_>, Vec<_>) =
-                claimed.into_iter().partition(|record| record.state == State::Pending && record.hint.is_none());
-            // What was reported, and what a callback hinted at: both are `process`'s to carry out.
-            let to_queue: Vec<TaskKey> = to_queue.into_iter().map(|record| record.task).collect();
-            summary.queued += self.queue.send_all(&to_queue).await;
+            let (for_process, open): (Vec<_>, Vec<_>) = claimed.into_iter().partition(is_for_process);
+            summary.queued += self.requeue_all(&for_process).await;
             let Concurrency::Limit(limit) = concurrency else {
                 summary.left_over += open.len();
                 continue;
@@ -98,6 +98,25 @@ impl Stream<'_> {
             .filter_map(|record| async { record })
             .collect()
             .await
+    }
+
+    /// Queues again what is `process`'s to act on, as far as [`requeue`] says so, and moves it to its next visit. Returns how
+    /// many tasks were queued.
+    async fn requeue_all(&self, records: &[Record]) -> usize {
+        let now = clock::now();
+        let visits: Vec<_> = records.iter().map(|record| (record, requeue(record, self.waiting, now))).collect();
+        let to_send: Vec<TaskKey> =
+            visits.iter().filter(|(_, visit)| visit.send).map(|(record, _)| record.task.clone()).collect();
+        let queued = self.queue.send_all(&to_send).await;
+        // What the queue refused is due again when the claim says: in a minute.
+        let all_queued = queued == to_send.len();
+        let postponed = visits.into_iter().filter(|(_, visit)| all_queued || !visit.send);
+        stream::iter(postponed)
+            .for_each_concurrent(MAX_CONCURRENT_WRITES, |(record, visit)| async move {
+                postpone(self.table, record, visit.due_at).await;
+            })
+            .await;
+        queued
     }
 
     /// Polls some open tasks. The results stand in the order of the records.
@@ -158,11 +177,16 @@ async fn conclude(
     // about hints do not occur here: hints are queued.
     if let Step::Wait { due_at, .. } = step
         && due_at > now + REQUEUE_AFTER
-        && let Err(error) = table.postpone(record, due_at).await
     {
-        tracing::warn!(%task, %error, "an open task could not be postponed; it is polled sooner");
+        postpone(table, record, due_at).await;
     }
     None
+}
+
+async fn postpone(table: &Table, record: &Record, due_at: Timestamp) {
+    if let Err(error) = table.postpone(record, due_at).await {
+        tracing::warn!(task = %record.task, %error, "a task could not be postponed; it is visited sooner");
+    }
 }
 
 async fn record_report(
