@@ -28,6 +28,7 @@ pub(crate) fn cases() -> Vec<Case> {
         case!(a_task_past_its_deadline_is_lost_and_published),
         case!(a_large_copy_leaves_no_multipart_upload),
         case!(a_poll_run_stops_in_time_and_the_next_one_continues),
+        case!(one_slow_provider_does_not_hold_up_the_others),
     ]
 }
 
@@ -306,4 +307,59 @@ async fn a_poll_run_stops_in_time_and_the_next_one_continues(world: Arc<World>) 
     assert_eq!(second["due"], left_over, "{first} {second}");
     assert_eq!(second["polled"], left_over, "{second}");
     assert_eq!(second["left_over"], 0, "{second}");
+}
+
+/// A provider that responds to every status poll after this delay. Returns its URL and the tasks that were polled.
+async fn provider(delay: Duration, status: StatusCode, body: &'static str) -> (String, Arc<Mutex<Vec<String>>>) {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let url = format!("http://{}", listener.local_addr().expect("an address"));
+    let polled = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&polled);
+    let application = axum::Router::new().fallback(move |uri: Uri| async move {
+        seen.lock().expect("no case has panicked with it").push(uri.path().rsplit('/').next().unwrap_or("").to_owned());
+        sleep(delay).await;
+        (status, body)
+    });
+    tokio::spawn(async move { axum::serve(listener, application).await });
+    (url, polled)
+}
+
+/// Three providers with more due tasks than one round polls: one is slow, one limits the rate, one works. All tasks of the
+/// last are polled in the same run, and the second gets no request after its refusal.
+async fn one_slow_provider_does_not_hold_up_the_others(world: Arc<World>) {
+    const TASKS: usize = 100;
+    world.create_table("uneven").await;
+    for index in 0..TASKS {
+        for provider in ["apimart", "relaydance", "maxapi"] {
+            world.put_open_task("uneven", &format!("{provider}/{index}"), &format!("id-{index}")).await;
+        }
+    }
+    let (slow, slow_polled) = provider(Duration::from_secs(9), StatusCode::INTERNAL_SERVER_ERROR, "{}").await;
+    let (limited, limited_polled) = provider(Duration::ZERO, StatusCode::TOO_MANY_REQUESTS, "{}").await;
+    let open = r#"{"code":0,"msg":"ok","data":{"status":"PROCESSING"}}"#;
+    let (working, working_polled) = provider(Duration::from_millis(20), StatusCode::OK, open).await;
+    let change = |settings: &mut Value| {
+        for (provider, url) in [("apimart", &slow), ("relaydance", &limited), ("maxapi", &working)] {
+            settings["providers"][provider]["base_url"] = json!(url);
+        }
+    };
+    world.put_settings("/uneven/settings", change).await;
+    let environment = with(with(world.environment(), "TABLE_NAME", "uneven"), "SETTINGS_PARAMETER", "/uneven/settings");
+    let time_limit = Duration::from_secs(40);
+    let started = std::time::Instant::now();
+    let mut poll = Function::start(&binary(&world, "poll"), &environment).await.expect("it starts");
+    let InvocationResult::Response(run) = poll.invoke(json!({}), time_limit).await else { panic!("no response") };
+    assert!(started.elapsed() < time_limit, "{:?}", started.elapsed());
+    assert_eq!(run["due"], 3 * TASKS, "{run}");
+
+    let polled = |of: &Mutex<Vec<String>>| of.lock().expect("no case has panicked with it").clone();
+    let distinct: HashSet<String> = polled(&working_polled).into_iter().collect();
+    assert_eq!(distinct.len(), TASKS, "{run}");
+    assert_eq!(polled(&working_polled).len(), TASKS, "each is polled once");
+    // The refusal finds one more request in flight.
+    let (limited, slow) = (polled(&limited_polled).len(), polled(&slow_polled).len());
+    assert!((1..=2).contains(&limited), "{limited} requests to the provider that limits the rate: {run}");
+    assert!(slow >= 2, "{slow} requests to the slow provider: {run}");
+    assert_eq!(run["polled"], TASKS + limited + slow, "{run}");
+    assert_eq!(run["left_over"], 2 * TASKS - limited - slow, "{run}");
 }

@@ -10,6 +10,7 @@ use reelhook_core::providers::adapter::{Method, PolledTask, ProviderResponse, Re
 use reelhook_core::settings::ProviderSettings;
 use reelhook_core::status_poll::{self, PollResult};
 use reelhook_core::{Provider, Timestamp, retry_after};
+use tokio::time::Instant;
 
 use crate::tls;
 
@@ -86,6 +87,20 @@ impl PolledStatus {
     }
 }
 
+/// How far polling several tasks may go.
+#[derive(Clone, Copy, Debug)]
+pub struct PollLimits {
+    /// Requests in flight at once; 0 counts as 1.
+    pub concurrency: usize,
+    /// When no further request is sent. Those in flight are waited for.
+    pub stop_at: Option<Instant>,
+}
+
+impl PollLimits {
+    /// For a single task.
+    pub const ONE_TASK: Self = Self { concurrency: 1, stop_at: None };
+}
+
 impl ProviderClient {
     /// A client whose responses are complete within this time.
     pub fn new(response_timeout: Duration, connections: Connections) -> Result<Self, reqwest::Error> {
@@ -140,24 +155,31 @@ impl ProviderClient {
     }
 
     /// Polls the status of tasks of one provider, several in one request where the provider takes several. The results stand
-    /// in the order of the tasks, at most `concurrency` requests are in flight at once. A request that fails for what one of
-    /// its tasks may be to blame for is split, down to single tasks, so that one bad id does not hide the others.
+    /// in the order of the tasks; one that is missing was not polled: the time was up, or the provider limits the rate and
+    /// gets no further request.
+    ///
+    /// A request that fails for what one of its tasks may be to blame for is split, down to single tasks, so that one bad id
+    /// does not hide the others.
     pub async fn poll_status(
         &self,
         provider: Provider,
         tasks: &[PolledTask<'_>],
         settings: &ProviderSettings,
-        concurrency: usize,
+        limits: PollLimits,
         now: Timestamp,
-    ) -> Vec<PolledStatus> {
-        let mut results = vec![PolledStatus::not_pollable(); tasks.len()];
+    ) -> Vec<Option<PolledStatus>> {
+        let mut results = vec![Some(PolledStatus::not_pollable()); tasks.len()];
         if !provider.is_pollable(settings) {
             return results;
         }
         let mut waiting = provider.adapter().status_requests(tasks, settings, now);
+        for index in waiting.iter().flat_map(|request| &request.tasks) {
+            results[*index] = None;
+        }
         let mut in_flight = FuturesUnordered::new();
         loop {
-            while in_flight.len() < concurrency.max(1)
+            while in_flight.len() < limits.concurrency.max(1)
+                && limits.stop_at.is_none_or(|stop_at| Instant::now() < stop_at)
                 && let Some(request) = waiting.pop()
             {
                 in_flight.push(async move {
@@ -166,6 +188,9 @@ impl ProviderClient {
                 });
             }
             let Some((request, polled)) = in_flight.next().await else { return results };
+            if polled.iter().any(|polled| polled.result.limits_rate()) {
+                waiting.clear();
+            }
             let (first, second) = request.tasks.split_at(request.tasks.len() / 2);
             if !first.is_empty() && polled.iter().all(|polled| status_poll::may_be_one_tasks_fault(&polled.result)) {
                 for half in [first, second] {
@@ -179,7 +204,7 @@ impl ProviderClient {
                 continue;
             }
             for (index, polled) in request.tasks.into_iter().zip(polled) {
-                results[index] = polled;
+                results[index] = Some(polled);
             }
         }
     }

@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::http::{StatusCode, Uri};
-use reelhook_aws::provider_client::{Connections, PolledStatus, ProviderClient, RequestError};
+use reelhook_aws::provider_client::{Connections, PollLimits, PolledStatus, ProviderClient, RequestError};
 use reelhook_core::providers::adapter::{Method, PolledTask, Request, StatusResult};
 use reelhook_core::report::TaskStatus;
 use reelhook_core::settings::Settings;
 use reelhook_core::status_poll::PollResult;
 use reelhook_core::{Provider, Timestamp};
 use serde_json::json;
+use tokio::time::Instant;
 
 const NOW: Timestamp = Timestamp::from_seconds(1_790_000_000);
 
@@ -44,9 +45,20 @@ fn settings(url: &str) -> Settings {
 }
 
 async fn poll(settings: &Settings, provider: Provider, ids: &[&str]) -> Vec<PolledStatus> {
+    let polled = poll_limited(settings, provider, ids, None).await;
+    polled.into_iter().map(|polled| polled.expect("nothing stops it")).collect()
+}
+
+async fn poll_limited(
+    settings: &Settings,
+    provider: Provider,
+    ids: &[&str],
+    stop_at: Option<Instant>,
+) -> Vec<Option<PolledStatus>> {
     let client = ProviderClient::new(Duration::from_secs(2), Connections::Kept).expect("a client");
     let tasks: Vec<_> = ids.iter().map(|id| PolledTask { provider_task_id: id, endpoint: None }).collect();
-    client.poll_status(provider, &tasks, settings.provider(provider), 2, NOW).await
+    let limits = PollLimits { concurrency: 2, stop_at };
+    client.poll_status(provider, &tasks, settings.provider(provider), limits, NOW).await
 }
 
 fn is_open(polled: &PolledStatus) -> bool {
@@ -96,6 +108,29 @@ async fn an_outage_and_a_limited_rate_split_nothing() {
         );
         assert_eq!(requests.lock().expect("no panic").len(), 1, "{status}");
     }
+}
+
+/// A provider that limits the rate once got the rest of a round as well: forty requests after the first refusal.
+#[tokio::test]
+async fn after_a_refusal_of_the_rate_no_further_request_is_sent() {
+    let (url, requests) = provider(|_| (StatusCode::TOO_MANY_REQUESTS, "{}".to_owned())).await;
+    let polled = poll_limited(&settings(&url), Provider::MaxApi, &["a"; 40], None).await;
+    let requests = requests.lock().expect("no panic").len();
+    assert!(requests <= 2, "{requests}: those in flight at once");
+    assert_eq!(polled.iter().flatten().count(), requests);
+}
+
+#[tokio::test]
+async fn when_the_time_is_up_no_further_request_is_sent() {
+    let (url, requests) = provider(|_| {
+        std::thread::sleep(Duration::from_millis(300));
+        (StatusCode::OK, "{}".to_owned())
+    })
+    .await;
+    let stop_at = Instant::now() + Duration::from_millis(200);
+    let polled = poll_limited(&settings(&url), Provider::MaxApi, &["a"; 10], Some(stop_at)).await;
+    assert!(polled.iter().flatten().count() <= 2, "{polled:?}");
+    assert_eq!(polled.iter().flatten().count(), requests.lock().expect("no panic").len());
 }
 
 #[tokio::test]

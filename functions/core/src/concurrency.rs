@@ -37,7 +37,7 @@ impl Concurrency {
         for result in results {
             polled += usize::from(*result != PollResult::NotPollable);
             if let Some(wanted) = result.pause() {
-                if *result != PollResult::NoResponse {
+                if result.limits_rate() {
                     return Self::Stopped { pause: wanted };
                 }
                 silent += 1;

@@ -1,8 +1,9 @@
 //! When `poll` queues again what was reported or hinted at and is not settled.
 //!
-//! A message tells a worker only to look at a task, so a second one does no harm by itself. Thousands do: workers drain a
-//! queue of 2,000 tasks in twenty minutes, and one message a minute for each task that waits made 943,000 of them. Most tasks
-//! that look forgotten are waiting their turn. So nothing is queued again while their messages must still be in the queue:
+//! A message tells a worker only to look at a task, so a second one does no harm by itself. Tens of thousands do: one a minute
+//! for each task that waits makes 80,000 of a burst of 2,000 reports, and they keep the workers from the work (the simulation
+//! in `tests/backlog.rs`). Most tasks that look forgotten wait their turn. So nothing is queued again while its message must
+//! still be in the queue:
 //!
 //! | the queue | queued again |
 //! |---|---|

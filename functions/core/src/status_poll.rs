@@ -103,6 +103,11 @@ impl PollResult {
         }
     }
 
+    /// Whether the provider refuses further requests, so that none is to follow in this run. Silence may be one task's.
+    pub fn limits_rate(&self) -> bool {
+        *self != Self::NoResponse && self.pause().is_some()
+    }
+
     /// What is counted about it.
     pub fn metric(&self) -> Option<Metric> {
         match self {

@@ -398,5 +398,5 @@ fn the_long_version() {
     let replaced = steady(REPLACED, 6).print("replaced: five messages an invocation, queued every minute");
     assert!(replaced.median_wait > 60, "{replaced:?}");
     let replaced = Simulation::new(REPLACED, &load(2000, 0)).run(3 * HOUR).print("replaced: 2,000 reports at once");
-    assert!(replaced.messages > 100_000, "{replaced:?}");
+    assert!(replaced.messages > 40 * 2000, "{replaced:?}");
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures_util::stream::{self, StreamExt as _};
 use reelhook_aws::clock;
 use reelhook_aws::metrics::count;
-use reelhook_aws::provider_client::{PolledStatus, ProviderClient};
+use reelhook_aws::provider_client::{PollLimits, PolledStatus, ProviderClient};
 use reelhook_aws::queue::Queue;
 use reelhook_aws::table::{Recorded, Table};
 use reelhook_core::callback::{Accepted, Reporter};
@@ -65,13 +65,20 @@ impl Stream<'_> {
                 summary.left_over += open.len();
                 continue;
             };
-            let polled = self.poll(&open, limit).await;
-            concurrency = concurrency.after(polled.iter().map(|polled| &polled.result));
+            let polled = self.poll(&open, PollLimits { concurrency: limit, stop_at: Some(stop_at) }).await;
+            concurrency = concurrency.after(polled.iter().flatten().map(|polled| &polled.result));
+            let mut until_next = Duration::ZERO;
             if let Concurrency::Stopped { pause } = concurrency {
                 let (provider, seconds) = (self.provider, pause.as_secs());
                 tracing::warn!(%provider, seconds, "the provider is left alone for the rest of the run");
+                until_next = pause;
             }
-            summary.add(self.conclude_all(&terms, open, polled).await);
+            let (polled, not_polled): (Vec<_>, Vec<_>) =
+                open.into_iter().zip(polled).partition(|(_, polled)| polled.is_some());
+            summary.left_over += not_polled.len();
+            self.postpone_all(not_polled.iter().map(|(record, _)| (record, clock::now() + until_next))).await;
+            let polled = polled.into_iter().filter_map(|(record, polled)| Some((record, polled?)));
+            summary.add(self.conclude_all(&terms, polled.collect()).await);
         }
         due.close();
         while due.try_recv().is_ok() {
@@ -111,16 +118,18 @@ impl Stream<'_> {
         // What the queue refused is due again when the claim says: in a minute.
         let all_queued = queued == to_send.len();
         let postponed = visits.into_iter().filter(|(_, visit)| all_queued || !visit.send);
-        stream::iter(postponed)
-            .for_each_concurrent(MAX_CONCURRENT_WRITES, |(record, visit)| async move {
-                postpone(self.table, record, visit.due_at).await;
-            })
-            .await;
+        self.postpone_all(postponed.map(|(record, visit)| (record, visit.due_at))).await;
         queued
     }
 
-    /// Polls some open tasks. The results stand in the order of the records.
-    async fn poll(&self, records: &[Record], concurrency: usize) -> Vec<PolledStatus> {
+    async fn postpone_all(&self, records: impl Iterator<Item = (&Record, Timestamp)>) {
+        stream::iter(records)
+            .for_each_concurrent(MAX_CONCURRENT_WRITES, |(record, due_at)| postpone(self.table, record, due_at))
+            .await;
+    }
+
+    /// Polls some open tasks. The results stand in the order of the records; one that is missing was not polled.
+    async fn poll(&self, records: &[Record], limits: PollLimits) -> Vec<Option<PolledStatus>> {
         let (positions, tasks): (Vec<usize>, Vec<PolledTask<'_>>) = records
             .iter()
             .enumerate()
@@ -130,8 +139,8 @@ impl Stream<'_> {
             })
             .unzip();
         let now = clock::now();
-        let polled = self.providers.poll_status(self.provider, &tasks, self.settings, concurrency, now).await;
-        let mut results = vec![PolledStatus::not_pollable(); records.len()];
+        let polled = self.providers.poll_status(self.provider, &tasks, self.settings, limits, now).await;
+        let mut results = vec![Some(PolledStatus::not_pollable()); records.len()];
         for (position, polled) in positions.into_iter().zip(polled) {
             results[position] = polled;
         }
@@ -139,10 +148,10 @@ impl Stream<'_> {
     }
 
     /// Records what some polls found, and queues what is to be carried out.
-    async fn conclude_all(&self, terms: &Terms, records: Vec<Record>, polled: Vec<PolledStatus>) -> Summary {
-        let sent = polled.iter().filter(|polled| polled.was_sent()).count();
+    async fn conclude_all(&self, terms: &Terms, polled: Vec<(Record, PolledStatus)>) -> Summary {
+        let sent = polled.iter().filter(|(_, polled)| polled.was_sent()).count();
         let now = clock::now();
-        let found: Vec<(TaskKey, Reporter)> = stream::iter(records.into_iter().zip(polled))
+        let found: Vec<(TaskKey, Reporter)> = stream::iter(polled)
             .map(|(record, polled)| async move { conclude(self.table, &record, &polled, terms, now).await })
             .buffer_unordered(MAX_CONCURRENT_WRITES)
             .filter_map(|found| async { found })

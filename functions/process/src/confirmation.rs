@@ -2,7 +2,7 @@
 
 use reelhook_aws::clock;
 use reelhook_aws::metrics::count;
-use reelhook_aws::provider_client::{PolledStatus, ProviderClient};
+use reelhook_aws::provider_client::{PollLimits, PolledStatus, ProviderClient};
 use reelhook_aws::queue::Queue;
 use reelhook_aws::table::{Fenced, Recorded, Table, TableError};
 use reelhook_core::callback::Reporter;
@@ -84,6 +84,7 @@ pub(crate) async fn poll(providers: &ProviderClient, own: &ProviderSettings, rec
         return PolledStatus::not_pollable();
     };
     let polled = PolledTask { provider_task_id, endpoint: record.endpoint.as_deref() };
-    let polled = providers.poll_status(record.task.provider(), &[polled], own, 1, clock::now()).await;
-    polled.into_iter().next().unwrap_or_else(PolledStatus::not_pollable)
+    let polled =
+        providers.poll_status(record.task.provider(), &[polled], own, PollLimits::ONE_TASK, clock::now()).await;
+    polled.into_iter().flatten().next().unwrap_or_else(PolledStatus::not_pollable)
 }
