@@ -1,12 +1,15 @@
 //! The bucket, as far as it holds `result.json`. Files of results are written by the copier.
 
+use std::time::Duration;
+
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::primitives::ByteStream;
 use reelhook_core::TaskKey;
 use reelhook_core::report::Outcome;
 use reelhook_core::result::{ResultDocument, outcome_of};
+use tokio::time::timeout;
 
-use crate::clients::described;
+use crate::clients::{RetryPolicy, described};
 
 /// How often a race for one `result.json` is run again. Each round somebody else wrote, and only a success replaces, so two
 /// rounds decide it; the third is for S3's own 409 about two writers at the same moment.
@@ -17,6 +20,8 @@ const ROUNDS: usize = 3;
 pub struct Bucket {
     client: aws_sdk_s3::Client,
     name: String,
+    /// For the body of a document, which the SDK's limits leave out.
+    read_timeout: Duration,
 }
 
 /// What became of publishing a result.
@@ -52,9 +57,12 @@ pub enum BucketError {
 }
 
 impl Bucket {
-    /// A bucket by name.
-    pub fn new(client: aws_sdk_s3::Client, name: String) -> Self {
-        Self { client, name }
+    /// A bucket by name. The client for the files of results has no time limits, because their length decides; a document is
+    /// small, so each call here has those of `policy`. Without them a connection that went silent would hold the task until
+    /// the invocation ends.
+    pub fn new(client: &aws_sdk_s3::Client, name: String, policy: RetryPolicy) -> Self {
+        let config = client.config().to_builder().timeout_config(policy.timeouts()).retry_config(policy.retries());
+        Self { client: aws_sdk_s3::Client::from_conf(config.build()), name, read_timeout: policy.attempt }
     }
 
     /// Writes `result.json`, once per outcome: never over one with the same outcome, and over a failure only a success or its loss.
@@ -107,11 +115,11 @@ impl Bucket {
             Err(error) => return Err(failed("reading", key, &error)),
         };
         let etag = object.e_tag().unwrap_or_default().to_owned();
-        let body = object.body.collect().await.map_err(|error| BucketError::Call {
-            action: "reading",
-            key: key.to_owned(),
-            reason: error.to_string(),
-        })?;
+        let unread = |reason| BucketError::Call { action: "reading", key: key.to_owned(), reason };
+        let body = timeout(self.read_timeout, object.body.collect())
+            .await
+            .map_err(|_| unread("out of time".to_owned()))?
+            .map_err(|error| unread(error.to_string()))?;
         match outcome_of(&body.into_bytes()) {
             Some(outcome) => Ok(Some((outcome, etag))),
             None => Err(BucketError::Foreign { key: key.to_owned() }),

@@ -38,6 +38,20 @@ impl RetryPolicy {
     /// For functions nobody waits for. Not for uploads, whose time depends on their size.
     pub const BACKGROUND: Self =
         Self { attempt: Duration::from_secs(5), operation: Duration::from_secs(20), attempts: 5 };
+
+    /// Its limits, as the SDK takes them. They end with the headers of a response.
+    pub(crate) fn timeouts(self) -> TimeoutConfig {
+        TimeoutConfig::builder()
+            .connect_timeout(self.attempt)
+            .operation_attempt_timeout(self.attempt)
+            .operation_timeout(self.operation)
+            .build()
+    }
+
+    pub(crate) fn retries(self) -> RetryConfig {
+        // The default of 1 s would use up half of a callback's budget before the second try.
+        RetryConfig::standard().with_max_attempts(self.attempts).with_initial_backoff(Duration::from_millis(50))
+    }
 }
 
 /// What went wrong with a call, in a few words: the service's code and message, or why there is no response. The SDK's own
@@ -98,19 +112,8 @@ impl Clients {
             .credentials_provider(SharedCredentialsProvider::new(credentials))
             .http_client(http_client)
             .sleep_impl(SharedAsyncSleep::new(TokioSleep::new()))
-            .timeout_config(
-                TimeoutConfig::builder()
-                    .connect_timeout(policy.attempt)
-                    .operation_attempt_timeout(policy.attempt)
-                    .operation_timeout(policy.operation)
-                    .build(),
-            )
-            .retry_config(
-                RetryConfig::standard()
-                    .with_max_attempts(policy.attempts)
-                    // The default of 1 s would use up half of a callback's budget before the second try.
-                    .with_initial_backoff(Duration::from_millis(50)),
-            );
+            .timeout_config(policy.timeouts())
+            .retry_config(policy.retries());
         if let Some(endpoint) = endpoint {
             config = config.endpoint_url(endpoint);
         }

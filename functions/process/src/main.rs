@@ -34,7 +34,7 @@ async fn main() -> Result<(), Error> {
     let app = Arc::new(App {
         table: Table::new(clients.dynamodb(), required(TABLE_NAME)?),
         queue: Queue::new(clients.sqs(), required(QUEUE_URL)?),
-        bucket: Bucket::new(clients.s3(), bucket.clone()),
+        bucket: Bucket::new(&clients.s3(), bucket.clone(), RetryPolicy::BACKGROUND),
         copier: Copier::new(clients.s3(), bucket, policy)?,
         settings: SettingsStore::new(clients.ssm(), required(SETTINGS_PARAMETER)?),
         providers: ProviderClient::new(RESPONSE_TIMEOUT, Connections::Kept)?,
