@@ -112,6 +112,7 @@ async fn every_constructor_is_tested(_: Arc<World>) {
         include_str!("../../functions/core/src/transition/submissions.rs"),
         include_str!("../../functions/core/src/transition/reports.rs"),
         include_str!("../../functions/core/src/transition/leases.rs"),
+        include_str!("../../functions/core/src/transition/ownership.rs"),
     ];
     let constructors: Vec<&str> = sources
         .iter()

@@ -9,7 +9,7 @@ use reelhook_core::report::{Artifact, Failure, Kind, Outcome, Progress, Reason, 
 use reelhook_core::result::{Checksum, StoredArtifact};
 use reelhook_core::transfer::checkpoint::{Checkpoint, Checkpoints};
 use reelhook_core::transition::submissions::Registration;
-use reelhook_core::transition::{Condition, Effect, Transition, Write, leases, reports, submissions};
+use reelhook_core::transition::{Condition, Effect, Transition, Write, leases, ownership, reports, submissions};
 use reelhook_core::{Provider, TaskKey, Timestamp};
 use strum::VariantArray as _;
 
@@ -17,7 +17,7 @@ use strum::VariantArray as _;
 type Constructor = fn(&mut Draw) -> Transition;
 
 /// Every constructor of `reelhook_core::transition`, by name.
-pub(super) const CONSTRUCTORS: [(&str, Constructor); 23] = [
+pub(super) const CONSTRUCTORS: [(&str, Constructor); 27] = [
     ("register", |draw| {
         let known = draw.maybe(Draw::id);
         let registration = Registration {
@@ -75,6 +75,13 @@ pub(super) const CONSTRUCTORS: [(&str, Constructor); 23] = [
     ("settle", |draw| leases::settle(&draw.record(), &draw.report(), &draw.artifacts(), draw.time())),
     ("claim_due", |draw| leases::claim_due(&draw.key(), draw.time(), draw.time(), draw.time())),
     ("postpone", |draw| leases::postpone(&draw.record(), draw.time())),
+    ("own", |draw| ownership::own(Provider::Kling, &draw.own_id(), &draw.owner(), draw.time())),
+    ("reassign", |draw| {
+        let (from, to) = (draw.owner(), draw.owner());
+        ownership::reassign(Provider::Kling, &draw.own_id(), &from, &to, draw.time())
+    }),
+    ("disown", |draw| ownership::disown(Provider::Kling, &draw.own_id(), &draw.owner())),
+    ("displace", |draw| ownership::displace(&draw.record(), draw.time())),
 ];
 
 /// Draws everything about one case. The seed and the number of the case determine all of it.
@@ -106,7 +113,7 @@ impl Draw {
                     *value = self.mistyped(*attribute);
                 }
             }
-            item.insert(A::Task, self.value(A::Task));
+            item.insert(A::Task, transition.task.to_string().as_str().into());
         }
         item
     }
@@ -232,6 +239,7 @@ impl Draw {
             A::State => self.state().into(),
             A::Outcome => self.report().outcome().name().into(),
             A::ProviderTaskId => self.id().as_str().into(),
+            A::Owner => self.owner().to_string().as_str().into(),
             A::Endpoint => self.endpoint().as_str().into(),
             A::Fingerprint => self.attempt().fingerprint.as_str().into(),
             A::Report => Value::json(&self.report()),
@@ -273,6 +281,10 @@ impl Draw {
     /// The id that the key is made of: reports and hints that name it have a condition of their own.
     fn own_id(&self) -> String {
         format!("task-{}", self.case)
+    }
+
+    fn owner(&mut self) -> TaskKey {
+        self.pick(&["kling/one", "kling/two"]).parse().expect("a key")
     }
 
     fn id(&mut self) -> String {
