@@ -237,8 +237,12 @@ pub fn decide(record: &Record, result: &PollResult, terms: &Terms, now: Timestam
     let closed = if record.is_reopened() { None } else { overdue(record, result, terms, now) };
     if let Some(fallback) = fallback.filter(|_| !result.is_answer()) {
         // Sooner than the links die when there is no more time to wait.
-        if closed.is_some() || now >= usable_at(fallback, terms) {
+        let usable_at = if closed.is_some() { fallback.received_at + SILENT_FOR } else { usable_at(fallback, terms) };
+        if now >= usable_at {
             return step(Step::ActOnFallback(fallback.report.clone()));
+        }
+        if closed.is_some() {
+            return step(Step::Wait { due_at: usable_at, hint: Some(hint) });
         }
     }
     step(closed.unwrap_or_else(|| {

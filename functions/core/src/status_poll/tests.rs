@@ -171,6 +171,11 @@ fn a_callback_is_acted_on_unconfirmed_only_in_an_outage_until_its_links_die() {
     let past = 3 * HOUR + 1;
     assert_eq!(name(&step(&changes, &PollResult::NotPollable, past)), "act_on_fallback");
     assert_eq!(name(&step(&changes, &PollResult::NoResponse, past)), "wait");
+    // Ten minutes it waits even then.
+    let mut overdue = changes.to_vec();
+    overdue.push((Attribute::DeadlineAt, Some(at(0).into())));
+    let Step::Wait { due_at, hint: Some(_) } = step(&overdue, &PollResult::NotPollable, 60) else { panic!("it waits") };
+    assert_eq!(due_at, at(10 * MINUTE));
     let mut ancient = terms();
     ancient.link_life = Duration::from_hours(30 * 24);
     let late = decide(&record(&changes), &PollResult::NoResponse, &ancient, at(past + 7 * DAY));
