@@ -83,13 +83,13 @@ impl Row {
     }
 }
 
-const GONE: &str = "the origin answered with status 403: the file is not there yet, or not any more";
+const GONE: &str = "the origin responded with status 403: the file is not there yet, or no longer";
 const HTML: &str = "the origin sent HTML instead of the file";
-const UNAVAILABLE: &str = "the origin answered with status 503";
-const NOT_FOUND: &str = "the origin answered with status 404: the file is not there yet, or not any more";
+const UNAVAILABLE: &str = "the origin responded with status 503";
+const NOT_FOUND: &str = "the origin responded with status 404: the file is not there yet, or no longer";
 const PRIVATE: &str = "the link leads to an address that is not public";
 const TOO_FAR: &str = "the link is redirected more than 5 times";
-const CODED: &str = "the origin sends the file in a content coding that was not asked for";
+const CODED: &str = "the origin sends the file in a content coding that was not requested";
 
 /// A file of up to 8 MiB takes one request to download, one of up to 16 MiB one to upload; 17 MB are three pieces.
 #[rustfmt::skip]
@@ -129,7 +129,7 @@ fn rows() -> Vec<Row> {
         row(("redirect_local", ""), Kling, "", Any, Withheld(PRIVATE)),
         row(("redirect_scheme", ""), Apimp, "", Any, Withheld("the link is not https")),
         row(("too_many", "twice"), Kling, "size=17000000 times=2", Any, Archived),
-        row(("too_many", "persistent"), Kling, "", Any, Withheld("the origin answered with status 429")),
+        row(("too_many", "persistent"), Kling, "", Any, Withheld("the origin responded with status 429")),
         row(("unavailable", "twice"), Kling, "size=17000000 times=2", Any, Archived),
         row(("unavailable", "persistent"), RelayDance, "", Any, Withheld(UNAVAILABLE)),
         row(("forbidden", "at_first"), Kling, "times=1", Any, Withheld(GONE)),

@@ -59,10 +59,10 @@ impl RetryPolicy {
 pub(crate) fn described<E: ProvideErrorMetadata, R>(error: &SdkError<E, R>) -> String {
     match error {
         SdkError::ServiceError(service) => described_service(service.err()),
-        SdkError::TimeoutError(_) => "no answer in time".to_owned(),
+        SdkError::TimeoutError(_) => "no response in time".to_owned(),
         SdkError::DispatchFailure(failure) if failure.is_timeout() => "no connection in time".to_owned(),
         SdkError::DispatchFailure(_) => "no connection".to_owned(),
-        SdkError::ResponseError(_) => "an answer that could not be read".to_owned(),
+        SdkError::ResponseError(_) => "an unreadable response".to_owned(),
         SdkError::ConstructionFailure(_) => "the call could not be put together".to_owned(),
         _ => "the call did not succeed".to_owned(),
     }

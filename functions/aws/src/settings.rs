@@ -76,7 +76,7 @@ impl SettingsStore {
         let loaded = match &*read {
             None => self.load().await,
             Some(_) => timeout(RELOAD_WITHIN, self.load()).await.unwrap_or_else(|_| {
-                let reason = "no answer in time".to_owned();
+                let reason = "no response in time".to_owned();
                 Err(SettingsError::Unavailable { parameter: self.parameter.clone(), reason })
             }),
         };
@@ -100,7 +100,7 @@ impl SettingsStore {
 
     async fn load(&self) -> Result<Settings, SettingsError> {
         let unavailable = |reason: String| SettingsError::Unavailable { parameter: self.parameter.clone(), reason };
-        let answer = self
+        let response = self
             .client
             .get_parameter()
             .name(&self.parameter)
@@ -108,7 +108,7 @@ impl SettingsStore {
             .send()
             .await
             .map_err(|error| unavailable(described(&error)))?;
-        let value = answer.parameter().and_then(|parameter| parameter.value());
+        let value = response.parameter().and_then(|parameter| parameter.value());
         let value = value.ok_or_else(|| unavailable("it has no value".to_owned()))?;
         Settings::parse(value).map_err(|source| SettingsError::Invalid { parameter: self.parameter.clone(), source })
     }

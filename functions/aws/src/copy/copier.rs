@@ -37,8 +37,7 @@ pub struct Copier {
 
 impl Copier {
     /// A copier into a bucket. The client has to leave checksums to the copier
-    /// (`request_checksum_calculation(WhenRequired)`) and to have no time-out over whole operations. Fails when the machine
-    /// has no root certificates.
+    /// (`request_checksum_calculation(WhenRequired)`) and to have no time-out over whole operations.
     pub fn new(
         client: aws_sdk_s3::Client,
         bucket: impl Into<String>,

@@ -205,7 +205,7 @@ fn three_times_not_found_over_ten_minutes_refute_a_hint() {
         let is_forgotten = matches!(decision.step, Step::Remove | Step::Wait { hint: None, .. });
         assert_eq!(decision.refuted, is_forgotten, "{story}");
     }
-    // An answer in between begins the count anew.
+    // A response in between starts the count again.
     let Step::Wait { hint: Some(hint), .. } = step(&[seen(2, 0)], &open(), 60) else { panic!("it waits") };
     assert_eq!((hint.not_found, hint.not_found_since, hint.answered_at), (0, None, Some(at(60))));
 }

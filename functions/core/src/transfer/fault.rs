@@ -75,7 +75,7 @@ pub enum OriginFault {
     #[error("the origin's certificate is not accepted")]
     Certificate,
     /// No status line in time.
-    #[error("the origin did not answer in time")]
+    #[error("the origin did not respond in time")]
     Silent,
     /// No bytes for too long.
     #[error("the origin stopped sending")]
@@ -87,7 +87,7 @@ pub enum OriginFault {
     #[error("the file changed while it was read")]
     Changing,
     /// The origin is overloaded or down (408, 425, 429, 5xx).
-    #[error("the origin answered with status {status}")]
+    #[error("the origin responded with status {status}")]
     Status {
         /// HTTP status.
         status: u16,
@@ -97,16 +97,16 @@ pub enum OriginFault {
     /// There is no such file, or not for us (401, 403, 404, 410, …): not yet, or no longer. The age of the link decides
     /// which, not the status: object stores respond with 403 to a signature that ran out as well as to a file that does not exist
     /// yet.
-    #[error("the origin answered with status {status}: the file is not there yet, or not any more")]
+    #[error("the origin responded with status {status}: the file is not there yet, or no longer")]
     NotThere {
         /// HTTP status.
         status: u16,
     },
     /// The body is compressed although it was requested as it is: neither its length nor its bytes are the file's.
-    #[error("the origin sends the file in a content coding that was not asked for")]
+    #[error("the origin sends the file in a content coding that was not requested")]
     Encoded,
     /// A response that makes no sense here.
-    #[error("the origin answered with status {status}")]
+    #[error("the origin responded with status {status}")]
     Unexpected {
         /// HTTP status.
         status: u16,

@@ -271,7 +271,7 @@ fn rounds_are_counted_by_what_they_added() {
     for (story, fault, after, stalled_rounds) in [
         ("a part more", CopyFault::OutOfTime, Some(upload(4)), 0),
         ("no part more", CopyFault::OutOfTime, Some(upload(3)), 3),
-        ("started anew, and not as far as before", CopyFault::OutOfTime, Some(upload(2)), 3),
+        ("started again, and not as far as before", CopyFault::OutOfTime, Some(upload(2)), 3),
         ("nothing kept", DROPPED, None, 3),
         ("not there: nothing was read", NOT_FOUND, Some(upload(3)), 2),
         ("the bucket failed", storage(), Some(upload(3)), 2),
