@@ -91,7 +91,9 @@ async fn the_table_does_as_the_evaluator(world: Arc<World>, kind: Kind) {
     if env::var_os("REELHOOK_TRANSITION_CASES").is_some() {
         let seconds = started.elapsed().as_secs_f64();
         print_error(&format!("{cases} {name} in {seconds:.1} s, {} differences; done and refused:", differences.len()));
-        counts.iter().for_each(|(name, count)| print_error(&format!("    {name:20} {count:?}")));
+        for (name, count) in &counts {
+            print_error(&format!("    {name:20} {count:?}"));
+        }
     }
     assert!(
         differences.is_empty(),
