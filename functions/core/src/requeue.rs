@@ -57,7 +57,8 @@ pub fn is_for_process(record: &Record) -> bool {
 pub fn requeue(record: &Record, waiting: Option<u64>, now: Timestamp) -> Requeue {
     let said_at = record.hint.map(|hint| hint.received_at).or(record.reported_at).unwrap_or(now);
     let waited = now.since(said_at);
-    let was_claimed = record.attempts > 0;
+    // Not `attempts`: they begin again with the report that a worker itself confirms, and its copy may fail right after.
+    let was_claimed = record.fencing_token > 0;
     if !was_claimed && waited < REQUEUE_AFTER {
         // A hint is due at once, and its message is on the way.
         return Requeue { send: false, due_at: said_at + REQUEUE_AFTER };
@@ -76,19 +77,19 @@ mod tests {
 
     const REPORTED_AT: Timestamp = Timestamp::from_seconds(1_790_000_000);
 
-    fn reported(attempts: i64) -> Record {
+    fn reported(claims: i64) -> Record {
         let item = Item::from([
             (Attribute::Task, "kling/job-1".into()),
             (Attribute::State, State::Reported.into()),
             (Attribute::ReportedAt, REPORTED_AT.into()),
-            (Attribute::Attempts, Value::Number(attempts)),
+            (Attribute::FencingToken, Value::Number(claims)),
         ]);
         Record::from_item(&item).expect("a record")
     }
 
     /// Minutes from the report to every visit within a day at which the task is queued. Visits come with the minute.
-    fn sends(waiting: Option<u64>, attempts: i64) -> Vec<u64> {
-        let record = reported(attempts);
+    fn sends(waiting: Option<u64>, claims: i64) -> Vec<u64> {
+        let record = reported(claims);
         let (mut sends, mut due_at) = (Vec::new(), REPORTED_AT + REQUEUE_AFTER);
         for minute in 1..=1440 {
             let now = REPORTED_AT + Duration::from_mins(minute);
@@ -118,6 +119,7 @@ mod tests {
         assert!(sends.iter().filter(|minute| **minute <= 60).count() <= 2, "{sends:?}");
     }
 
+    /// Also where the worker itself reported the task, by confirming a hint, and its copy failed right after.
     #[test]
     fn what_a_worker_gave_back_is_queued_when_it_is_due() {
         for waiting in [Some(0), Some(5000)] {
