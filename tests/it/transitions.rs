@@ -97,7 +97,7 @@ async fn the_table_does_as_the_evaluator(world: Arc<World>, kind: Kind) {
     }
     assert!(
         differences.is_empty(),
-        "{} of {cases} cases differ; REELHOOK_TRANSITION_SEED={seed} repeats them. The first:\n{}",
+        "{} cases differ; REELHOOK_TRANSITION_CASES={cases} REELHOOK_TRANSITION_SEED={seed} repeats them. The first:\n{}",
         differences.len(),
         differences[0]
     );

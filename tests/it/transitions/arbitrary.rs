@@ -201,7 +201,11 @@ impl Draw {
                 let number = most - i64::from(self.one_in(2));
                 item.get_or_insert_default().insert(*attribute, Value::Number(number));
             }
-            Condition::All(conditions) => conditions.iter().for_each(|condition| self.satisfy(condition, item)),
+            Condition::All(conditions) => {
+                for condition in conditions {
+                    self.satisfy(condition, item);
+                }
+            }
             Condition::Any(conditions) => {
                 let index = self.below(conditions.len());
                 self.satisfy(&conditions[index], item);
