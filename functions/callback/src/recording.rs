@@ -93,7 +93,7 @@ async fn claim_for(table: &Table, record: Option<&Record>, now: Timestamp) -> Re
 
 async fn report(table: &Table, accepted: &Accepted, now: Timestamp) -> Result<Attempt, TableError> {
     let task = accepted.key();
-    let (metric, after, record) = match table.report(accepted, now, now + REQUEUE_AFTER).await? {
+    let (metric, after, record) = match table.report(accepted, None, now, now + REQUEUE_AFTER).await? {
         Recorded::New(record) => (Metric::CallbackAccepted, AfterRecord::Queue(task.clone()), Some(record)),
         Recorded::TookOver(_) => (Metric::SuccessAfterFailure, AfterRecord::Queue(task.clone()), None),
         Recorded::Duplicate(_) => (Metric::CallbackDuplicate, AfterRecord::Done, None),

@@ -221,7 +221,7 @@ impl Simulation {
         let task = &mut self.tasks[index];
         let accepted = Accepted::confirmed(task.key.clone(), None, failure(), Reporter::Callback, b"{}");
         let now = timestamp(now);
-        assert!(task.apply(&reports::report(&accepted, now, now + REQUEUE_AFTER)));
+        assert!(task.apply(&reports::report(&accepted, None, now, now + REQUEUE_AFTER)));
         self.open.insert(index);
         if !self.tasks[index].is_lost {
             self.send(index);

@@ -209,7 +209,7 @@ async fn record_report(
     let recorded = if reporter == Reporter::Deadline {
         table.close(&accepted, record, now, now + REQUEUE_AFTER).await
     } else {
-        table.report(&accepted, now, now + REQUEUE_AFTER).await
+        table.report(&accepted, Some(record), now, now + REQUEUE_AFTER).await
     };
     match recorded {
         Ok(Recorded::New(_) | Recorded::TookOver(_)) => {

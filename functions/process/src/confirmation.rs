@@ -43,7 +43,7 @@ pub(crate) async fn confirm(
         let recorded = if accepted.reporter() == Reporter::Deadline {
             table.close(&accepted, record, now, lease_ends).await?
         } else {
-            table.report(&accepted, now, lease_ends).await?
+            table.report(&accepted, Some(record), now, lease_ends).await?
         };
         return Ok(match recorded {
             Recorded::New(reported) => Some(reported),

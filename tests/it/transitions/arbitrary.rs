@@ -47,7 +47,10 @@ pub(super) const CONSTRUCTORS: [(&str, Constructor); 27] = [
         submissions::resubmit(&task, &interrupted, &attempt, endpoint.as_deref(), draw.time(), draw.time())
     }),
     ("interrupt", |draw| submissions::interrupt(&draw.key(), &draw.attempt(), draw.time())),
-    ("report", |draw| reports::report(&draw.accepted(), draw.time(), draw.time())),
+    ("report", |draw| {
+        let read = draw.maybe(Draw::record);
+        reports::report(&draw.accepted(), read.as_ref(), draw.time(), draw.time())
+    }),
     ("take_over", |draw| reports::take_over(&draw.accepted(), draw.time(), draw.time())),
     ("close", |draw| reports::close(&draw.accepted(), &draw.record(), draw.time(), draw.time())),
     ("note_hint", |draw| reports::note_hint(&draw.hint(), draw.time(), draw.time())),

@@ -39,8 +39,14 @@ pub enum Noted {
 impl Table {
     /// [`reports::report`], or [`reports::take_over`] where a success replaces a failure. `due_at` is when to look again if
     /// nobody settled it: a minute ahead, or the end of the lease of the worker who reports and continues itself.
-    pub async fn report(&self, accepted: &Accepted, now: Timestamp, due_at: Timestamp) -> Result<Recorded, TableError> {
-        let report = reports::report(accepted, now, due_at);
+    pub async fn report(
+        &self,
+        accepted: &Accepted,
+        read: Option<&Record>,
+        now: Timestamp,
+        due_at: Timestamp,
+    ) -> Result<Recorded, TableError> {
+        let report = reports::report(accepted, read, now, due_at);
         let held = match self.apply(&report).await? {
             Applied::Done(record) => return Ok(Recorded::New(self.present(&report, record)?)),
             Applied::Refused(held) => self.present(&report, held)?,

@@ -14,10 +14,14 @@ use crate::time::Timestamp;
 ///
 /// A worker that is polling the provider right now keeps its claim and its lease: it finds the task reported when it comes
 /// back, and continues with this report. A task that a hint reopened holds a failure, and only a success reports it again.
-pub fn report(accepted: &Accepted, now: Timestamp, due_at: Timestamp) -> Transition {
+///
+/// `read` is the record that a status poll was about. A failure that the poll found is refused when a hint came since the
+/// record was read: the provider may have said so before it said what the hint says, and a report ends the hint.
+pub fn report(accepted: &Accepted, read: Option<&Record>, now: Timestamp, due_at: Timestamp) -> Transition {
     let mut pending = vec![Condition::Is(A::State, State::Pending.into())];
     if accepted.report().outcome() != Outcome::Succeeded {
         pending.push(Condition::Lacks(A::Outcome));
+        pending.extend(read.map(Condition::unrevised));
     }
     let condition = Condition::Any(vec![Condition::Lacks(A::Task), Condition::All(pending)]);
     Transition {

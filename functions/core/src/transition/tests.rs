@@ -125,10 +125,10 @@ fn situations() -> Vec<(char, Task)> {
     let hinted = pending.clone().then(&note_hint(&hint(), NOW, DEADLINE));
     let stranger = Task::default().then(&note_hint(&hint(), NOW, DEADLINE)).claimed(NOW);
     let polled = pending.clone().claimed(NOW);
-    let reported = pending.clone().then(&report(&success(), NOW, NOW));
+    let reported = pending.clone().then(&report(&success(), None, NOW, NOW));
     let copied = reported.clone().claimed(NOW);
     let archived = copied.clone().settled();
-    let failing = pending.clone().then(&report(&failure(), NOW, NOW));
+    let failing = pending.clone().then(&report(&failure(), None, NOW, NOW));
     let publishing = failing.clone().claimed(NOW);
     let failed_task = publishing.clone().settled();
     let closing = Accepted::lost(key(), failed());
@@ -171,8 +171,9 @@ fn transitions(read: &Record) -> Vec<(&'static str, Transition)> {
         ("withdraw", withdraw(task, &attempt())),
         ("resubmit", resubmit(task, &attempt(), &attempt(), None, NOW, DEADLINE)),
         ("interrupt", interrupt(task, &attempt(), NOW)),
-        ("report a success", report(&success(), NOW, NOW)),
-        ("report a failure", report(&failure(), NOW, NOW)),
+        ("report a success", report(&success(), None, NOW, NOW)),
+        ("report a failure", report(&failure(), None, NOW, NOW)),
+        ("report a polled failure", report(&failure(), Some(read), NOW, NOW)),
         ("take_over", take_over(&success(), NOW, NOW)),
         ("close", close(&closing, read, NOW, NOW)),
         ("note_hint", note_hint(&hint(), NOW, DEADLINE)),
@@ -220,6 +221,7 @@ fn every_transition_on_a_task_in_every_situation() {
         ("interrupt", ".p.............."),
         ("report a success", "rrrrrr.......rr."),
         ("report a failure", "rrrrrr.........."),
+        ("report a polled failure", "rrrrrr.........."),
         ("take_over", ".........rrrr..."),
         ("close", ".rrrrr.........."),
         ("note_hint", "pppppp.......pp."),
@@ -271,6 +273,8 @@ fn of_two_writers_the_second_sees_the_first() {
         ('s', "note_hint", "withdraw", false, "pending"),
         // A worker polls while somebody else says more.
         ('P', "note_hint", "release_open", false, "pending"),
+        ('P', "note_hint", "report a polled failure", false, "pending"),
+        ('P', "note_hint", "report a success", true, "reported"),
         ('P', "report a success", "release_open", false, "reported"),
         ('P', "report a success", "renew", true, "reported"),
         ('P', "claim later", "release_open", false, "pending"),
@@ -363,7 +367,7 @@ fn a_success_replaces_a_failure_and_nothing_replaces_a_success() {
     for (column, task) in situations().into_iter().filter(|(column, _)| "fFDL".contains(*column)) {
         let held = task.record();
         let by_report = task.clone().then(&take_over(&success(), NOW, NOW));
-        let by_hint = task.then(&reopen(&hint(), NOW)).then(&report(&success(), NOW, NOW));
+        let by_hint = task.then(&reopen(&hint(), NOW)).then(&report(&success(), None, NOW, NOW));
         for replaced in [by_report, by_hint] {
             let record = replaced.record();
             assert_eq!((record.state, record.outcome()), (State::Reported, Some(Outcome::Succeeded)), "{column}");
@@ -371,7 +375,7 @@ fn a_success_replaces_a_failure_and_nothing_replaces_a_success() {
             let archived = replaced.claimed(LATER).settled();
             assert_eq!(archived.record().state, State::Archived, "{column}");
             for accepted in [failure(), success(), Accepted::lost(key(), failed())] {
-                for transition in [report(&accepted, LATER, LATER), take_over(&accepted, LATER, LATER)] {
+                for transition in [report(&accepted, None, LATER, LATER), take_over(&accepted, LATER, LATER)] {
                     assert_eq!(effect_on(&archived, &transition), '.', "{column}: {accepted:?}");
                 }
             }
