@@ -20,6 +20,7 @@ use crate::time::Timestamp;
     Eq,
     PartialOrd,
     Ord,
+    Hash,
     strum::Display,
     strum::EnumString,
     strum::IntoStaticStr,
@@ -94,7 +95,7 @@ pub enum Attribute {
 }
 
 /// The value of an attribute.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Value {
     /// A text.
     Text(String),

@@ -15,6 +15,8 @@ pub mod reports;
 pub mod submissions;
 
 #[cfg(test)]
+mod model;
+#[cfg(test)]
 mod tests;
 
 use crate::item::{Attribute, Item, Value};
