@@ -25,6 +25,7 @@ pub(crate) fn cases() -> Vec<Case> {
         case!(header_case_and_base64_encoding_do_not_matter),
         case!(a_missing_table_returns_503),
         case!(an_unresponsive_table_returns_503_before_the_provider_times_out),
+        case!(no_log_level_logs_a_secret),
     ]
 }
 
@@ -251,4 +252,44 @@ async fn an_unresponsive_table_returns_503_before_the_provider_times_out(world: 
     };
     assert_eq!(response["statusCode"], 503, "{response}");
     assert!(started.elapsed() < Duration::from_millis(4_800), "{:?}", started.elapsed());
+}
+
+/// Runs a function at the highest log level on one event, and returns all it wrote.
+async fn logged(world: &World, function: &str, event: Value) -> String {
+    let log = std::env::temp_dir().join(format!("reelhook-{}-{function}.log", std::process::id()));
+    let file = std::fs::File::create(&log).expect("a file");
+    let errors = file.try_clone().expect("a second handle");
+    let environment = with(world.environment(), "LOG_LEVEL", "trace");
+    let started = Function::start_with_output(&binary(world, function), &environment, file.into(), errors.into()).await;
+    let mut started = started.expect("it starts");
+    let result = started.invoke(event, Duration::from_mins(1)).await;
+    assert!(matches!(result, InvocationResult::Response(_)), "{result:?}");
+    let text = std::fs::read_to_string(&log).expect("it is text");
+    std::fs::remove_file(&log).expect("it is there");
+    text
+}
+
+/// At `trace` the Lambda runtime once logged the whole event, and the SDK its requests.
+async fn no_log_level_logs_a_secret(world: Arc<World>) {
+    let mut callback = unsent(&world, "logged").await;
+    let body = String::from_utf8_lossy(&callback.body).into_owned();
+    let token = callback.url.rsplit('/').next().expect("a URL has a last part").to_owned();
+    let link = body.split('"').find(|text| text.starts_with("http") && text.contains('?')).expect("a signed link");
+    let query = link.split_once('?').expect("a query").1.to_owned();
+    callback.headers.push(("x-marker".to_owned(), "marker-of-a-header".to_owned()));
+    let api_key = world.simulator.config().account(Provider::Kling).api_key;
+    let message = json!({ "version": "1", "task": "kling/logged" }).to_string();
+    let mut batch: Value = serde_json::from_str(include_str!("../../events/lambda/sqs.json")).expect("JSON");
+    batch["Records"][0]["body"] = json!(message);
+    batch["Records"].as_array_mut().expect("records").truncate(1);
+
+    for (function, event) in [("callback", event(&callback)), ("process", batch)] {
+        let log = logged(&world, function, event).await;
+        assert!(log.contains("kling/logged"), "{function} logs what it does: {log}");
+        for secret in [&token, &query, &api_key, "marker-of-a-header", &body[..40]] {
+            let escaped = json!(secret).to_string();
+            let escaped = escaped.trim_matches('"');
+            assert!(!log.contains(secret) && !log.contains(escaped), "{function} logs {secret}");
+        }
+    }
 }

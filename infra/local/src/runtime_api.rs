@@ -54,8 +54,18 @@ struct RuntimeState {
 }
 
 impl Function {
-    /// Starts a binary with this environment and what the runtime needs, and nothing else.
+    /// Starts a binary with this environment and what the runtime needs, and nothing else. Its output is dropped.
     pub async fn start(binary: &Path, environment: &[(String, String)]) -> Result<Self, Error> {
+        Self::start_with_output(binary, environment, Stdio::null(), Stdio::null()).await
+    }
+
+    /// The same with its standard output and its standard error sent elsewhere.
+    pub async fn start_with_output(
+        binary: &Path,
+        environment: &[(String, String)],
+        output: Stdio,
+        errors: Stdio,
+    ) -> Result<Self, Error> {
         let listener = TcpListener::bind("127.0.0.1:0").await.map_err(Error::system("cannot listen on 127.0.0.1"))?;
         let address = listener.local_addr().map_err(Error::system("cannot listen on 127.0.0.1"))?;
         let (events, receiver) = mpsc::unbounded_channel();
@@ -88,8 +98,8 @@ impl Function {
             .env("AWS_SECRET_ACCESS_KEY", crate::SECRET_ACCESS_KEY)
             .envs(environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
+            .stdout(output)
+            .stderr(errors)
             .kill_on_drop(true)
             .spawn()
             .map_err(Error::system(format!("cannot start {}", binary.display())))?;
