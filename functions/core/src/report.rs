@@ -8,9 +8,12 @@ use crate::time::Timestamp;
 /// Longest text of a provider that is kept, in characters. Chosen freely: longer than every message seen.
 const MAX_MESSAGE: usize = 1000;
 
-/// Most bytes of a stored report's artifacts, as JSON. An item of the table holds 400 KB: a report and a fallback, each with
-/// its body of up to 64 KiB, leave this much to each of them.
-const MAX_ARTIFACT_BYTES: usize = 100 * 1024;
+/// Most bytes of a stored report's artifacts, as JSON. An item of the table holds 400 KB; `tests/record_size.rs` adds up what
+/// else is in there.
+const MAX_ARTIFACT_BYTES: usize = 80 * 1024;
+
+/// Most artifacts of a stored report: the record holds an object's key and an unfinished upload for each. The most seen are 9.
+const MAX_ARTIFACTS: usize = 50;
 
 /// The final report about a task.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -254,20 +257,22 @@ pub struct Progress {
 }
 
 /// The text, cut to [`MAX_MESSAGE`].
-fn shortened(text: &str) -> String {
+pub(crate) fn shortened(text: &str) -> String {
     text.chars().take(MAX_MESSAGE).collect()
 }
 
-/// The artifacts that fit into [`MAX_ARTIFACT_BYTES`], in the same order; essential ones take precedence.
+/// The first [`MAX_ARTIFACTS`] artifacts that fit into [`MAX_ARTIFACT_BYTES`], in the same order; essential ones take
+/// precedence.
 fn bounded(artifacts: Vec<Artifact>) -> Vec<Artifact> {
-    let mut bytes = 0;
+    let (mut bytes, mut kept) = (0, 0);
     let mut keep = vec![false; artifacts.len()];
     for essential in [true, false] {
         for (artifact, keep) in artifacts.iter().zip(&mut keep) {
             if artifact.kind.is_essential() == essential {
                 let size = serde_json::to_vec(artifact).map_or(usize::MAX, |json| json.len() + 1);
-                if size <= MAX_ARTIFACT_BYTES - bytes {
+                if kept < MAX_ARTIFACTS && size <= MAX_ARTIFACT_BYTES - bytes {
                     *keep = true;
+                    kept += 1;
                     bytes += size;
                 }
             }
@@ -315,9 +320,9 @@ mod tests {
             (videos, artifacts.len() - videos)
         };
         let with_covers = (0..9).flat_map(|number| [artifact(Kind::Cover, number), artifact(Kind::Video, number)]);
-        assert_eq!(count(with_covers.collect()), (9, 3));
-        assert_eq!(count((0..50).map(|number| artifact(Kind::Video, number)).collect()), (12, 0));
-        assert_eq!(count((0..12).map(|number| artifact(Kind::Cover, number)).collect()), (0, 12));
+        assert_eq!(count(with_covers.collect()), (9, 1));
+        assert_eq!(count((0..50).map(|number| artifact(Kind::Video, number)).collect()), (10, 0));
+        assert_eq!(count((0..12).map(|number| artifact(Kind::Cover, number)).collect()), (0, 10));
     }
 
     #[test]

@@ -6,6 +6,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::parts::MAX_PIECES;
 use super::ranges::SourceVersion;
 
 /// What is kept of the unfinished copies of a task, by the name of the file in the bucket without its extension (`video-2`).
@@ -19,8 +20,15 @@ impl Checkpoints {
         self.0.is_empty()
     }
 
-    /// Keeps something for a file. What says nothing is not kept.
-    pub fn insert(&mut self, name: &str, checkpoint: Checkpoint) {
+    /// Keeps something for a file. What says nothing is not kept. All uploads together take no more of the record than one
+    /// of [`MAX_PIECES`] parts, the most that fits. Parts beyond that are copied again.
+    pub fn insert(&mut self, name: &str, mut checkpoint: Checkpoint) {
+        let kept = self.0.values().filter_map(|kept| kept.upload.as_ref());
+        let taken: usize = kept.map(|upload| upload.parts.0.len() + PARTS_PER_UPLOAD).sum();
+        checkpoint.upload = checkpoint.upload.filter(|_| taken < MAX_SAVED_PARTS).map(|mut upload| {
+            upload.parts.0.truncate(MAX_SAVED_PARTS - taken);
+            upload
+        });
         if checkpoint != Checkpoint::default() {
             self.0.insert(name.to_owned(), checkpoint);
         }
@@ -84,6 +92,13 @@ pub struct SavedPart {
     /// Its `ETag`: 32 hexadecimal digits in every S3 there is, kept as bytes.
     pub etag: [u8; 16],
 }
+
+/// Most finished parts that are kept of all files together.
+#[expect(clippy::cast_possible_truncation, reason = "a few thousand")]
+const MAX_SAVED_PARTS: usize = MAX_PIECES as usize;
+
+/// What an upload takes beside its parts, in parts: its key and id, each of up to 1 KB, and the origin's `ETag`.
+const PARTS_PER_UPLOAD: usize = 64;
 
 /// Bytes of a part in the stored form.
 const SAVED_PART_LENGTH: usize = 2 + 8 + 16;
@@ -149,7 +164,7 @@ impl SavedPart {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::transfer::parts::{MAX_PIECES, MIN_PIECE};
+    use crate::transfer::parts::MIN_PIECE;
     use crate::transfer::ranges::Validator;
 
     #[test]
@@ -183,6 +198,31 @@ mod tests {
         let part = |piece| SavedPart::new(piece, u64::MAX, &"f".repeat(32)).expect("a part");
         let parts = SavedParts((0..MAX_PIECES).map(part).collect());
         assert!(serde_json::to_string(&parts).expect("it serialises").len() < 140_000);
+    }
+
+    /// Three files of 31 GiB that were interrupted together once made a record that could not be written.
+    #[test]
+    fn all_uploads_of_a_task_take_no_more_than_the_largest() {
+        let upload = |parts| SavedUpload {
+            id: "upload".into(),
+            key: "tasks/kling/job-1/video.mp4".into(),
+            content_type: "video/mp4".into(),
+            source: SourceVersion { length: 1, validator: Validator::Etag("\"a\"".into()) },
+            piece_size: MIN_PIECE,
+            parts: SavedParts(vec![SavedPart { piece: 0, checksum: 0, etag: [0; 16] }; parts]),
+        };
+        let kept = |uploads: &[usize]| {
+            let mut checkpoints = Checkpoints::default();
+            for (name, parts) in ('a'..).zip(uploads) {
+                checkpoints
+                    .insert(&name.to_string(), Checkpoint { upload: Some(upload(*parts)), ..Checkpoint::default() });
+            }
+            checkpoints.into_uploads().map(|upload| upload.parts.0.len()).collect::<Vec<_>>()
+        };
+        assert_eq!(kept(&[4000]), [4000]);
+        assert_eq!(kept(&[1000, 1000, 1000]), [1000, 1000, 1000]);
+        assert_eq!(kept(&[3000, 3000, 3000]), [3000, 936]);
+        assert_eq!(kept(&[4000, 4000]), [4000]);
     }
 
     #[test]

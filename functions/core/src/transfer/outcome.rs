@@ -3,7 +3,7 @@
 use super::checkpoint::{Checkpoint, Checkpoints};
 use super::selection::Planned;
 use crate::Timestamp;
-use crate::report::{Failure, Reason};
+use crate::report::{Failure, Reason, shortened};
 use crate::result::{MissingArtifact, StoredArtifact};
 
 /// What became of one artifact in this round.
@@ -97,7 +97,7 @@ pub fn conclude(mut done: Vec<(Planned, ArtifactOutcome, Checkpoint)>) -> CopyOu
     let lost = lost.or(optional.filter(|_| stored.is_empty()));
     match (out_of_time, retry, lost) {
         (true, _, _) => CopyOutcome::OutOfTime { checkpoints },
-        (false, Some((at, last_error)), _) => CopyOutcome::Retry { at, checkpoints, last_error },
+        (false, Some((at, reason)), _) => CopyOutcome::Retry { at, checkpoints, last_error: shortened(&reason) },
         (false, None, Some(message)) => {
             CopyOutcome::Lost { failure: Failure::new(Reason::Expired, true).message(message), stored, missing }
         }
