@@ -205,7 +205,9 @@ fn verify_signature(received: &ReceivedBody<'_>, explanation: Explanation) -> Ex
         Ok(Authenticity::SignedBody | Authenticity::SignedSender) => {
             Explanation { authentic: Some(Value::Bool(true)), ..explanation }
         }
-        Ok(Authenticity::Unsigned) => Explanation { authentic: Some("unsigned".into()), ..explanation },
+        Ok(Authenticity::Unverified | Authenticity::Unsigned) => {
+            Explanation { authentic: Some("unsigned".into()), ..explanation }
+        }
         Err(refusal) => Explanation {
             authentic: Some(Value::Bool(false)),
             authentic_reason: Some(refusal.to_string()),

@@ -59,7 +59,9 @@ pub enum Authenticity {
     SignedBody,
     /// A valid signature that does not cover the body: it proves the sender, not the content.
     SignedSender,
-    /// Nothing: the provider does not sign its callbacks, or no secret is configured.
+    /// Nothing: the provider signs its callbacks, but no secret is configured to verify it.
+    Unverified,
+    /// Nothing: the provider does not sign its callbacks.
     Unsigned,
 }
 

@@ -262,6 +262,7 @@ impl Authentic<'_> {
         let proof = match self.authenticity {
             Authenticity::SignedBody => Proof::Body,
             Authenticity::SignedSender => Proof::Sender,
+            Authenticity::Unverified => Proof::UnverifiedUrl,
             Authenticity::Unsigned => Proof::Url,
         };
         let own = settings.provider(self.provider);

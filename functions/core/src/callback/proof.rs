@@ -12,7 +12,9 @@ pub enum Proof {
     Body,
     /// A signature that leaves the body out: the sender is right, the content may not be.
     Sender,
-    /// The token in the URL alone.
+    /// The token in the URL alone, of a provider that offers a signature too and whose secret is not configured.
+    UnverifiedUrl,
+    /// The token in the URL alone: it is all the proof the provider offers.
     Url,
 }
 
@@ -32,13 +34,14 @@ impl Proof {
     /// What a callback with this proof may do. `is_pollable`: the settings allow status polls of the provider.
     ///
     /// Failures are confirmed like successes: whoever learned a URL could otherwise have the application pay for a second
-    /// submission. They never fall back, because a failure that waits loses nothing.
+    /// submission. They never fall back, because a failure that waits loses nothing. Nor does a body that a secret would have
+    /// verified: during an outage it would count for more without a signature than with one.
     pub fn belief(self, outcome: Outcome, is_pollable: bool, confirm: Confirm) -> Belief {
         let acts = match self {
             Self::Provider | Self::Body => true,
             // Nobody can confirm it: acted on only at the operator's word.
             Self::Sender => !is_pollable && confirm == Confirm::Never,
-            Self::Url => !is_pollable || confirm == Confirm::Never,
+            Self::UnverifiedUrl | Self::Url => !is_pollable || confirm == Confirm::Never,
         };
         if acts {
             return Belief::Act;
@@ -65,6 +68,9 @@ mod tests {
             (Proof::Sender, true, Never, hint, hint),
             (Proof::Sender, false, WhenPossible, hint, hint),
             (Proof::Sender, false, Never, Belief::Act, Belief::Act),
+            (Proof::UnverifiedUrl, true, WhenPossible, hint, hint),
+            (Proof::UnverifiedUrl, true, Never, Belief::Act, Belief::Act),
+            (Proof::UnverifiedUrl, false, WhenPossible, Belief::Act, Belief::Act),
             (Proof::Url, true, WhenPossible, with_fallback, hint),
             (Proof::Url, true, Never, Belief::Act, Belief::Act),
             (Proof::Url, false, WhenPossible, Belief::Act, Belief::Act),

@@ -26,6 +26,9 @@ pub enum RouteError {
     /// The provider does not exist.
     #[error("unknown provider; use one of {}", Provider::names())]
     Provider,
+    /// The provider's callbacks name no task, so one URL for several would make every body a record of its own.
+    #[error("the provider has no static callback URL: its callbacks do not name the task")]
+    Static,
     /// The id is not valid.
     #[error("the id in the URL is neither \"-\" nor a task id")]
     Id,
@@ -41,6 +44,9 @@ impl Route {
         let ["", "callback", provider, id, token] = parts[..] else { return Err(RouteError::Form) };
         let provider = Provider::from_name(provider).ok_or(RouteError::Provider)?;
         let id = if id == STATIC_ID { None } else { Some(id.parse().map_err(|_| RouteError::Id)?) };
+        if id.is_none() && !provider.adapter().names_its_tasks() {
+            return Err(RouteError::Static);
+        }
         Ok(Self { provider, id, token: Secret::new(token) })
     }
 
@@ -97,6 +103,7 @@ mod tests {
             ("/callback/Kling/job-1/tok", RouteError::Provider),
             ("/callback/kling/job%2F1/tok", RouteError::Id),
             ("/callback/kling/../tok", RouteError::Id),
+            ("/callback/apimp/-/tok", RouteError::Static),
         ] {
             assert_eq!(Route::parse(path).expect_err("not a callback URL"), why, "{path}");
         }

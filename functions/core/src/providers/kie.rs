@@ -147,7 +147,7 @@ impl Adapter for Kie {
             return Err(Refusal::TwoTasks);
         }
         if settings.signing_secrets.is_empty() {
-            return Ok(Authenticity::Unsigned);
+            return Ok(Authenticity::Unverified);
         }
         let id = body.and_then(|body| task_id(&body));
         kie_hmac(&request.headers, id.as_deref(), &settings.signing_secrets, now)?;
@@ -398,7 +398,7 @@ mod tests {
             assert_eq!(authenticate(&two), Err(Refusal::TwoTasks), "{two}");
         }
         for one in [json!({"data": {"task_id": 7, "taskId": "7"}}), json!({"task_id": "", "data": {"taskId": "7"}})] {
-            assert_eq!(authenticate(&one), Ok(Authenticity::Unsigned), "{one}");
+            assert_eq!(authenticate(&one), Ok(Authenticity::Unverified), "{one}");
         }
     }
 

@@ -102,7 +102,7 @@ impl Adapter for Kling {
         now: Timestamp,
     ) -> Result<Authenticity, Refusal> {
         if settings.signing_secrets.is_empty() {
-            return Ok(Authenticity::Unsigned);
+            return Ok(Authenticity::Unverified);
         }
         standard_webhooks(&request.headers, request.body, &settings.signing_secrets, now)?;
         Ok(Authenticity::SignedBody)

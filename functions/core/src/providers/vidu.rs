@@ -114,7 +114,7 @@ impl Adapter for Vidu {
         }
         let key = settings.api_key.as_slice();
         let signed = !key.is_empty() && apisix_hmac(request, ACCESS_KEY, key, now).is_ok();
-        Ok(if signed { Authenticity::SignedSender } else { Authenticity::Unsigned })
+        Ok(if signed { Authenticity::SignedSender } else { Authenticity::Unverified })
     }
 
     fn read_callback(&self, body: &[u8], now: Timestamp) -> CallbackBody {
