@@ -130,13 +130,13 @@ fn the_largest_record_the_rules_can_make_fits_into_an_item() {
     // A failure, then lost with all its files but one in the bucket, then hinted to be a success after all.
     let body = "ü".repeat(MAX_RAW);
     let accepted = |report| Accepted::confirmed(key(), Some(id()), report, Reporter::Poll, body.as_bytes());
-    table.apply(&reports::report(&accepted(Report::Failed(failure())), NOW, NOW));
+    table.apply(&reports::report(&accepted(Report::Failed(failure())), None, NOW, NOW));
     let record = table.apply(&leases::claim(&key(), NOW, NOW));
     table.apply(&leases::settle(&record, &Report::Lost(failure()), &stored(&report), NOW));
     table.apply(&reports::reopen(&hint(HintReason::Unsigned, Some(report.clone())), NOW));
 
     // The success, with everything unfinished, and archived.
-    table.apply(&reports::report(&accepted(report.clone()), NOW, NOW));
+    table.apply(&reports::report(&accepted(report.clone()), None, NOW, NOW));
     let record = table.apply(&leases::claim(&key(), NOW, NOW));
     let last_error = "ü".repeat(2000);
     table.apply(&leases::release_unfinished(&record, NOW, Some(&checkpoints(&report)), Some(&last_error)));
