@@ -154,13 +154,8 @@ def main() -> None:
     # CALLBACK_BASE_URL in the stack names an AWS host, which the simulated providers cannot reach.
     settings = request["settings"]
     settings.setdefault("callback", {}).setdefault("base_url", outputs["CallbackUrl"])
-    session.create_client("ssm").put_parameter(
-        Name=request["parameters"]["SettingsParameter"],
-        Value=json.dumps(settings),
-        Type="SecureString",
-        Tier="Intelligent-Tiering",
-        Overwrite=True,
-    )
+    secret = request["parameters"]["SettingsSecret"]
+    session.create_client("secretsmanager").create_secret(Name=secret, SecretString=json.dumps(settings))
     json.dump({"outputs": outputs, "functions": functions}, sys.stdout)
 
 

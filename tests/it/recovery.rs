@@ -288,7 +288,7 @@ async fn a_poll_run_stops_in_time_and_the_next_one_continues(world: Arc<World>) 
     }
     let slow = slow_provider().await;
     world.put_settings("/busy/settings", |settings| settings["providers"]["kling"]["base_url"] = json!(slow)).await;
-    let environment = with(with(world.environment(), "TABLE_NAME", "busy"), "SETTINGS_PARAMETER", "/busy/settings");
+    let environment = with(with(world.environment(), "TABLE_NAME", "busy"), "SETTINGS_SECRET", "/busy/settings");
     let time_limit = Duration::from_secs(24);
     let started = std::time::Instant::now();
     let mut poll = Function::start(&binary(&world, "poll"), &environment).await.expect("it starts");
@@ -344,7 +344,7 @@ async fn one_slow_provider_does_not_hold_up_the_others(world: Arc<World>) {
         }
     };
     world.put_settings("/uneven/settings", change).await;
-    let environment = with(with(world.environment(), "TABLE_NAME", "uneven"), "SETTINGS_PARAMETER", "/uneven/settings");
+    let environment = with(with(world.environment(), "TABLE_NAME", "uneven"), "SETTINGS_SECRET", "/uneven/settings");
     let time_limit = Duration::from_secs(40);
     let started = std::time::Instant::now();
     let mut poll = Function::start(&binary(&world, "poll"), &environment).await.expect("it starts");

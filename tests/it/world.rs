@@ -256,8 +256,13 @@ impl World {
     pub(crate) async fn put_settings(&self, name: &str, change: impl FnOnce(&mut Value)) {
         let mut settings = demonstration::settings(&self.simulator);
         change(&mut settings);
-        let request = json!({ "Name": name, "Value": settings.to_string(), "Type": "SecureString", "Overwrite": true });
-        call(&self.client, self.stack.endpoint(), "ssm", "AmazonSSM.PutParameter", &request).await;
+        let (endpoint, value) = (self.stack.endpoint(), settings.to_string());
+        let new = json!({ "Name": name, "SecretString": value });
+        let created = try_call(&self.client, endpoint, "secretsmanager", "secretsmanager.CreateSecret", &new).await;
+        if created.is_ok_and(|(status, _)| !status.is_success()) {
+            let known = json!({ "SecretId": name, "SecretString": value });
+            call(&self.client, endpoint, "secretsmanager", "secretsmanager.PutSecretValue", &known).await;
+        }
     }
 
     /// The environment of a deployed function, for a process that a case starts.
@@ -268,7 +273,7 @@ impl World {
             ("TABLE_NAME", &outputs.table_name),
             ("QUEUE_URL", &outputs.queue_url),
             ("BUCKET_NAME", &outputs.bucket_name),
-            ("SETTINGS_PARAMETER", &outputs.settings_parameter),
+            ("SETTINGS_SECRET", &outputs.settings_secret),
             ("ALLOWED_ORIGINS", &self.simulator.address().to_string()),
         ]
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
@@ -318,15 +323,33 @@ async fn collect(client: Client, endpoint: String, queue: String, published: Arc
     }
 }
 
-/// Calls an AWS service with a JSON protocol.
+/// Calls an AWS service with a JSON protocol. Panics unless it succeeds.
 async fn call(client: &Client, endpoint: &str, service: &str, target: &str, request: &Value) -> Value {
+    match try_call(client, endpoint, service, target, request).await {
+        Ok((status, text)) => {
+            assert!(status.is_success(), "{target}: {status} {text}");
+            serde_json::from_str(&text).unwrap_or_default()
+        }
+        // The emulator is shutting down.
+        Err(_) => Value::Null,
+    }
+}
+
+/// The same, whatever the response.
+async fn try_call(
+    client: &Client,
+    endpoint: &str,
+    service: &str,
+    target: &str,
+    request: &Value,
+) -> reqwest::Result<(reqwest::StatusCode, String)> {
     let response = client
         .http()
         .post(endpoint)
         .header("x-amz-target", target)
         .header(
             "content-type",
-            if matches!(service, "events" | "ssm") {
+            if matches!(service, "events" | "secretsmanager") {
                 "application/x-amz-json-1.1"
             } else {
                 "application/x-amz-json-1.0"
@@ -335,17 +358,8 @@ async fn call(client: &Client, endpoint: &str, service: &str, target: &str, requ
         .header("authorization", credential(service))
         .body(request.to_string())
         .send()
-        .await;
-    match response {
-        Ok(response) => {
-            let status = response.status();
-            let text = response.text().await.unwrap_or_default();
-            assert!(status.is_success(), "{target}: {status} {text}");
-            serde_json::from_str(&text).unwrap_or_default()
-        }
-        // The emulator is shutting down.
-        Err(_) => Value::Null,
-    }
+        .await?;
+    Ok((response.status(), response.text().await.unwrap_or_default()))
 }
 
 /// An `Authorization` header that names the service. The emulator does not check its signature.

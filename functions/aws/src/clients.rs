@@ -35,6 +35,10 @@ impl RetryPolicy {
     /// For `callback`: three tries within 2 s. `MaxAPI` and Ark hang up after 5 s, and a second call may follow the first.
     pub const CALLBACK: Self = Self { attempt: Duration::from_secs(1), operation: Duration::from_secs(2), attempts: 3 };
 
+    /// For settings: throttled calls are retried, with jitter, for as long as the most patient callback waits.
+    pub const SETTINGS: Self =
+        Self { attempt: Duration::from_secs(1), operation: Duration::from_secs(8), attempts: 40 };
+
     /// For functions nobody waits for. Not for uploads, whose time depends on their size.
     pub const BACKGROUND: Self =
         Self { attempt: Duration::from_secs(5), operation: Duration::from_secs(20), attempts: 5 };
@@ -100,7 +104,11 @@ impl Clients {
             "environment",
         );
         let region = environment::optional("AWS_REGION").unwrap_or_else(|| "us-east-1".to_owned());
-        let endpoint = environment::optional("AWS_ENDPOINT_URL");
+        Self::new(policy, credentials, region, environment::optional("AWS_ENDPOINT_URL"))
+    }
+
+    /// Clients of one region. Without an endpoint they use those of AWS.
+    pub fn new(policy: RetryPolicy, credentials: Credentials, region: String, endpoint: Option<String>) -> Self {
         let trusted = tls::TlsContext::builder().with_trust_store(trust_store(&region, endpoint.as_deref())).build();
         let http_client = aws_smithy_http_client::Builder::new()
             .tls_provider(tls::Provider::Rustls(CryptoMode::Ring))
@@ -132,9 +140,14 @@ impl Clients {
         aws_sdk_sqs::Client::new(&self.config)
     }
 
-    /// The settings' client.
-    pub fn ssm(&self) -> aws_sdk_ssm::Client {
-        aws_sdk_ssm::Client::new(&self.config)
+    /// The client of [`SettingsStore`](crate::settings::SettingsStore), which retries for longer than the others: whoever
+    /// waits for settings can do nothing without, and bounds the wait.
+    pub fn secrets(&self) -> aws_sdk_secretsmanager::Client {
+        let policy = RetryPolicy::SETTINGS;
+        let config = aws_sdk_secretsmanager::config::Builder::from(&self.config)
+            .timeout_config(policy.timeouts())
+            .retry_config(policy.retries().with_max_backoff(Duration::from_millis(500)));
+        aws_sdk_secretsmanager::Client::from_conf(config.build())
     }
 
     /// The bucket's client. Its requests carry the bytes of videos, so an attempt has no time-out of its own: stalls are

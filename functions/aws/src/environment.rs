@@ -8,7 +8,7 @@ pub const VARIABLES: [(&str, &str); 7] = [
     (TABLE_NAME, "name of the DynamoDB table"),
     (QUEUE_URL, "URL of the work queue"),
     (BUCKET_NAME, "name of the bucket results are copied into"),
-    (SETTINGS_PARAMETER, "name of the SSM SecureString with the provider settings"),
+    (SETTINGS_SECRET, "name of the secret in Secrets Manager with the provider settings"),
     (CALLBACK_BASE_URL, "where providers reach the callback function"),
     (
         ALLOWED_ORIGINS,
@@ -23,8 +23,8 @@ pub const TABLE_NAME: &str = "TABLE_NAME";
 pub const QUEUE_URL: &str = "QUEUE_URL";
 /// Name of the bucket.
 pub const BUCKET_NAME: &str = "BUCKET_NAME";
-/// Name of the SSM parameter with the provider settings.
-pub const SETTINGS_PARAMETER: &str = "SETTINGS_PARAMETER";
+/// Name of the secret in Secrets Manager with the provider settings.
+pub const SETTINGS_SECRET: &str = "SETTINGS_SECRET";
 /// Where providers reach the callback function.
 pub const CALLBACK_BASE_URL: &str = "CALLBACK_BASE_URL";
 /// Origins that may be private.

@@ -8,7 +8,7 @@
 //! | [`table`] | `DynamoDB`: renders and applies the transitions |
 //! | [`queue`] | SQS |
 //! | [`bucket`] | S3: `result.json` and its precedence |
-//! | [`settings`] | SSM, cached |
+//! | [`settings`] | Secrets Manager, cached |
 //! | [`copy`] | an origin and S3: the files of results |
 //! | [`ssrf`] | nobody: what a link may connect to |
 //! | [`provider_client`] | the providers' APIs |

@@ -1,4 +1,12 @@
-//! The provider settings, read from SSM and kept for a few minutes.
+//! The provider settings, read from a secret of Secrets Manager and kept for a few minutes.
+//!
+//! Every cold start reads them before its first callback can be authenticated, so the store has to take a burst of cold
+//! starts. Parameter Store gives 40 reads a second to a whole account and region, unless somebody pays for more: of 500
+//! environments that start at once, some 180 have settings after the 3.5 s that the tightest provider leaves, and the others
+//! respond with a 503 that some providers never repeat. No retry can change that. Secrets Manager gives
+//! [10,000](https://docs.aws.amazon.com/secretsmanager/latest/userguide/reference_limits.html), encrypts with KMS as well, and
+//! costs 0.40 USD a month and 0.05 USD per 10,000 reads. An item of the table would be as fast, but whoever may read tasks
+//! would read keys; an object would bring the S3 client into functions that need none.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -19,39 +27,39 @@ const RECENT: Duration = Duration::from_secs(30);
 /// How long reading settings again may take, when there are old ones: less than the tightest response timeout of a provider leaves.
 const RELOAD_WITHIN: Duration = Duration::from_millis(500);
 
-/// Settings in the parameter store.
+/// Settings in a secret.
 #[derive(Debug)]
 pub struct SettingsStore {
-    client: aws_sdk_ssm::Client,
-    parameter: String,
+    client: aws_sdk_secretsmanager::Client,
+    secret: String,
     read: Mutex<Option<(Instant, Arc<Settings>)>>,
 }
 
 /// Why there are no settings.
 #[derive(Debug, thiserror::Error)]
 pub enum SettingsError {
-    /// The parameter store did not give them.
-    #[error("reading the settings parameter {parameter} failed: {reason}")]
+    /// Secrets Manager did not give them.
+    #[error("reading the settings secret {secret} failed: {reason}")]
     Unavailable {
         /// Its name.
-        parameter: String,
+        secret: String,
         /// What the SDK says.
         reason: String,
     },
     /// They are not valid.
-    #[error("the settings parameter {parameter} is not usable: {source}")]
+    #[error("the settings secret {secret} is not usable: {source}")]
     Invalid {
         /// Its name.
-        parameter: String,
+        secret: String,
         /// What is wrong with them.
         source: InvalidSettings,
     },
 }
 
 impl SettingsStore {
-    /// Settings under a parameter name. Nothing is read yet.
-    pub fn new(client: aws_sdk_ssm::Client, parameter: String) -> Self {
-        Self { client, parameter, read: Mutex::new(None) }
+    /// Settings in the secret of this name. Nothing is read yet.
+    pub fn new(client: aws_sdk_secretsmanager::Client, secret: String) -> Self {
+        Self { client, secret, read: Mutex::new(None) }
     }
 
     /// The settings. Read when there are none or they are older than five minutes; when reading them again fails or takes
@@ -77,7 +85,7 @@ impl SettingsStore {
             None => self.load().await,
             Some(_) => timeout(RELOAD_WITHIN, self.load()).await.unwrap_or_else(|_| {
                 let reason = "no response in time".to_owned();
-                Err(SettingsError::Unavailable { parameter: self.parameter.clone(), reason })
+                Err(SettingsError::Unavailable { secret: self.secret.clone(), reason })
             }),
         };
         match loaded {
@@ -89,7 +97,7 @@ impl SettingsStore {
             Err(error) => match &mut *read {
                 Some((at, settings)) => {
                     tracing::warn!(error = %error, "settings could not be read again, the old ones stay in use");
-                    // Not read again with every request: the parameter store may be down for a while.
+                    // Not read again with every request: Secrets Manager may be down for a while.
                     *at = Instant::now();
                     Ok(settings.clone())
                 }
@@ -99,17 +107,15 @@ impl SettingsStore {
     }
 
     async fn load(&self) -> Result<Settings, SettingsError> {
-        let unavailable = |reason: String| SettingsError::Unavailable { parameter: self.parameter.clone(), reason };
+        let unavailable = |reason: String| SettingsError::Unavailable { secret: self.secret.clone(), reason };
         let response = self
             .client
-            .get_parameter()
-            .name(&self.parameter)
-            .with_decryption(true)
+            .get_secret_value()
+            .secret_id(&self.secret)
             .send()
             .await
             .map_err(|error| unavailable(described(&error)))?;
-        let value = response.parameter().and_then(|parameter| parameter.value());
-        let value = value.ok_or_else(|| unavailable("it has no value".to_owned()))?;
-        Settings::parse(value).map_err(|source| SettingsError::Invalid { parameter: self.parameter.clone(), source })
+        let value = response.secret_string().ok_or_else(|| unavailable("it has no value".to_owned()))?;
+        Settings::parse(value).map_err(|source| SettingsError::Invalid { secret: self.secret.clone(), source })
     }
 }

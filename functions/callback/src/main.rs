@@ -5,7 +5,7 @@ use std::sync::Arc;
 use callback::{App, handle};
 use lambda_http::{Error, run, service_fn};
 use reelhook_aws::clients::{Clients, RetryPolicy};
-use reelhook_aws::environment::{QUEUE_URL, SETTINGS_PARAMETER, TABLE_NAME, required};
+use reelhook_aws::environment::{QUEUE_URL, SETTINGS_SECRET, TABLE_NAME, required};
 use reelhook_aws::logging;
 use reelhook_aws::queue::Queue;
 use reelhook_aws::settings::SettingsStore;
@@ -18,7 +18,7 @@ async fn main() -> Result<(), Error> {
     let app = Arc::new(App {
         table: Table::new(clients.dynamodb(), required(TABLE_NAME)?),
         queue: Queue::new(clients.sqs(), required(QUEUE_URL)?),
-        settings: SettingsStore::new(clients.ssm(), required(SETTINGS_PARAMETER)?),
+        settings: SettingsStore::new(clients.secrets(), required(SETTINGS_SECRET)?),
     });
     // Reads the settings while the runtime fetches the first event; a request that comes first waits for the same read. A
     // failure is logged by the request that needs them.

@@ -1,4 +1,4 @@
-//! The provider settings: one JSON document in an SSM `SecureString`, read and parsed once per cold start.
+//! The provider settings: one JSON document in a secret of Secrets Manager, read and parsed once per cold start.
 //!
 //! ```json
 //! {

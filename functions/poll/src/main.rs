@@ -7,7 +7,7 @@ use lambda_runtime::{Error, LambdaEvent, service_fn};
 use poll::{App, Summary, run};
 
 use reelhook_aws::clients::{Clients, RetryPolicy};
-use reelhook_aws::environment::{QUEUE_URL, SETTINGS_PARAMETER, TABLE_NAME, required};
+use reelhook_aws::environment::{QUEUE_URL, SETTINGS_SECRET, TABLE_NAME, required};
 use reelhook_aws::logging;
 use reelhook_aws::provider_client::{Connections, ProviderClient};
 use reelhook_aws::queue::Queue;
@@ -27,7 +27,7 @@ async fn main() -> Result<(), Error> {
     let app = Arc::new(App {
         table: Table::new(clients.dynamodb(), required(TABLE_NAME)?),
         queue: Queue::new(clients.sqs(), required(QUEUE_URL)?),
-        settings: SettingsStore::new(clients.ssm(), required(SETTINGS_PARAMETER)?),
+        settings: SettingsStore::new(clients.secrets(), required(SETTINGS_SECRET)?),
         providers: ProviderClient::new(RESPONSE_TIMEOUT, Connections::Kept)?,
     });
     lambda_runtime::run(service_fn(|event: LambdaEvent<Value>| {

@@ -11,7 +11,7 @@ use reelhook_aws::bucket::Bucket;
 use reelhook_aws::clients::{Clients, RetryPolicy};
 use reelhook_aws::copy::Copier;
 use reelhook_aws::environment::{
-    ALLOWED_ORIGINS, BUCKET_NAME, QUEUE_URL, SETTINGS_PARAMETER, TABLE_NAME, optional, required,
+    ALLOWED_ORIGINS, BUCKET_NAME, QUEUE_URL, SETTINGS_SECRET, TABLE_NAME, optional, required,
 };
 use reelhook_aws::logging;
 use reelhook_aws::provider_client::{Connections, ProviderClient};
@@ -36,7 +36,7 @@ async fn main() -> Result<(), Error> {
         queue: Queue::new(clients.sqs(), required(QUEUE_URL)?),
         bucket: Bucket::new(&clients.s3(), bucket.clone(), RetryPolicy::BACKGROUND),
         copier: Copier::new(clients.s3(), bucket, policy)?,
-        settings: SettingsStore::new(clients.ssm(), required(SETTINGS_PARAMETER)?),
+        settings: SettingsStore::new(clients.secrets(), required(SETTINGS_SECRET)?),
         providers: ProviderClient::new(RESPONSE_TIMEOUT, Connections::Kept)?,
     });
     lambda_runtime::run(service_fn(|event: LambdaEvent<SqsEvent>| {

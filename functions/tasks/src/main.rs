@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use lambda_http::{Error, run, service_fn};
 use reelhook_aws::clients::{Clients, RetryPolicy};
-use reelhook_aws::environment::{CALLBACK_BASE_URL, SETTINGS_PARAMETER, TABLE_NAME, required};
+use reelhook_aws::environment::{CALLBACK_BASE_URL, SETTINGS_SECRET, TABLE_NAME, required};
 use reelhook_aws::logging;
 use reelhook_aws::provider_client::{Connections, ProviderClient};
 use reelhook_aws::settings::SettingsStore;
@@ -18,7 +18,7 @@ async fn main() -> Result<(), Error> {
     let clients = Clients::from_environment(RetryPolicy::CALLBACK);
     let app = Arc::new(App {
         table: Table::new(clients.dynamodb(), required(TABLE_NAME)?),
-        settings: SettingsStore::new(clients.ssm(), required(SETTINGS_PARAMETER)?),
+        settings: SettingsStore::new(clients.secrets(), required(SETTINGS_SECRET)?),
         providers: ProviderClient::new(SUBMIT_TIMEOUT, Connections::Fresh)?,
         callback_base_url: required(CALLBACK_BASE_URL)?,
     });

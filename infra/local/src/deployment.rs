@@ -41,8 +41,8 @@ pub struct Outputs {
     pub dead_letter_queue_url: String,
     /// The AWS CLI command that stores the settings.
     pub settings_command: String,
-    /// Name of the SSM parameter with the settings.
-    pub settings_parameter: String,
+    /// Name of the secret with the settings.
+    pub settings_secret: String,
     /// Physical names of the functions, by package name: `callback`, `process`, `poll`, `tasks`.
     pub functions: BTreeMap<String, String>,
 }
@@ -77,10 +77,10 @@ pub async fn deploy(emulator: &Emulator, functions: &Functions, request: DeployR
         .map_err(Error::system(format!("cannot copy infra/template.yaml to {}", template.display())))?;
     functions.lay_out(&root.join("target").join("lambda"))?;
 
-    let settings_parameter = format!("/{}/settings", request.stack_name);
+    let settings_secret = format!("/{}/settings", request.stack_name);
     let mut parameters = json!({
         "Architecture": functions::architecture(),
-        "SettingsParameter": settings_parameter,
+        "SettingsSecret": settings_secret,
         "DangerousAllowedOrigins": request.allowed_origins.join(","),
     });
     if let Some(copies) = request.copy_concurrency {
@@ -106,7 +106,7 @@ pub async fn deploy(emulator: &Emulator, functions: &Functions, request: DeployR
         queue_url: outputs.queue_url,
         dead_letter_queue_url: outputs.dead_letter_queue_url,
         settings_command: outputs.settings_command,
-        settings_parameter,
+        settings_secret,
         functions,
     })
 }

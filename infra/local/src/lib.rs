@@ -74,11 +74,11 @@ impl Progress {
 /// What to start.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Name of the stack. The settings parameter is `/{stack_name}/settings`.
+    /// Name of the stack. The secret with the settings is `/{stack_name}/settings`.
     pub stack_name: String,
     /// Where the function binaries come from.
     pub functions: FunctionSource,
-    /// The provider settings, as in SSM. Without `callback.base_url`, the path-style callback URL is filled in, because the
+    /// The provider settings, as in Secrets Manager. Without `callback.base_url`, the path-style callback URL is filled in, because the
     /// function's own URL names an AWS host.
     pub settings: Value,
     /// `host:port` of servers that result links may name despite plain HTTP or a private address: the simulator's.

@@ -37,7 +37,7 @@ pub(crate) async fn run() -> Result<String, Error> {
         ("TABLE_NAME", "tasks"),
         ("QUEUE_URL", "http://127.0.0.1:9/queue"),
         ("BUCKET_NAME", "bucket"),
-        ("SETTINGS_PARAMETER", "/reelhook/settings"),
+        ("SETTINGS_SECRET", "reelhook/settings"),
         ("CALLBACK_BASE_URL", "http://127.0.0.1:9"),
         ("AWS_ENDPOINT_URL", "http://127.0.0.1:9"),
     ]
