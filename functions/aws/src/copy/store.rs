@@ -73,11 +73,8 @@ impl Store {
 
     /// Writes a small file in one go.
     pub(super) async fn put(&self, key: &str, content_type: &str, content: &Content) -> Result<Written, CopyFault> {
-        let request = self
-            .client
-            .put_object()
-            .bucket(&self.bucket)
-            .key(key)
+        let request = self.client.put_object().bucket(&self.bucket).key(key);
+        let request = request
             .content_type(content_type)
             .if_none_match("*")
             .checksum_crc64_nvme(checksum_text(content.checksum()))
@@ -96,11 +93,8 @@ impl Store {
 
     /// Begins a multipart upload; gives back its id.
     pub(super) async fn create(&self, key: &str, content_type: &str) -> Result<String, CopyFault> {
-        let request = self
-            .client
-            .create_multipart_upload()
-            .bucket(&self.bucket)
-            .key(key)
+        let request = self.client.create_multipart_upload().bucket(&self.bucket).key(key);
+        let request = request
             .content_type(content_type)
             .checksum_algorithm(ChecksumAlgorithm::Crc64Nvme)
             .checksum_type(ChecksumType::FullObject)
@@ -121,12 +115,8 @@ impl Store {
         number: u64,
         content: &Content,
     ) -> Result<String, PartError> {
-        let request = self
-            .client
-            .upload_part()
-            .bucket(&self.bucket)
-            .key(key)
-            .upload_id(id)
+        let request = self.client.upload_part().bucket(&self.bucket).key(key).upload_id(id);
+        let request = request
             .part_number(part_number(number))
             .checksum_crc64_nvme(checksum_text(content.checksum()))
             .body(content.body())
@@ -148,12 +138,8 @@ impl Store {
         body: StreamingBody,
     ) -> Result<String, PartError> {
         let steps = u32::try_from(length.div_ceil(MAX_HELD_PIECE)).unwrap_or(u32::MAX);
-        let request = self
-            .client
-            .upload_part()
-            .bucket(&self.bucket)
-            .key(key)
-            .upload_id(id)
+        let request = self.client.upload_part().bucket(&self.bucket).key(key).upload_id(id);
+        let request = request
             .part_number(part_number(number))
             .content_length(i64::try_from(length).unwrap_or(i64::MAX))
             .body(body.body())
@@ -179,12 +165,8 @@ impl Store {
                 .checksum_crc64_nvme(checksum_text(*checksum))
                 .build()
         });
-        let request = self
-            .client
-            .complete_multipart_upload()
-            .bucket(&self.bucket)
-            .key(key)
-            .upload_id(id)
+        let request = self.client.complete_multipart_upload().bucket(&self.bucket).key(key).upload_id(id);
+        let request = request
             .multipart_upload(CompletedMultipartUpload::builder().set_parts(Some(parts.collect())).build())
             .if_none_match("*")
             .checksum_crc64_nvme(checksum_text(checksum))
@@ -203,14 +185,8 @@ impl Store {
 
     /// Aborts an upload. What cannot be removed now is removed by the bucket's lifecycle rule.
     pub(super) async fn abort(&self, key: &str, id: &str) {
-        let request = self
-            .client
-            .abort_multipart_upload()
-            .bucket(&self.bucket)
-            .key(key)
-            .upload_id(id)
-            .customize()
-            .config_override(request_config(REQUEST_TIMEOUT));
+        let request = self.client.abort_multipart_upload().bucket(&self.bucket).key(key).upload_id(id);
+        let request = request.customize().config_override(request_config(REQUEST_TIMEOUT));
         let aborted = Box::pin(request.send()).await;
         if let Err(error) = aborted
             && status(&error) != Some(404)
@@ -221,13 +197,8 @@ impl Store {
 
     /// Unfinished uploads whose keys begin like this: key and id of each. At most 1,000; an artifact has one or two.
     pub(super) async fn uploads(&self, prefix: &str) -> Result<Vec<(String, String)>, CopyFault> {
-        let request = self
-            .client
-            .list_multipart_uploads()
-            .bucket(&self.bucket)
-            .prefix(prefix)
-            .customize()
-            .config_override(request_config(REQUEST_TIMEOUT));
+        let request = self.client.list_multipart_uploads().bucket(&self.bucket).prefix(prefix);
+        let request = request.customize().config_override(request_config(REQUEST_TIMEOUT));
         let listed = Box::pin(request.send()).await.map_err(|error| failed("ListMultipartUploads", &error))?;
         Ok(listed
             .uploads
@@ -239,14 +210,8 @@ impl Store {
 
     /// Keys that begin like this, at most a few.
     pub(super) async fn keys(&self, prefix: &str) -> Result<Vec<String>, CopyFault> {
-        let request = self
-            .client
-            .list_objects_v2()
-            .bucket(&self.bucket)
-            .prefix(prefix)
-            .max_keys(10)
-            .customize()
-            .config_override(request_config(REQUEST_TIMEOUT));
+        let request = self.client.list_objects_v2().bucket(&self.bucket).prefix(prefix);
+        let request = request.max_keys(10).customize().config_override(request_config(REQUEST_TIMEOUT));
         let listed = Box::pin(request.send()).await.map_err(|error| failed("ListObjectsV2", &error))?;
         Ok(listed.contents.unwrap_or_default().into_iter().filter_map(|object| object.key).collect())
     }
@@ -254,14 +219,9 @@ impl Store {
     /// What exists under a key, if anything. The checksum is S3's own; where it has none over the whole object, the object is
     /// read.
     pub(super) async fn existing(&self, key: &str) -> Result<Option<ExistingObject>, CopyFault> {
-        let request = self
-            .client
-            .head_object()
-            .bucket(&self.bucket)
-            .key(key)
-            .checksum_mode(ChecksumMode::Enabled)
-            .customize()
-            .config_override(request_config(REQUEST_TIMEOUT));
+        let request = self.client.head_object().bucket(&self.bucket).key(key);
+        let request =
+            request.checksum_mode(ChecksumMode::Enabled).customize().config_override(request_config(REQUEST_TIMEOUT));
         let head = Box::pin(request.send()).await;
         let head = match head {
             Ok(head) => head,

@@ -78,10 +78,7 @@ impl Adapter for Apimp {
         settings: &ProviderSettings,
         _: Timestamp,
     ) -> Result<Request, InvalidSubmission> {
-        let endpoint = requests::endpoint(submission, ENDPOINTS)?;
-        let body =
-            requests::with_callback_url(submission, &["input", "metadata", "callback_url"], submission.callback_url)?;
-        Ok(api(settings)?.post(endpoint, &body))
+        requests::submission(&api(settings)?, submission, ENDPOINTS, &["input", "metadata", "callback_url"])
     }
 
     fn read_submission(&self, response: &ProviderResponse) -> SubmissionResult {

@@ -102,9 +102,7 @@ impl Adapter for Ark {
         settings: &ProviderSettings,
         _: Timestamp,
     ) -> Result<Request, InvalidSubmission> {
-        let endpoint = requests::endpoint(submission, ENDPOINTS)?;
-        let body = requests::with_callback_url(submission, &["callback_url"], submission.callback_url)?;
-        Ok(api(settings)?.post(endpoint, &body))
+        requests::submission(&api(settings)?, submission, ENDPOINTS, &["callback_url"])
     }
 
     fn read_submission(&self, response: &ProviderResponse) -> SubmissionResult {

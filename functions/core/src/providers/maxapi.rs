@@ -71,9 +71,7 @@ impl Adapter for MaxApi {
         settings: &ProviderSettings,
         _: Timestamp,
     ) -> Result<Request, InvalidSubmission> {
-        let endpoint = requests::endpoint(submission, ENDPOINTS)?;
-        let body = requests::with_callback_url(submission, &["callBackUrl"], submission.callback_url)?;
-        Ok(api(settings)?.post(endpoint, &body))
+        requests::submission(&api(settings)?, submission, ENDPOINTS, &["callBackUrl"])
     }
 
     fn read_submission(&self, response: &ProviderResponse) -> SubmissionResult {

@@ -128,6 +128,17 @@ pub(super) fn named_endpoint<'a>(
     }
 }
 
+/// A submission to one of these endpoints, with the callback URL at a path of fields.
+pub(super) fn submission(
+    api: &Api<'_>,
+    submission: &Submission<'_>,
+    endpoints: &'static [&'static str],
+    field: &[&'static str],
+) -> Result<Request, InvalidSubmission> {
+    let body = with_callback_url(submission, field, submission.callback_url)?;
+    Ok(api.post(endpoint(submission, endpoints)?, &body))
+}
+
 /// The caller's body with the callback URL in the field at `path`. Missing objects on the way are added. A URL that the
 /// caller put there is replaced, because reelhook has to receive the callback.
 pub(super) fn with_callback_url(
