@@ -16,6 +16,7 @@ macro_rules! case {
     };
 }
 
+mod adversary;
 mod callbacks;
 mod journeys;
 mod origins;
@@ -58,6 +59,7 @@ fn main() -> ExitCode {
         submissions::cases(),
         origins::cases(),
         transitions::cases(),
+        adversary::cases(),
     ]
     .into_iter()
     .flatten()

@@ -324,7 +324,7 @@ async fn collect(client: Client, endpoint: String, queue: String, published: Arc
 }
 
 /// Calls an AWS service with a JSON protocol. Panics unless it succeeds.
-async fn call(client: &Client, endpoint: &str, service: &str, target: &str, request: &Value) -> Value {
+pub(crate) async fn call(client: &Client, endpoint: &str, service: &str, target: &str, request: &Value) -> Value {
     match try_call(client, endpoint, service, target, request).await {
         Ok((status, text)) => {
             assert!(status.is_success(), "{target}: {status} {text}");
