@@ -355,6 +355,8 @@ async fn forgeries_race_the_submission_and_the_genuine_callback(world: Arc<World
             let id = format!("raced-{index}");
             let url = world.client.callback_url(&format!("apimart/{id}")).await.expect("a URL");
             let forge = async {
+                // What is posted before the submission begins takes the id: the submission is refused, and nothing is paid.
+                while world.view(&format!("apimart/{id}")).await.status != 200 {}
                 for round in 0..20 {
                     // About a task that nobody knows, and about none.
                     let forged = body.replace("task_", &format!("task_{round}"));
