@@ -23,6 +23,7 @@ pub(crate) fn cases() -> Vec<Case> {
         case!(invalid_requests_create_no_task),
         case!(a_provider_task_that_is_known_is_not_registered_again),
         case!(a_callback_without_its_own_url_is_about_the_registered_task),
+        case!(a_callback_through_the_url_of_another_name_is_about_the_registered_task),
         case!(one_provider_task_under_two_names_is_stored_and_published_once),
     ]
 }
@@ -160,6 +161,19 @@ async fn a_callback_without_its_own_url_is_about_the_registered_task(world: Arc<
     assert_eq!(world.view(&format!("kling/{id}")).await.status, 404);
     world.assert_published("kling/named", 1).await;
     world.assert_published(&format!("kling/{id}"), 0).await;
+}
+
+/// The task is registered under one name, and its callback URL is that of another.
+async fn a_callback_through_the_url_of_another_name_is_about_the_registered_task(world: Arc<World>) {
+    let url = world.client.callback_url("kling/mistaken").await.expect("a URL");
+    let id = direct_submission(&world, &url, "delay=3").await;
+    let path = format!("kling/registered?provider_task_id={id}");
+    let response = world.client.put(&path, String::new()).await.expect("a response");
+    assert_eq!(response.status, 201, "{}", response.body);
+    world.assert_archived("kling/registered", "callback").await;
+    assert_eq!(world.view("kling/mistaken").await.status, 404);
+    world.assert_published("kling/registered", 1).await;
+    world.assert_published("kling/mistaken", 0).await;
 }
 
 /// Registration and callbacks through the static URL, all at once and in any order.

@@ -55,8 +55,10 @@ pub(crate) async fn record(
         };
         match attempt {
             Attempt::Recorded(after, record) => {
-                claim_for(table, record.as_deref(), now).await?;
-                return Ok(after);
+                if !gave_way(table, record.as_deref(), now).await? {
+                    return Ok(after);
+                }
+                event = event.of_other_task(provider.is_pollable(own));
             }
             Attempt::OtherTask => {
                 count(Metric::ForeignUrl, provider, 1);
@@ -77,18 +79,19 @@ async fn owner(table: &Table, event: &Event, now: Timestamp) -> Result<Option<Ta
 }
 
 /// A task that only its own callbacks made known claims its provider task, so that it is not recorded under another key as
-/// well. After the write: for a registered task, which has claimed it before, this would be one write too many.
-async fn claim_for(table: &Table, record: Option<&Record>, now: Timestamp) -> Result<(), TableError> {
-    let Some(record) = record.filter(|record| record.registered_at.is_none()) else { return Ok(()) };
+/// well. If another task has claimed it before, the record that was just written gives way again, and the event is still to
+/// be recorded: it came through the URL of another task. The response waits for that, so a crash in between loses nothing.
+///
+/// After the write: for a registered task, which has claimed it before, this would be one write too many.
+async fn gave_way(table: &Table, record: Option<&Record>, now: Timestamp) -> Result<bool, TableError> {
+    let Some(record) = record.filter(|record| record.registered_at.is_none()) else { return Ok(false) };
     let Some(id) = record.provider_task_id.as_deref().filter(|id| !record.task.is_named_after(id)) else {
-        return Ok(());
+        return Ok(false);
     };
-    if let Owned::Theirs { owner, .. } = table.own(&record.task, id, now).await? {
-        // Somebody used a task's URL for a provider task that is known under another key already.
-        let displaced = table.displace(record, &owner, id, now).await?;
-        tracing::warn!(task = %record.task, known_as = %owner, displaced, "a provider task is known under another key");
-    }
-    Ok(())
+    let Owned::Theirs { owner, .. } = table.own(&record.task, id, now).await? else { return Ok(false) };
+    let displaced = table.displace(record, &owner, id, now).await?;
+    tracing::warn!(task = %record.task, known_as = %owner, displaced, "a provider task is known under another key");
+    Ok(displaced)
 }
 
 async fn report(table: &Table, accepted: &Accepted, now: Timestamp) -> Result<Attempt, TableError> {

@@ -8,7 +8,7 @@ use reelhook_aws::table::{Owned, Registered};
 use reelhook_core::poll_schedule::PollSchedule;
 use reelhook_core::record::Record;
 use reelhook_core::settings::Settings;
-use reelhook_core::transition::ownership::RECORDED_WITHIN;
+use reelhook_core::transition::ownership::{RECORDED_WITHIN, only_a_mention};
 use reelhook_core::transition::submissions::Registration;
 use reelhook_core::{TaskKey, Timestamp};
 use serde_json::Value;
@@ -92,7 +92,7 @@ impl Put<'_> {
     }
 
     /// Claims a provider task. Returns the task that it belongs to, where that is another one that cannot give way: a record
-    /// that only callbacks made does, while nothing final is known of it.
+    /// that only callbacks made does, while it holds no more than that there is a task.
     pub(crate) async fn owned_by_other(&self, provider_task_id: &str) -> Result<Option<Record>, Problem> {
         let table = &self.app.table;
         for _ in 0..LOOKS {
@@ -100,7 +100,9 @@ impl Put<'_> {
                 return Ok(None);
             };
             let is_ours = match &record {
-                Some(record) => table.displace(record, &self.key, provider_task_id, self.now).await?,
+                Some(record) => {
+                    only_a_mention(record) && table.displace(record, &self.key, provider_task_id, self.now).await?
+                }
                 None if self.now.since(since) > RECORDED_WITHIN => {
                     table.reassign(&owner, &self.key, provider_task_id, self.now).await?
                 }

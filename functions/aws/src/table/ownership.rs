@@ -45,8 +45,8 @@ impl Table {
         Ok(matches!(self.apply_to_item(&reassign).await?, Applied::Done(_)))
     }
 
-    /// [`ownership::displace`], and the provider task with it. False when the record is more than what callbacks said, or
-    /// somebody works on it.
+    /// [`ownership::displace`], and the provider task with it. False when the record is more than what callbacks said, when it
+    /// has changed, or when somebody works on it.
     pub async fn displace(
         &self,
         record: &Record,

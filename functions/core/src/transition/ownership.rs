@@ -56,20 +56,31 @@ pub fn disown(provider: Provider, provider_task_id: &str, owner: &TaskKey) -> Tr
 }
 
 /// displace: a record that only callbacks made, and on which nobody works, gives way to the task that the provider task
-/// belongs to. Nothing of it is lost: it is pending, so whatever it was told of is polled under the other key.
+/// belongs to. It goes with all that it was told: either that is [`only_a_mention`], or the caller records it for the task that
+/// stays.
 pub fn displace(record: &Record, now: Timestamp) -> Transition {
+    let unsettled = match record.state {
+        State::Reported => Condition::Is(A::State, State::Reported.into()),
+        // A reopened task has settled its failure.
+        _ => Condition::All(vec![Condition::Is(A::State, State::Pending.into()), Condition::Lacks(A::Outcome)]),
+    };
     Transition {
         action: "displacing the task",
         task: record.task.clone(),
         condition: Condition::All(vec![
-            Condition::Is(A::State, State::Pending.into()),
-            Condition::Lacks(A::Outcome),
+            unsettled,
             Condition::Lacks(A::RegisteredAt),
             Condition::unrevised(record),
             Condition::Any(vec![Condition::Lacks(A::ClaimedUntil), Condition::AtMost(A::ClaimedUntil, now.seconds())]),
         ]),
         write: Write::Delete,
     }
+}
+
+/// Whether a record holds no more than that there is a task: a status poll tells all the rest again. A report does not come
+/// twice, and a fallback is for the time when no status poll is answered.
+pub fn only_a_mention(record: &Record) -> bool {
+    record.state == State::Pending && record.outcome().is_none() && record.fallback.is_none()
 }
 
 fn owned(provider_task_id: &str, owner: &TaskKey, now: Timestamp, created: Effect) -> Vec<Effect> {
@@ -86,6 +97,8 @@ fn owned(provider_task_id: &str, owner: &TaskKey, now: Timestamp, created: Effec
 mod tests {
     use super::*;
     use crate::item::{Attribute, Item};
+    use crate::record::Fallback;
+    use crate::report::Report;
     use crate::transition::Applied;
 
     #[test]
@@ -104,13 +117,32 @@ mod tests {
     }
 
     #[test]
+    fn what_is_not_said_twice_is_more_than_a_mention() {
+        let item = Item::from([(A::Task, "kling/p-1".into()), (A::State, State::Pending.into())]);
+        let mention = Record::from_item(&item).expect("a record");
+        let report = Report::Succeeded { artifacts: vec![] };
+        let fallback = Fallback { report, received_at: Timestamp::from_seconds(1) };
+        assert!(only_a_mention(&mention));
+        assert!(!only_a_mention(&Record { fallback: Some(fallback), ..mention.clone() }));
+        assert!(!only_a_mention(&Record { state: State::Reported, ..mention.clone() }));
+        let read_as_pending = displace(&mention, Timestamp::from_seconds(1000));
+        let mut reported = item;
+        reported.insert(A::State, State::Reported.into());
+        assert!(
+            matches!(read_as_pending.evaluate(Some(reported)), Applied::Refused(_)),
+            "it was reported since it was read"
+        );
+    }
+
+    #[test]
     fn only_what_nobody_registered_or_works_on_is_displaced() {
         let now = Timestamp::from_seconds(1000);
         let pending = || Item::from([(A::Task, "kling/p-1".into()), (A::State, State::Pending.into())]);
         for (story, attribute, value, displaced) in [
             ("pending", A::DueAt, 5.into(), true),
             ("registered", A::RegisteredAt, 5.into(), false),
-            ("reported", A::State, State::Reported.into(), false),
+            ("reported", A::State, State::Reported.into(), true),
+            ("archived", A::State, State::Archived.into(), false),
             ("reopened", A::Outcome, "failed".into(), false),
             ("worked on", A::ClaimedUntil, 1001.into(), false),
             ("worked on once", A::ClaimedUntil, 1000.into(), true),
