@@ -48,7 +48,7 @@ pub enum BucketError {
     },
     /// Something else stands in its place.
     #[error(
-        "{key} is in the bucket and is no result of reelhook; remove it, and the task is settled at the next visit"
+        "{key} is in the bucket and is no result of reelhook; remove it, and the task is settled at the next attempt"
     )]
     Foreign {
         /// The object.

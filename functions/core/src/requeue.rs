@@ -7,11 +7,11 @@
 //!
 //! | the queue | queued again |
 //! |---|---|
-//! | has hardly a message | at every visit, the first a minute after the report: the message was lost, or never sent |
+//! | has hardly a message | whenever it is reconciled, first a minute after the report: the message was lost, or never sent |
 //! | is backed up | from a quarter of an hour after the report, because a message may be lost there as well |
 //! | either | what a worker has given back: its message is gone |
 //!
-//! Visits grow rarer with the time the task has waited. `SQS` delivers a message again by itself when its receiver dies, so the
+//! A task is reconciled the more rarely the longer it has waited. `SQS` delivers a message again by itself when its receiver dies, so the
 //! only messages that are lost are those that were never sent: the process died between the record and the queue, or the
 //! queue refused.
 
@@ -29,20 +29,20 @@ const MAX_IDLE_MESSAGES: u64 = 10;
 /// How long a task of a queue that is backed up is trusted to have its message in there.
 const TRUSTED_FOR: Duration = Duration::from_mins(15);
 
-/// Between visits while the queue has hardly a message. At most a quarter of an hour: in an outage of the workers every visit
-/// adds a message for each task, and after it the tasks whose messages went to the dead-letter queue wait this long.
+/// How often a task is reconciled while the queue has hardly a message. At most a quarter of an hour apart: in an outage of the
+/// workers this adds a message for each task every time, and after it the tasks whose messages went to the dead-letter queue wait this long.
 const IDLE: Backoff = Backoff { first: REQUEUE_AFTER, max: Duration::from_mins(15), growth: Growth::Double };
 
-/// Between visits while the queue is backed up. Every visit adds a message, so the longest is the longest that still serves a
-/// link of a day several times.
+/// The same while the queue is backed up. It adds a message every time, so the longest interval is the longest that still serves
+/// a link of a day several times.
 const BACKED_UP: Backoff = Backoff { first: REQUEUE_AFTER, max: Duration::from_hours(4), growth: Growth::Double };
 
-/// What a visit does about a task that is `process`'s to act on.
+/// What `poll` does about a task that is `process`'s to act on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Requeue {
     /// Whether it is queued now.
     pub send: bool,
-    /// When the next visit is due, unless a worker claims the task before.
+    /// When the task is reconciled next, unless a worker claims the task before.
     pub due_at: Timestamp,
 }
 
@@ -51,7 +51,7 @@ pub fn is_for_process(record: &Record) -> bool {
     record.state == State::Reported || record.hint.is_some()
 }
 
-/// What a visit does about a task that is reported or hinted at, due and held by nobody. `waiting` is the number of messages in
+/// What `poll` does about a task that is reported or hinted at, due and held by nobody. `waiting` is the number of messages in
 /// the queue that no worker has received; none when it is unknown, which counts as none waiting: losing a task is worse than
 /// a message too many.
 pub fn requeue(record: &Record, waiting: Option<u64>, now: Timestamp) -> Requeue {
@@ -64,9 +64,9 @@ pub fn requeue(record: &Record, waiting: Option<u64>, now: Timestamp) -> Requeue
         return Requeue { send: false, due_at: said_at + REQUEUE_AFTER };
     }
     let is_backed_up = waiting.is_some_and(|waiting| waiting > MAX_IDLE_MESSAGES);
-    let visits = if is_backed_up { BACKED_UP } else { IDLE };
+    let interval = if is_backed_up { BACKED_UP } else { IDLE };
     let send = was_claimed || !is_backed_up || waited >= TRUSTED_FOR;
-    Requeue { send, due_at: now + visits.delay_after(waited, seed_of(record.task.id())) }
+    Requeue { send, due_at: now + interval.delay_after(waited, seed_of(record.task.id())) }
 }
 
 #[cfg(test)]
@@ -87,17 +87,17 @@ mod tests {
         Record::from_item(&item).expect("a record")
     }
 
-    /// Minutes from the report to every visit within a day at which the task is queued. Visits come with the minute.
+    /// Minutes from the report to every time within a day that the task is queued. `poll` runs every minute.
     fn sends(waiting: Option<u64>, claims: i64) -> Vec<u64> {
         let record = reported(claims);
         let (mut sends, mut due_at) = (Vec::new(), REPORTED_AT + REQUEUE_AFTER);
         for minute in 1..=1440 {
             let now = REPORTED_AT + Duration::from_mins(minute);
             if now >= due_at {
-                let visit = requeue(&record, waiting, now);
-                assert!(visit.due_at >= now + REQUEUE_AFTER, "{visit:?}");
-                sends.extend(visit.send.then_some(minute));
-                due_at = visit.due_at;
+                let requeued = requeue(&record, waiting, now);
+                assert!(requeued.due_at >= now + REQUEUE_AFTER, "{requeued:?}");
+                sends.extend(requeued.send.then_some(minute));
+                due_at = requeued.due_at;
             }
         }
         sends
@@ -129,14 +129,14 @@ mod tests {
         assert!(requeue(&reported(1), Some(5000), soon).send);
     }
 
-    /// A hint is recorded due, so that the next run visits it whatever happens, and its message arrives before that run.
+    /// A hint is recorded due, so that the next run reconciles it whatever happens, and its message arrives before that run.
     #[test]
     fn a_hint_that_came_just_now_is_not_queued_twice() {
         let hint = Some(PendingHint::new(REPORTED_AT));
         let record = Record { state: State::Pending, hint, reported_at: None, ..reported(0) };
-        let visit = requeue(&record, Some(0), REPORTED_AT + Duration::from_secs(5));
-        assert_eq!(visit, Requeue { send: false, due_at: REPORTED_AT + REQUEUE_AFTER });
-        assert!(requeue(&record, Some(0), visit.due_at).send);
+        let requeued = requeue(&record, Some(0), REPORTED_AT + Duration::from_secs(5));
+        assert_eq!(requeued, Requeue { send: false, due_at: REPORTED_AT + REQUEUE_AFTER });
+        assert!(requeue(&record, Some(0), requeued.due_at).send);
         assert!(is_for_process(&record) && is_for_process(&reported(0)));
         assert!(!is_for_process(&Record { hint: None, ..record }));
     }

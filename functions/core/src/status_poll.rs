@@ -365,7 +365,7 @@ fn next_poll(
             now + terms.schedule.next_delay(now.since(began_at), result.retry_after(), seed)
         }
     };
-    // The deadline is a visit too.
+    // The task is looked at once more at its deadline.
     deadline.map_or(due_at, |deadline| due_at.min(deadline))
 }
 

@@ -1,6 +1,6 @@
 //! The queue under load, simulated event by event with the real transitions and the real rule for queueing again.
 //!
-//! Callbacks report tasks, workers receive messages, claim, renew, settle; `poll` visits once a minute what is due. Only the
+//! Callbacks report tasks, workers receive messages, claim, renew, settle; `poll` reconciles once a minute what is due. Only the
 //! clock, the queue and the time the work takes are made up. The same seed gives the same run.
 //!
 //! `cargo test -p reelhook-core --test backlog -- --nocapture` takes seconds and prints the figures;
@@ -33,7 +33,7 @@ const SLOW_WORK: Time = 885_000;
 
 type Rule = fn(&Record, Option<u64>, Timestamp) -> Requeue;
 
-/// The rule this one replaced: every visit queues every task, every minute.
+/// The rule this one replaced: every run queues every task, every minute.
 fn every_minute(_: &Record, _: Option<u64>, now: Timestamp) -> Requeue {
     Requeue { send: true, due_at: now + REQUEUE_AFTER }
 }
@@ -275,9 +275,9 @@ impl Simulation {
                 continue;
             }
             let record = task.record();
-            let visit = (self.setup.rule)(&record, Some(self.waiting), timestamp);
-            assert!(task.apply(&leases::postpone(&record, visit.due_at)));
-            if visit.send {
+            let requeued = (self.setup.rule)(&record, Some(self.waiting), timestamp);
+            assert!(task.apply(&leases::postpone(&record, requeued.due_at)));
+            if requeued.send {
                 self.send(index);
             }
         }

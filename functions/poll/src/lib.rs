@@ -1,7 +1,7 @@
-//! Visits due tasks on a schedule: the half of reelhook that does not depend on callbacks.
+//! Reconciles due tasks on a schedule: the half of reelhook that does not depend on callbacks.
 //!
 //! A run reads the due index shard by shard, moves each due task forward before it does anything about it (so a run that
-//! dies is repeated by a later one, and two runs never visit a task at once), and then
+//! dies is repeated by a later one, and two runs never reconcile a task at once), and then
 //!
 //! - queues again what was reported or hinted at and never settled, unless its message still waits in the queue
 //!   ([`reelhook_core::requeue`]),
@@ -39,7 +39,7 @@ const MAX_CONCURRENT_WRITES: usize = 32;
 const SHUTDOWN_RESERVE: Duration = Duration::from_secs(15);
 
 /// How long before its end a run drops what is still in flight. Dropping is safe at any moment: every task it holds has been
-/// moved forward before and is visited again.
+/// moved forward before and is found again.
 const HARD_STOP: Duration = Duration::from_secs(3);
 
 /// What the function works with.
@@ -110,7 +110,7 @@ pub async fn run(app: &App, deadline: Instant) -> Result<Summary, PollError> {
             let App { table, queue, providers, .. } = app;
             let stream = Stream { table, queue, providers, provider, settings, waiting };
             // What is dropped at the last moment was moved forward and is due again.
-            timeout_at(drop_at, stream.visit_all(due, stop_at))
+            timeout_at(drop_at, stream.reconcile_all(due, stop_at))
         })
         .collect();
     let feeding = timeout_at(drop_at, feed::feed(&app.table, senders, clock::now()));

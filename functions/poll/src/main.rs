@@ -17,7 +17,7 @@ use reelhook_aws::table::Table;
 use serde_json::Value;
 use tokio::time::Instant;
 
-/// How long a provider may take to respond to a status poll. Slower ones are polled again at the next visit.
+/// How long a provider may take to respond to a status poll. Slower ones are polled again in a later run.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(10);
 
 #[tokio::main(flavor = "current_thread")]

@@ -44,8 +44,8 @@ pub(crate) struct Stream<'a> {
 }
 
 impl Stream<'_> {
-    /// Visits what is due until there is no more or the time is up. What is not visited stays due, for the next run.
-    pub(crate) async fn visit_all(self, mut due: mpsc::UnboundedReceiver<DueTask>, stop_at: Instant) -> Summary {
+    /// Reconciles what is due until there is no more or the time is up. What it does not reach stays due, for the next run.
+    pub(crate) async fn reconcile_all(self, mut due: mpsc::UnboundedReceiver<DueTask>, stop_at: Instant) -> Summary {
         let mut summary = Summary::default();
         let terms = Terms::of(self.provider, self.settings);
         let mut concurrency = Concurrency::default();
@@ -87,7 +87,7 @@ impl Stream<'_> {
         summary
     }
 
-    /// Claims due tasks for this visit.
+    /// Claims due tasks for this run.
     async fn claim(&self, due: &[DueTask], reserve: Duration) -> Vec<Record> {
         stream::iter(due)
             .map(|(task, due_at)| async move {
@@ -96,7 +96,7 @@ impl Stream<'_> {
                     Ok(record) => record,
                     Err(error) => {
                         // It is still due, so the next run finds it.
-                        tracing::error!(%task, %error, "a due task could not be visited");
+                        tracing::error!(%task, %error, "a due task could not be claimed");
                         None
                     }
                 }
@@ -107,18 +107,18 @@ impl Stream<'_> {
             .await
     }
 
-    /// Queues again what is `process`'s to act on, as far as [`requeue`] says so, and moves it to its next visit. Returns how
-    /// many tasks were queued.
+    /// Queues again what is `process`'s to act on, as far as [`requeue`] says so, and postpones it. Returns how many tasks
+    /// were queued.
     async fn requeue_all(&self, records: &[Record]) -> usize {
         let now = clock::now();
-        let visits: Vec<_> = records.iter().map(|record| (record, requeue(record, self.waiting, now))).collect();
+        let requeues: Vec<_> = records.iter().map(|record| (record, requeue(record, self.waiting, now))).collect();
         let to_send: Vec<TaskKey> =
-            visits.iter().filter(|(_, visit)| visit.send).map(|(record, _)| record.task.clone()).collect();
+            requeues.iter().filter(|(_, requeue)| requeue.send).map(|(record, _)| record.task.clone()).collect();
         let queued = self.queue.send_all(&to_send).await;
         // What the queue refused is due again when the claim says: in a minute.
         let all_queued = queued == to_send.len();
-        let postponed = visits.into_iter().filter(|(_, visit)| all_queued || !visit.send);
-        self.postpone_all(postponed.map(|(record, visit)| (record, visit.due_at))).await;
+        let postponed = requeues.into_iter().filter(|(_, requeue)| all_queued || !requeue.send);
+        self.postpone_all(postponed.map(|(record, requeue)| (record, requeue.due_at))).await;
         queued
     }
 
@@ -194,7 +194,7 @@ async fn conclude(
 
 async fn postpone(table: &Table, record: &Record, due_at: Timestamp) {
     if let Err(error) = table.postpone(record, due_at).await {
-        tracing::warn!(task = %record.task, %error, "a task could not be postponed; it is visited sooner");
+        tracing::warn!(task = %record.task, %error, "a task could not be postponed; it is reconciled sooner");
     }
 }
 
@@ -213,7 +213,7 @@ async fn record_report(
     };
     match recorded {
         Ok(Recorded::New(_) | Recorded::TookOver(_)) => {
-            tracing::info!(%task, outcome = accepted.report().outcome().name(), reported_by = reporter.name(), "a visit found the task final");
+            tracing::info!(%task, outcome = accepted.report().outcome().name(), reported_by = reporter.name(), "the task was found final");
             if reporter == Reporter::Poll {
                 count(Metric::PollRescued, task.provider(), 1);
             }

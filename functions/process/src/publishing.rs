@@ -22,7 +22,7 @@ pub(crate) struct Publisher<'a> {
 
 impl Publisher<'_> {
     /// Publishes the result and settles the record. In this order: a worker that dies in between leaves a record that is
-    /// visited again, and the second publication finds the first one existing.
+    /// found again, and the second publication finds the first one existing.
     pub(crate) async fn publish_and_settle(
         self,
         report: &Report,

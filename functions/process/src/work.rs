@@ -58,7 +58,7 @@ async fn on_task(app: &App, settings: &Settings, record: Record, deadline: Insta
     let mut record = record;
     let own = settings.provider(record.task.provider());
     while record.state == State::Pending {
-        // A task that is hinted at over and over is left to the next visit.
+        // A task that is hinted at over and over is left to a later message.
         if Instant::now() >= deadline {
             return Ok(());
         }

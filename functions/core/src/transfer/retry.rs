@@ -228,7 +228,7 @@ impl ArtifactState<'_> {
         self.checkpoint.stalled_rounds >= MAX_STALLED_ROUNDS
     }
 
-    fn give_up(&self, reason: String) -> CopyStep {
+    fn lost_or_missing(&self, reason: String) -> CopyStep {
         if self.planned.essential { CopyStep::Lost { reason } } else { CopyStep::Missing { reason } }
     }
 
@@ -264,19 +264,19 @@ impl ArtifactState<'_> {
 pub fn after_failure(fault: &CopyFault, state: &ArtifactState<'_>, now: Timestamp) -> CopyStep {
     match fault.class() {
         FaultClass::Conflict => CopyStep::UseExisting,
-        FaultClass::Permanent => state.give_up(fault.to_string()),
+        FaultClass::Permanent => state.lost_or_missing(fault.to_string()),
         FaultClass::Storage => state.retry(fault, now),
         FaultClass::OutOfTime if state.is_stalled() => {
-            state.give_up(format!("no progress in {MAX_STALLED_ROUNDS} rounds of copying"))
+            state.lost_or_missing(format!("no progress in {MAX_STALLED_ROUNDS} rounds of copying"))
         }
-        FaultClass::OutOfTime if state.is_past_optional_bound(now) => state.give_up(fault.to_string()),
+        FaultClass::OutOfTime if state.is_past_optional_bound(now) => state.lost_or_missing(fault.to_string()),
         FaultClass::OutOfTime => CopyStep::Resume,
         class @ (FaultClass::Link | FaultClass::Outage) => {
             let dead = state.is_link_dead(fault, now);
             match state.refreshed {
                 None if dead || class == FaultClass::Link => CopyStep::Refresh,
                 Some(Refreshed::NoResponse) if now < state.provider_awaited_until() => state.retry(fault, now),
-                _ if dead => state.give_up(fault.to_string()),
+                _ if dead => state.lost_or_missing(fault.to_string()),
                 _ => state.retry(fault, now),
             }
         }

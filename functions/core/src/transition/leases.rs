@@ -119,11 +119,11 @@ pub fn settle(record: &Record, report: &Report, artifacts: &[StoredArtifact], no
     }
 }
 
-/// Takes a due task for a visit by `poll`: moves it forward first, so that it is found again if the visit comes to nothing,
-/// and no other run visits it meanwhile. Refused when somebody else was first, a worker has it, or it is final.
+/// Takes a due task for `poll` to reconcile: moves it forward first, so that it is found again if that comes to nothing, and no
+/// other run reconciles it meanwhile. Refused when somebody else was first, a worker has it, or it is final.
 pub fn claim_due(task: &TaskKey, seen_due_at: Timestamp, next_due_at: Timestamp, now: Timestamp) -> Transition {
     Transition {
-        action: "visiting",
+        action: "claiming the due task",
         task: task.clone(),
         condition: Condition::All(vec![
             Condition::state_in(&OPEN),
@@ -134,7 +134,7 @@ pub fn claim_due(task: &TaskKey, seen_due_at: Timestamp, next_due_at: Timestamp,
     }
 }
 
-/// Moves a task that `poll` visits to another time, unless something happened to it since.
+/// Moves a task that `poll` reconciles to another time, unless something happened to it since.
 pub fn postpone(record: &Record, due_at: Timestamp) -> Transition {
     let unchanged = match record.due_at {
         Some(seen) => Condition::Is(A::DueAt, seen.into()),
