@@ -167,12 +167,12 @@ async fn a_callback_without_its_own_url_is_about_the_registered_task(world: Arc<
 async fn a_callback_through_the_url_of_another_name_is_about_the_registered_task(world: Arc<World>) {
     let url = world.client.callback_url("kling/mistaken").await.expect("a URL");
     let id = direct_submission(&world, &url, "delay=3").await;
-    let path = format!("kling/registered?provider_task_id={id}");
+    let path = format!("kling/rightful?provider_task_id={id}");
     let response = world.client.put(&path, String::new()).await.expect("a response");
     assert_eq!(response.status, 201, "{}", response.body);
-    world.assert_archived("kling/registered", "callback").await;
+    world.assert_archived("kling/rightful", "callback").await;
     assert_eq!(world.view("kling/mistaken").await.status, 404);
-    world.assert_published("kling/registered", 1).await;
+    world.assert_published("kling/rightful", 1).await;
     world.assert_published("kling/mistaken", 0).await;
 }
 
