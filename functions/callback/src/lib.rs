@@ -4,6 +4,7 @@
 //! when what was said is in the table; what happens to the message after that does not matter, because `poll` queues again
 //! what was recorded and not settled. Our own fault is a 503 and never a 4xx: `APIMart` gives up for good on a 4xx.
 
+pub mod event;
 mod recording;
 
 use std::sync::Arc;

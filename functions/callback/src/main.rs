@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use callback::{App, handle};
-use lambda_http::{Error, run, service_fn};
+use callback::{App, event, handle};
+use lambda_http::tower::ServiceExt as _;
+use lambda_http::{Adapter, Error, lambda_runtime, service_fn};
 use reelhook_aws::clients::{Clients, RetryPolicy};
 use reelhook_aws::environment::{QUEUE_URL, SETTINGS_SECRET, TABLE_NAME, required};
 use reelhook_aws::logging;
@@ -24,5 +25,6 @@ async fn main() -> Result<(), Error> {
     // failure is logged by the request that needs them.
     let warming = Arc::clone(&app);
     tokio::spawn(async move { warming.settings.get().await.map(drop) });
-    run(service_fn(|request| async { Ok::<_, Error>(handle(&app, request).await) })).await
+    let service = Adapter::from(service_fn(|request| async { Ok::<_, Error>(handle(&app, request).await) }));
+    lambda_runtime::run(service.map_request(event::readable)).await
 }
