@@ -2,6 +2,7 @@
 //! did not say, and genuine results still arrive. What is believed without a proof, and when, is decided in
 //! `reelhook_core::callback::proof`.
 
+mod corpus;
 mod forgeries;
 mod sandbox;
 
@@ -42,6 +43,7 @@ pub(crate) fn cases() -> Vec<Case> {
             }
         }
     }
+    cases.extend(corpus::cases());
     cases
 }
 

@@ -12,6 +12,8 @@ use serde_json::{Value, json};
 use simulator::{Config, Provider, Simulator};
 use tokio::time::{Instant, sleep};
 
+use crate::logs::ProcessLogs;
+
 /// How long a task may take from a callback to its final state, on a busy machine with debug builds.
 const TIMEOUT: Duration = Duration::from_mins(1);
 
@@ -19,6 +21,7 @@ pub(crate) struct World {
     pub(crate) stack: Stack,
     pub(crate) simulator: Simulator,
     pub(crate) client: Client,
+    pub(crate) process_logs: ProcessLogs,
     published: Arc<Mutex<Vec<String>>>,
     listening: tokio::task::JoinHandle<()>,
 }
@@ -56,7 +59,9 @@ impl World {
         let queue = subscribe(&client, &stack).await;
         let listening =
             tokio::spawn(collect(client.clone(), stack.endpoint().to_owned(), queue, Arc::clone(&published)));
-        Ok(Self { stack, simulator, client, published, listening })
+        let process_logs = ProcessLogs::keep()
+            .map_err(|source| Error::System { what: "cannot keep the logs of processes".to_owned(), source })?;
+        Ok(Self { stack, simulator, client, process_logs, published, listening })
     }
 
     /// Submits a sample with a script for the simulated provider. Panics unless the task is created.

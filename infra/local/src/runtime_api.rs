@@ -2,9 +2,11 @@
 //! first event, and invokes it. For startup measurements, and for tests that give a process its own environment.
 
 use std::collections::HashMap;
-use std::path::Path;
+use std::fs::File;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use axum::Router;
@@ -54,9 +56,11 @@ struct RuntimeState {
 }
 
 impl Function {
-    /// Starts a binary with this environment and what the runtime needs, and nothing else. Its output is dropped.
+    /// Starts a binary with this environment and what the runtime needs, and nothing else. Its output is dropped, unless
+    /// [`keep_output_in`] said where to keep it.
     pub async fn start(binary: &Path, environment: &[(String, String)]) -> Result<Self, Error> {
-        Self::start_with_output(binary, environment, Stdio::null(), Stdio::null()).await
+        let (output, errors) = kept_output(binary).map_err(Error::system("cannot keep the output of a function"))?;
+        Self::start_with_output(binary, environment, output, errors).await
     }
 
     /// The same with its standard output and its standard error sent elsewhere.
@@ -134,6 +138,23 @@ impl Function {
             _ = self.process.wait() => InvocationResult::Exited,
         }
     }
+}
+
+/// Where the output of functions is kept.
+static OUTPUT: OnceLock<PathBuf> = OnceLock::new();
+
+/// Keeps the output of every function that this process starts from now on, each in a file of its own in this directory. Only
+/// the first call counts.
+pub fn keep_output_in(directory: PathBuf) {
+    let _ = OUTPUT.set(directory);
+}
+
+fn kept_output(binary: &Path) -> std::io::Result<(Stdio, Stdio)> {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let Some(directory) = OUTPUT.get() else { return Ok((Stdio::null(), Stdio::null())) };
+    let name = binary.file_name().unwrap_or_default().to_string_lossy();
+    let file = File::create(directory.join(format!("{name}-{}", COUNT.fetch_add(1, Ordering::Relaxed))))?;
+    Ok((file.try_clone()?.into(), file.into()))
 }
 
 impl Drop for Function {

@@ -49,6 +49,8 @@ pub(super) struct Sandbox {
     pub(super) world: Arc<World>,
     pub(super) provider: Provider,
     pub(super) simulator: Simulator,
+    /// The environment of the functions under attack.
+    pub(super) environment: Vec<(String, String)>,
     table: String,
     queue: String,
     gateway: Gateway,
@@ -102,6 +104,7 @@ impl Sandbox {
             process: function("process", &environment).await,
             poll: function("poll", &environment).await,
             tasks: function("tasks", &with(environment.clone(), "SETTINGS_SECRET", &full)).await,
+            environment,
             world,
             provider,
             simulator,
