@@ -105,9 +105,14 @@ fn origin_of(url: &Url) -> Option<(String, u16)> {
     Some((url.host_str()?.to_owned(), url.port_or_known_default()?))
 }
 
-/// Resolves names to public addresses only.
+/// Resolves names to public addresses only. What it is made with looks them up, in tests with answers that change.
 #[derive(Debug)]
-pub(crate) struct PublicResolver;
+pub(crate) struct PublicResolver<L>(pub(crate) L);
+
+/// Looks a name up as the system does.
+pub(crate) async fn system_lookup(name: String) -> std::io::Result<Vec<SocketAddr>> {
+    Ok(tokio::net::lookup_host((name, 0)).await?.collect())
+}
 
 /// A name whose addresses are all private.
 #[derive(Debug, thiserror::Error)]
@@ -119,11 +124,16 @@ pub(crate) struct NoPublicAddress;
 #[error("not resolved")]
 pub(crate) struct NotResolved;
 
-impl Resolve for PublicResolver {
+impl<L, F> Resolve for PublicResolver<L>
+where
+    L: Fn(String) -> F + Send + Sync,
+    F: Future<Output = std::io::Result<Vec<SocketAddr>>> + Send + 'static,
+{
     fn resolve(&self, name: Name) -> Resolving {
+        let looking_up = (self.0)(name.as_str().to_owned());
         Box::pin(async move {
-            let resolved = tokio::net::lookup_host((name.as_str(), 0)).await.map_err(|_| NotResolved)?;
-            Ok(public_addresses(resolved)?)
+            let resolved = looking_up.await.map_err(|_| NotResolved)?;
+            Ok(public_addresses(resolved.into_iter())?)
         })
     }
 }
@@ -155,7 +165,7 @@ mod tests {
     #[tokio::test]
     async fn the_resolver_itself_refuses_names_of_this_machine() {
         let name = "localhost".parse().expect("a name");
-        let Err(error) = PublicResolver.resolve(name).await else { panic!("it leads nowhere public") };
+        let Err(error) = PublicResolver(system_lookup).resolve(name).await else { panic!("it leads nowhere public") };
         assert!(error.is::<NoPublicAddress>());
     }
 

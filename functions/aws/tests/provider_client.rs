@@ -7,6 +7,7 @@ use axum::Router;
 use axum::http::{StatusCode, Uri};
 use reelhook_aws::provider_client::{Connections, PollLimits, PolledStatus, ProviderClient, RequestError};
 use reelhook_core::providers::adapter::{Method, PolledTask, Request, StatusResult};
+use reelhook_core::redacted::Secret;
 use reelhook_core::report::TaskStatus;
 use reelhook_core::settings::Settings;
 use reelhook_core::status_poll::PollResult;
@@ -190,4 +191,56 @@ async fn a_client_for_submissions_keeps_no_connection() {
         }
         assert_eq!(*connections.lock().expect("no panic"), expected, "{policy:?}");
     }
+}
+
+/// A redirect could carry the API key to another host, or into a private network.
+#[tokio::test]
+async fn no_redirect_of_a_provider_is_followed() {
+    let (target, heard) = provider(|_| (StatusCode::OK, "{}".to_owned())).await;
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let careless = reqwest::Client::builder().no_proxy().build().expect("a client");
+    let authority = target.trim_start_matches("http://");
+    let port = authority.rsplit(':').next().expect("a port");
+    let mut followed = 0;
+    for status in [
+        StatusCode::MOVED_PERMANENTLY,
+        StatusCode::FOUND,
+        StatusCode::SEE_OTHER,
+        StatusCode::TEMPORARY_REDIRECT,
+        StatusCode::PERMANENT_REDIRECT,
+    ] {
+        for location in [
+            target.clone(),
+            format!("//{authority}/v1"),
+            format!("http://localhost:{port}/v1"),
+            format!("http://user:password@{authority}/"),
+        ] {
+            let url = redirecting(status, location.clone()).await;
+            for method in [Method::Get, Method::Post] {
+                let headers = vec![("authorization", Secret::new("Bearer key"))];
+                let request = Request { method, url: url.clone(), headers, body: None };
+                for policy in [Connections::Kept, Connections::Fresh] {
+                    let client = ProviderClient::new(Duration::from_secs(2), policy).expect("a client");
+                    let response = client.send(&request, NOW).await.expect("a response");
+                    assert_eq!(response.status, status.as_u16(), "{location}");
+                }
+            }
+            let polled = poll(&settings(&url), Provider::MaxApi, &["a"]).await;
+            assert!(!is_open(&polled[0]), "{location}: {:?}", polled[0].result);
+            assert_eq!(heard.lock().expect("no panic").len(), followed, "{status} to {location}");
+            // Whoever follows it is heard.
+            careless.get(&url).send().await.expect("a response");
+            followed += 1;
+            assert_eq!(heard.lock().expect("no panic").len(), followed, "{status} to {location}");
+        }
+    }
+}
+
+/// A provider that redirects everything.
+async fn redirecting(status: StatusCode, location: String) -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let url = format!("http://{}", listener.local_addr().expect("an address"));
+    let application = Router::new().fallback(move || async move { (status, [("location", location)]) });
+    tokio::spawn(async move { axum::serve(listener, application).await });
+    url
 }

@@ -8,9 +8,10 @@ use reelhook_core::redacted::SignedUrl;
 use reelhook_core::transfer::fault::{BlockedLink, CopyFault, MAX_REDIRECTS, OriginFault};
 use reelhook_core::transfer::ranges::ResponseHead;
 use reelhook_core::{Timestamp, retry_after};
+use reqwest::dns::Resolve;
 use url::Url;
 
-use crate::ssrf::{NoPublicAddress, NotResolved, OriginPolicy, PublicResolver, Route};
+use crate::ssrf::{NoPublicAddress, NotResolved, OriginPolicy, PublicResolver, Route, system_lookup};
 use crate::tls;
 
 /// Some CDNs respond with 403 to the names that HTTP libraries give themselves, and operators want to know who fetches.
@@ -74,7 +75,11 @@ pub(super) struct OriginClient {
 impl OriginClient {
     /// A client under a policy. Fails when the machine has no root certificates.
     pub(super) fn new(policy: OriginPolicy) -> Result<Self, reqwest::Error> {
-        let guarded_client = builder().https_only(true).dns_resolver(PublicResolver).build()?;
+        Self::resolving(policy, PublicResolver(system_lookup))
+    }
+
+    fn resolving(policy: OriginPolicy, resolver: impl Resolve + 'static) -> Result<Self, reqwest::Error> {
+        let guarded_client = builder().https_only(true).dns_resolver(resolver).build()?;
         let allowlisted_client = if policy.is_public_only() { None } else { Some(builder().build()?) };
         Ok(Self { policy, guarded_client, allowlisted_client })
     }
@@ -150,4 +155,110 @@ fn classified(error: &reqwest::Error) -> CopyFault {
         };
     }
     if error.is_connect() { OriginFault::Connect.into() } else { OriginFault::Dropped.into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use futures_util::future::join_all;
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// A public address that belongs to nobody: the 6bone's, which was given back in 2006.
+    const NOBODY: IpAddr = IpAddr::V6(Ipv6Addr::new(0x3ffe, 0, 0, 0, 0, 0, 0, 1));
+    const THIS_MACHINE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+    const ITSELF: IpAddr = IpAddr::V6(Ipv6Addr::LOCALHOST);
+    const METADATA: IpAddr = IpAddr::V4(Ipv4Addr::new(169, 254, 169, 254));
+    const MAPPED: IpAddr = IpAddr::V6(Ipv4Addr::LOCALHOST.to_ipv6_mapped());
+
+    /// A listener on this machine, and a name server that gives one list of addresses after the other; the last one stays.
+    struct Trap {
+        port: u16,
+        connections: Arc<AtomicUsize>,
+        lookups: Arc<AtomicUsize>,
+    }
+
+    impl Trap {
+        async fn set() -> Self {
+            let listener = TcpListener::bind((THIS_MACHINE, 0)).await.expect("a port");
+            let port = listener.local_addr().expect("an address").port();
+            let connections = Arc::new(AtomicUsize::new(0));
+            let counted = Arc::clone(&connections);
+            tokio::spawn(async move {
+                while listener.accept().await.is_ok() {
+                    counted.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+            Self { port, connections, lookups: Arc::default() }
+        }
+
+        fn resolver(
+            &self,
+            answers: &'static [&'static [IpAddr]],
+        ) -> impl Fn(String) -> std::future::Ready<std::io::Result<Vec<SocketAddr>>> + use<> {
+            let lookups = Arc::clone(&self.lookups);
+            move |_| {
+                let answer = answers[lookups.fetch_add(1, Ordering::Relaxed).min(answers.len() - 1)];
+                std::future::ready(Ok(answer.iter().map(|address| SocketAddr::new(*address, 0)).collect()))
+            }
+        }
+
+        fn url(&self) -> Url {
+            Url::parse(&format!("https://rebinding.example.com:{}/v", self.port)).expect("a URL")
+        }
+    }
+
+    /// The name server of an attacker gives a public address to whoever checks and a private one to whoever connects. There is
+    /// one look-up for both, so nobody connects to what was not checked.
+    #[tokio::test]
+    async fn no_answer_of_a_name_server_leads_to_this_machine() {
+        let answers: [&[&[IpAddr]]; 6] = [
+            &[&[THIS_MACHINE]],
+            &[&[THIS_MACHINE, ITSELF, METADATA, MAPPED]],
+            &[&[NOBODY], &[THIS_MACHINE]],
+            &[&[NOBODY, THIS_MACHINE, MAPPED], &[MAPPED, ITSELF]],
+            &[&[THIS_MACHINE, NOBODY], &[NOBODY], &[METADATA, THIS_MACHINE]],
+            &[&[], &[NOBODY], &[THIS_MACHINE]],
+        ];
+        // Side by side, because a connection to nobody takes a while to fail.
+        join_all(answers.map(assert_harmless)).await;
+    }
+
+    async fn assert_harmless(answers: &'static [&'static [IpAddr]]) {
+        let trap = Trap::set().await;
+        let resolver = PublicResolver(trap.resolver(answers));
+        let client = OriginClient::resolving(OriginPolicy::public_only(), resolver).expect("a client");
+        for (attempt, answer) in answers.iter().enumerate() {
+            let fault = client.get(&trap.url(), &HeaderMap::new()).await.expect_err("it leads nowhere");
+            let blocked = CopyFault::from(BlockedLink::Address);
+            let expected = if answer.contains(&NOBODY) { OriginFault::Connect.into() } else { blocked };
+            assert_eq!(fault, expected, "attempt {attempt} of {answers:?}");
+            assert_eq!(trap.lookups.load(Ordering::Relaxed), attempt + 1, "one look-up for check and connection");
+        }
+        assert_eq!(trap.connections.load(Ordering::Relaxed), 0, "{answers:?}");
+    }
+
+    /// Resolves as the guarded client does, but lets every address through.
+    struct Careless<L>(L);
+
+    impl<L: Fn(String) -> std::future::Ready<std::io::Result<Vec<SocketAddr>>> + Send + Sync> Resolve for Careless<L> {
+        fn resolve(&self, name: reqwest::dns::Name) -> reqwest::dns::Resolving {
+            let addresses = (self.0)(name.as_str().to_owned()).into_inner();
+            Box::pin(async { Ok(Box::new(addresses?.into_iter()) as reqwest::dns::Addrs) })
+        }
+    }
+
+    #[tokio::test]
+    async fn without_the_resolver_the_same_answers_lead_to_this_machine() {
+        let trap = Trap::set().await;
+        let resolver = Careless(trap.resolver(&[&[THIS_MACHINE]]));
+        let client = builder().dns_resolver(resolver).build().expect("a client");
+        // The listener speaks no TLS.
+        client.get(trap.url()).timeout(Duration::from_millis(500)).send().await.expect_err("no handshake");
+        assert_eq!(trap.connections.load(Ordering::Relaxed), 1);
+    }
 }

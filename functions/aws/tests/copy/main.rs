@@ -3,6 +3,7 @@
 
 mod bucket;
 mod contents;
+mod inside;
 mod kills;
 mod origin;
 mod origin_faults;
