@@ -4,6 +4,7 @@
 
 mod corpus;
 mod forgeries;
+mod links;
 mod sandbox;
 
 use std::sync::Arc;
@@ -44,6 +45,7 @@ pub(crate) fn cases() -> Vec<Case> {
         }
     }
     cases.extend(corpus::cases());
+    cases.extend(links::cases());
     cases
 }
 

@@ -118,6 +118,11 @@ impl Sandbox {
         self.gateway.set(availability).await;
     }
 
+    /// Has every link in the responses of the provider's API lead to another authority from now on.
+    pub(super) fn divert_links(&self, authority: &str) {
+        *self.gateway.diverted.lock().unwrap_or_else(PoisonError::into_inner) = Some(authority.to_owned());
+    }
+
     /// Submits a task with a script. Returns its view.
     pub(super) async fn submit(&mut self, id: &str, script: &str) -> Value {
         let sample = samples::of(self.provider);
@@ -273,6 +278,8 @@ fn respond(result: InvocationResult) -> (u64, Value) {
 struct Gateway {
     port: u16,
     availability: Arc<Mutex<Availability>>,
+    /// Where links lead instead.
+    diverted: Arc<Mutex<Option<String>>>,
     provider: String,
     forgetful: Simulator,
     server: Option<JoinHandle<()>>,
@@ -283,7 +290,8 @@ impl Gateway {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let port = listener.local_addr().expect("an address").port();
         let availability = Arc::new(Mutex::new(Availability::Up));
-        let mut gateway = Self { port, availability, provider, forgetful, server: None };
+        let diverted = Arc::default();
+        let mut gateway = Self { port, availability, diverted, provider, forgetful, server: None };
         gateway.serve(listener);
         gateway
     }
@@ -308,6 +316,7 @@ impl Gateway {
 
     fn serve(&mut self, listener: TcpListener) {
         let (availability, provider) = (Arc::clone(&self.availability), self.provider.clone());
+        let (diverted, simulator) = (Arc::clone(&self.diverted), self.provider.clone());
         let forgetful = self.forgetful.address().to_string();
         let client = reqwest::Client::builder().no_proxy().build().expect("a client");
         let forward = move |method: Method, uri: Uri, mut headers: HeaderMap, body: Bytes| async move {
@@ -330,7 +339,12 @@ impl Gateway {
             headers.remove("transfer-encoding");
             // An outage closes the connections that are open, too.
             headers.insert("connection", axum::http::HeaderValue::from_static("close"));
-            (status, headers, response.bytes().await.expect("a complete response"))
+            let mut body = response.bytes().await.expect("a complete response");
+            if let Some(authority) = &*diverted.lock().unwrap_or_else(PoisonError::into_inner) {
+                body = String::from_utf8_lossy(&body).replace(&simulator, authority).into();
+                headers.remove("content-length");
+            }
+            (status, headers, body)
         };
         let application = axum::Router::new().fallback(forward);
         self.server = Some(tokio::spawn(async move {
