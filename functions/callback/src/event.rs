@@ -46,7 +46,7 @@ mod tests {
 
     /// Somebody without a token could make the function panic, and with it raise an alarm.
     #[test]
-    fn nothing_that_is_sent_is_no_request() {
+    fn every_event_becomes_a_request() {
         let long = "ü".repeat(40_000);
         for path in ["", "*", "%2Fcallback", "callback/kling/job-1/token", "[::1", "http://", long.as_str()] {
             assert_eq!(request(|event| event["rawPath"] = path.into()).raw_http_path(), "/", "{path}");
