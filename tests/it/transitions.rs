@@ -1,5 +1,6 @@
 //! Every conditional write of the table is a value that the table renders to `DynamoDB` and `Transition::evaluate` runs in
-//! memory. Random items and transitions go through both, and the results do not differ.
+//! memory. Random items and transitions go through both, and the results do not differ. The same cases run against `local-aws`,
+//! whose table a load is judged by.
 //!
 //! `REELHOOK_TRANSITION_CASES` is the number of cases of each kind, `REELHOOK_TRANSITION_SEED` repeats a run.
 
@@ -16,6 +17,7 @@ use aws_sdk_dynamodb::types::{AttributeValue, KeysAndAttributes, PutRequest, Wri
 use futures_util::StreamExt as _;
 use futures_util::future::join_all;
 use futures_util::stream;
+use local_aws::LocalAws;
 use reelhook_aws::table::{Table, TableError};
 use reelhook_core::item::{Attribute, Item, Value};
 use reelhook_core::transition::{Applied, Transition};
@@ -37,6 +39,8 @@ pub(crate) fn cases() -> Vec<Case> {
     vec![
         case!(the_table_does_as_the_evaluator["constructors"](Kind::Constructor)),
         case!(the_table_does_as_the_evaluator["expressions"](Kind::Expression)),
+        case!(the_table_of_local_aws_does_as_the_evaluator["constructors"](Kind::Constructor)),
+        case!(the_table_of_local_aws_does_as_the_evaluator["expressions"](Kind::Expression)),
         case!(every_constructor_is_tested),
     ]
 }
@@ -58,6 +62,15 @@ struct Trial {
 }
 
 async fn the_table_does_as_the_evaluator(world: Arc<World>, kind: Kind) {
+    compare(&world, world.stack.endpoint(), kind).await;
+}
+
+async fn the_table_of_local_aws_does_as_the_evaluator(world: Arc<World>, kind: Kind) {
+    let aws = LocalAws::start(0).await.expect("it starts");
+    compare(&world, &aws.endpoint(), kind).await;
+}
+
+async fn compare(world: &World, endpoint: &str, kind: Kind) {
     let number_of =
         |name| env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name} is a number")));
     let cases = number_of("REELHOOK_TRANSITION_CASES").unwrap_or(CASES);
@@ -66,8 +79,8 @@ async fn the_table_does_as_the_evaluator(world: Arc<World>, kind: Kind) {
         Kind::Constructor => "constructors",
         Kind::Expression => "expressions",
     };
-    world.create_table(name).await;
-    let client = client(&world);
+    world.create_table_at(endpoint, name).await;
+    let client = client(endpoint);
     let store = Store { table: Table::new(client.clone(), name.to_owned()), client, name };
 
     let started = std::time::Instant::now();
@@ -228,13 +241,13 @@ fn read(value: AttributeValue) -> Value {
     }
 }
 
-fn client(world: &World) -> Client {
+fn client(endpoint: &str) -> Client {
     let credentials = Credentials::new(local::ACCESS_KEY_ID, local::SECRET_ACCESS_KEY, None, None, "test");
     let config = Config::builder()
         .behavior_version(BehaviorVersion::latest())
         .region(Region::new(local::REGION))
         .credentials_provider(credentials)
-        .endpoint_url(world.stack.endpoint())
+        .endpoint_url(endpoint)
         .http_client(aws_smithy_http_client::Builder::new().build_http());
     Client::from_conf(config.build())
 }

@@ -221,6 +221,11 @@ impl World {
 
     /// Creates another table with the keys of the deployed one.
     pub(crate) async fn create_table(&self, name: &str) {
+        self.create_table_at(self.stack.endpoint(), name).await;
+    }
+
+    /// The same in another AWS.
+    pub(crate) async fn create_table_at(&self, endpoint: &str, name: &str) {
         let attribute = |name: &str, kind: &str| json!({ "AttributeName": name, "AttributeType": kind });
         let key = |name: &str, kind: &str| json!({ "AttributeName": name, "KeyType": kind });
         let request = json!({
@@ -234,7 +239,7 @@ impl World {
                 "Projection": { "ProjectionType": "KEYS_ONLY" },
             }],
         });
-        call(&self.client, self.stack.endpoint(), "dynamodb", "DynamoDB_20120810.CreateTable", &request).await;
+        call(&self.client, endpoint, "dynamodb", "DynamoDB_20120810.CreateTable", &request).await;
     }
 
     /// Puts the item of an overdue open task into a table.
