@@ -18,7 +18,7 @@ use crate::plan;
 pub struct Expected {
     /// Its key.
     pub task: String,
-    /// The provider's id.
+    /// The provider's id; empty if the task never arrived there.
     pub provider_task_id: String,
     /// The state of its record.
     pub state: String,
@@ -46,8 +46,8 @@ pub fn digest(bytes: &[u8]) -> String {
     hex::encode(Sha256::digest(bytes))
 }
 
-/// What the providers know of these tasks, without asking reelhook. Fails where a provider has none or more than one.
-pub fn expectations(simulator: &Simulator, tasks: &[TaskView], keys: &[String]) -> Result<Vec<Expected>, Error> {
+/// What the providers know of these tasks, without asking reelhook.
+pub fn expectations(simulator: &Simulator, tasks: &[TaskView], keys: &[String]) -> Vec<Expected> {
     let mut submitted: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for submission in simulator.submissions() {
         if let (Some(key), Some(id)) = (plan::mark(&submission.body), submission.task_id) {
@@ -58,22 +58,21 @@ pub fn expectations(simulator: &Simulator, tasks: &[TaskView], keys: &[String]) 
     let of_key = |key: &String| {
         let ids = submitted.get(key).map(Vec::as_slice).unwrap_or_default();
         let view = ids.first().and_then(|id| by_id.get(id.as_str()).copied());
-        let view = view.ok_or_else(|| Error::Missing(format!("{key} never arrived at its provider")))?;
-        Ok(expected(simulator, key, view, ids.len() as u64))
+        expected(simulator, key, view, ids.len() as u64)
     };
     keys.iter().map(of_key).collect()
 }
 
-fn expected(simulator: &Simulator, key: &str, view: &TaskView, submissions: u64) -> Expected {
-    let is_reconsidered = view.script.then == simulator::script::Then::Succeed;
-    let (state, files) = match view.phase {
-        Phase::Final(Outcome::Succeed) => ("archived", files(simulator, view)),
-        Phase::Final(_) => ("failed", vec![]),
-        Phase::Open(_) => ("pending", vec![]),
+fn expected(simulator: &Simulator, key: &str, view: Option<&TaskView>, submissions: u64) -> Expected {
+    let is_reconsidered = view.is_some_and(|view| view.script.then == simulator::script::Then::Succeed);
+    let (state, files) = match view.map(|view| (view.phase, view)) {
+        Some((Phase::Final(Outcome::Succeed), view)) => ("archived", files(simulator, view)),
+        Some((Phase::Final(_), _)) => ("failed", vec![]),
+        Some((Phase::Open(_), _)) | None => ("pending", vec![]),
     };
     Expected {
         task: key.to_owned(),
-        provider_task_id: view.id.clone(),
+        provider_task_id: view.map(|view| view.id.clone()).unwrap_or_default(),
         state: state.to_owned(),
         most_events: if is_reconsidered { 2 } else { 1 },
         submissions,

@@ -43,15 +43,15 @@ async fn every_task_ends_exactly_once_and_right_and_the_check_names_what_does_no
         seed: 1,
         failing_calls: 0.01,
         late_after: Duration::from_secs(5),
-        time_limit: Duration::from_mins(2),
+        // Three failing attempts in a row, in one run of two hundred, cost a task its lease of a minute and a half.
+        time_limit: Duration::from_mins(5),
     };
     let manifest = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("quick-manifest.jsonl");
     let mut system = System::start(&layout()).await.expect("it starts");
     let finished = run(&mut system, &load, &manifest).await.expect("it runs");
-    assert!(finished.errors.is_empty(), "{:?}", finished.errors);
     let report = report::of(&system, &finished).await;
     let (is_content, printed) = check(&system.remote, &manifest).await;
-    assert!(is_content, "{report}{printed}");
+    assert!(is_content && finished.errors.is_empty(), "{report}{printed}");
     damage_is_named(&system.remote, &manifest).await;
 }
 
