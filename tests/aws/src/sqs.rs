@@ -23,7 +23,7 @@ const MAX_BATCH: u64 = 10;
 const MAX_WAIT: u64 = 20;
 
 /// How often a long poll looks for messages whose visibility time-out has ended; chosen freely.
-const LOOK_AGAIN: Duration = Duration::from_millis(500);
+const LOOK_AGAIN: Duration = Duration::from_secs(2);
 
 /// All queues, by name.
 #[derive(Debug, Default)]
