@@ -26,7 +26,7 @@ impl Tables {
         Ok(Self { database: Database::memory()? })
     }
 
-    /// Carries out a call. It takes some ten microseconds, so it does not leave the thread.
+    /// Carries out a call. Everything is in memory, so it does not leave the thread.
     pub(crate) fn call(&self, operation: &str, body: &[u8]) -> Response {
         let database = &self.database;
         match operation {

@@ -1,4 +1,5 @@
-//! The second phase: asks table, bucket and queues how each task of a manifest ended. It shares no code with the functions.
+//! The second phase: asks table, bucket and queues how each task of a manifest ended. Of reelhook's
+//! code it knows only the number of shards of the index `due`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;

@@ -13,7 +13,7 @@ use serde_json::json;
 
 const TASKS: u64 = 300;
 
-/// `poll` runs every two seconds instead of every minute, and polls a task for the first time after two. Leases and delays in the
+/// `poll` runs every two seconds instead of every minute, and polls a task for the first time after three. Leases and delays in the
 /// functions are the real ones: with calls failing one at a time, none of them is waited for.
 fn layout() -> Layout {
     Layout {
