@@ -26,8 +26,10 @@ mod submissions;
 mod transitions;
 mod world;
 
+use std::any::Any;
+use std::panic::{self, AssertUnwindSafe};
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::FutureExt as _;
 use futures_util::future::LocalBoxFuture;
@@ -78,13 +80,18 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
+    let failures = Arc::new(Mutex::new(Vec::new()));
     let trials = cases
         .into_iter()
         .map(|case| {
-            let (world, handle) = (Arc::clone(&world), runtime.handle().clone());
-            Trial::test(case.name, move || {
-                handle.block_on((case.run)(world));
-                Ok(())
+            let (world, handle, failures) = (Arc::clone(&world), runtime.handle().clone(), Arc::clone(&failures));
+            Trial::test(case.name.clone(), move || {
+                let run = AssertUnwindSafe(|| handle.block_on((case.run)(world)));
+                panic::catch_unwind(run).map_err(|panic| {
+                    let message = panic_message(&*panic);
+                    failures.lock().unwrap_or_else(PoisonError::into_inner).push(format!("{}: {message}", case.name));
+                    message.into()
+                })
             })
         })
         .collect();
@@ -93,8 +100,16 @@ fn main() -> ExitCode {
     if conclusion.has_failed() {
         let logs = runtime.block_on(world.stack.logs()).unwrap_or_else(|error| error.to_string());
         world::print_error(&format!("logs of the functions:\n{logs}"));
+        // Once more below the logs, where the end of a CI log shows them.
+        let failures = failures.lock().unwrap_or_else(PoisonError::into_inner);
+        world::print_error(&format!("failed cases:\n{}", failures.join("\n")));
     }
     // Stops the emulator and the functions. `Conclusion::exit` would not drop the world.
     drop(world);
     if is_discreet { conclusion.exit_code() } else { ExitCode::FAILURE }
+}
+
+fn panic_message(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(ToString::to_string);
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "a panic without a message".to_owned())
 }
