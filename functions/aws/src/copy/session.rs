@@ -7,14 +7,14 @@ use reelhook_core::result::StoredArtifact;
 use reelhook_core::transfer::container::claimed_length;
 use reelhook_core::transfer::fault::{CopyFault, Difference};
 use reelhook_core::transfer::media::{Format, format_for};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use super::halt::Halt;
 use super::memory_pool::{Buffer, Content, MemoryPool};
 use super::origin::OriginSession;
 use super::request::{CopyRequest, PriorAttempt};
 use super::stats::CopyStats;
-use super::store::{Store, Written, checksum_of};
+use super::store::{ATTEMPTS, FIRST_BACKOFF, Store, Written, checksum_of};
 
 /// How long before its deadline a copy requests nothing more from the origin. What has been received by then is still sent: a
 /// piece takes less than that within a region.
@@ -76,15 +76,25 @@ impl<'a> CopySession<'a> {
         if length > limit { Err(CopyFault::TooLarge { limit }.into()) } else { Ok(()) }
     }
 
-    /// Begins an upload, after those that others left.
+    /// Begins an upload, and aborts those that nobody will finish: an earlier worker's, or one whose response was lost, so that
+    /// nobody knows its id.
     pub(super) async fn create_upload(&self, key: &str, format: Format) -> Result<String, Halt> {
         self.sending(async {
-            if self.request.prior == PriorAttempt::Possible {
-                for (key, id) in self.store.uploads(&format!("{}.", self.request.key_stem)).await? {
-                    self.abort_upload(&key, &id).await;
+            let mut are_left = self.request.prior == PriorAttempt::Possible;
+            let mut attempt = 1;
+            loop {
+                if are_left {
+                    for (key, id) in self.store.uploads(&format!("{}.", self.request.key_stem)).await? {
+                        self.abort_upload(&key, &id).await;
+                    }
                 }
+                match self.store.create(key, format.content_type).await {
+                    Err(_) if attempt < ATTEMPTS => are_left = true,
+                    created => return Ok(created?),
+                }
+                sleep(FIRST_BACKOFF * 2_u32.pow(attempt - 1)).await;
+                attempt += 1;
             }
-            Ok(self.store.create(key, format.content_type).await?)
         })
         .await
     }

@@ -30,8 +30,8 @@ const COMPLETE_TIMEOUT: Duration = Duration::from_mins(3);
 
 /// Attempts at each call, starting at [`FIRST_BACKOFF`] between them: S3 slows clients down with 503 `SlowDown`, and 0.2, 0.4, 0.8, 1.6,
 /// 3.2 seconds (each times a random number below 1) are the pattern of its own advice.
-const ATTEMPTS: u32 = 6;
-const FIRST_BACKOFF: Duration = Duration::from_millis(200);
+pub(super) const ATTEMPTS: u32 = 6;
+pub(super) const FIRST_BACKOFF: Duration = Duration::from_millis(200);
 
 /// The bucket that results are written to.
 #[derive(Clone, Debug)]
@@ -91,7 +91,8 @@ impl Store {
         }
     }
 
-    /// Begins a multipart upload; gives back its id.
+    /// Begins a multipart upload; gives back its id. Tries once: a second try would begin another one beside an upload whose
+    /// response was lost.
     pub(super) async fn create(&self, key: &str, content_type: &str) -> Result<String, CopyFault> {
         let request = self.client.create_multipart_upload().bucket(&self.bucket).key(key);
         let request = request
@@ -99,7 +100,7 @@ impl Store {
             .checksum_algorithm(ChecksumAlgorithm::Crc64Nvme)
             .checksum_type(ChecksumType::FullObject)
             .customize()
-            .config_override(request_config(REQUEST_TIMEOUT));
+            .config_override(request_config(REQUEST_TIMEOUT).retry_config(RetryConfig::disabled()));
         let created = Box::pin(request.send()).await.map_err(|error| failed("CreateMultipartUpload", &error))?;
         created.upload_id.ok_or_else(|| CopyFault::Storage {
             operation: "CreateMultipartUpload",
