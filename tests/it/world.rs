@@ -10,6 +10,7 @@ use local::emulator::Permissions;
 use local::{Error, FunctionSource, Options, Progress, Stack, demonstration, emulator, samples};
 use serde_json::{Value, json};
 use simulator::{Config, Provider, Simulator};
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep};
 
 use crate::logs::ProcessLogs;
@@ -21,6 +22,8 @@ pub(crate) struct World {
     pub(crate) stack: Stack,
     pub(crate) simulator: Simulator,
     pub(crate) client: Client,
+    /// For cases that compute all the time: one at a time, or the others wait for the processor until something times out.
+    pub(crate) busy_cases: Arc<Semaphore>,
     pub(crate) process_logs: ProcessLogs,
     published: Arc<Mutex<Vec<String>>>,
     listening: tokio::task::JoinHandle<()>,

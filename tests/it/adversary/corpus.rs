@@ -19,6 +19,7 @@ use request::{Forgery, Request};
 use serde_json::Value;
 use signatures::Material;
 use simulator::Provider;
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::sandbox::{Sandbox, Trust, signs};
 use crate::Case;
@@ -45,16 +46,18 @@ struct Target {
     endpoint: CountingEndpoint,
     function: Function,
     slowest: Duration,
+    _turn: OwnedSemaphorePermit,
 }
 
 impl Target {
     async fn start(world: &Arc<World>, provider: Provider) -> Self {
+        let turn = Arc::clone(&world.busy_cases).acquire_owned().await.expect("it is never closed");
         let sandbox =
             Sandbox::start(Arc::clone(world), provider, Trust { api_key: true, secret: signs(provider) }).await;
         let endpoint = CountingEndpoint::start(world.stack.endpoint()).await;
         let environment = with(sandbox.environment.clone(), "AWS_ENDPOINT_URL", endpoint.url());
         let function = Function::start(&binary(world, "callback"), &environment).await.expect("it starts");
-        Self { sandbox, endpoint, function, slowest: Duration::ZERO }
+        Self { sandbox, endpoint, function, slowest: Duration::ZERO, _turn: turn }
     }
 
     /// Submits a task that succeeds, and returns its callback, which nobody sends, with the provider's id.
