@@ -64,7 +64,8 @@ impl World {
             tokio::spawn(collect(client.clone(), stack.endpoint().to_owned(), queue, Arc::clone(&published)));
         let process_logs = ProcessLogs::keep()
             .map_err(|source| Error::System { what: "cannot keep the logs of processes".to_owned(), source })?;
-        Ok(Self { stack, simulator, client, process_logs, published, listening })
+        let busy_cases = Arc::new(Semaphore::new(1));
+        Ok(Self { stack, simulator, client, busy_cases, process_logs, published, listening })
     }
 
     /// Submits a sample with a script for the simulated provider. Panics unless the task is created.

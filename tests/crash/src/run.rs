@@ -39,7 +39,7 @@ pub async fn run(
         Flow::Submission => world.submit_again().await?,
         // What was announced is final until somebody says otherwise, and nobody has: the provider repeats what got no 2xx.
         Flow::SuccessAfterFailure => {
-            drop(world.function("callback").await?.invoke(event.clone(), World::time_limit("callback")).await)
+            world.function("callback").await?.invoke(event.clone(), World::time_limit("callback")).await;
         }
         _ => {}
     }

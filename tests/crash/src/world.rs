@@ -222,12 +222,8 @@ impl World {
         if wait <= 0 {
             return Ok(());
         }
-        for value in item.as_object_mut().into_iter().flat_map(Map::values_mut) {
-            if let Some(time) =
-                value["N"].as_str().and_then(|number| number.parse::<i64>().ok()).filter(|time| *time > A_TIME)
-            {
-                value["N"] = json!((time - wait).to_string());
-            }
+        for (name, value) in item.as_object_mut().into_iter().flatten() {
+            move_back(name, value, wait);
         }
         self.remote.call("DynamoDB_20120810.PutItem", &json!({ "TableName": TABLE, "Item": item })).await?;
         Ok(())
@@ -277,5 +273,31 @@ impl World {
             );
         }
         Ok(problems)
+    }
+}
+
+/// Moves every time in an attribute back. `raw` is what a provider said, and stays.
+fn move_back(name: &str, attribute: &mut Value, seconds: i64) {
+    let moved = |time: i64| if time > A_TIME { time - seconds } else { time };
+    if let Some(number) = attribute["N"].as_str().and_then(|number| number.parse().ok()) {
+        attribute["N"] = json!(moved(number).to_string());
+    }
+    let document = attribute["S"].as_str().and_then(|text| serde_json::from_str::<Value>(text).ok());
+    if let Some(mut document) = document.filter(|document| document.is_object() && name != "raw") {
+        move_all(&mut document, &moved);
+        attribute["S"] = json!(document.to_string());
+    }
+}
+
+fn move_all(value: &mut Value, moved: &impl Fn(i64) -> i64) {
+    match value {
+        Value::Number(number) => {
+            if let Some(time) = number.as_i64() {
+                *value = json!(moved(time));
+            }
+        }
+        Value::Array(values) => values.iter_mut().for_each(|value| move_all(value, moved)),
+        Value::Object(fields) => fields.values_mut().for_each(|value| move_all(value, moved)),
+        _ => {}
     }
 }
