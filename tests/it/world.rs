@@ -230,19 +230,7 @@ impl World {
 
     /// The same in another AWS.
     pub(crate) async fn create_table_at(&self, endpoint: &str, name: &str) {
-        let attribute = |name: &str, kind: &str| json!({ "AttributeName": name, "AttributeType": kind });
-        let key = |name: &str, kind: &str| json!({ "AttributeName": name, "KeyType": kind });
-        let request = json!({
-            "TableName": name,
-            "BillingMode": "PAY_PER_REQUEST",
-            "AttributeDefinitions": [attribute("task", "S"), attribute("due_shard", "N"), attribute("due_at", "N")],
-            "KeySchema": [key("task", "HASH")],
-            "GlobalSecondaryIndexes": [{
-                "IndexName": "due",
-                "KeySchema": [key("due_shard", "HASH"), key("due_at", "RANGE")],
-                "Projection": { "ProjectionType": "KEYS_ONLY" },
-            }],
-        });
+        let request = local_aws::dynamodb::create_table_request(name);
         call(&self.client, endpoint, "dynamodb", "DynamoDB_20120810.CreateTable", &request).await;
     }
 

@@ -7,6 +7,7 @@ use axum::response::Response;
 use dynoxide::{Database, DynoxideError};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
 
 use crate::{Refusal, json_response};
 
@@ -59,4 +60,21 @@ fn answer<Request: DeserializeOwned, Answer: Serialize>(
             json_response(status, error.to_json())
         }
     }
+}
+
+/// The request that creates a table with the keys and the index of the template.
+pub fn create_table_request(name: &str) -> Value {
+    let attribute = |name: &str, kind: &str| json!({ "AttributeName": name, "AttributeType": kind });
+    let key = |name: &str, kind: &str| json!({ "AttributeName": name, "KeyType": kind });
+    json!({
+        "TableName": name,
+        "BillingMode": "PAY_PER_REQUEST",
+        "AttributeDefinitions": [attribute("task", "S"), attribute("due_shard", "N"), attribute("due_at", "N")],
+        "KeySchema": [key("task", "HASH")],
+        "GlobalSecondaryIndexes": [{
+            "IndexName": "due",
+            "KeySchema": [key("due_shard", "HASH"), key("due_at", "RANGE")],
+            "Projection": { "ProjectionType": "KEYS_ONLY" },
+        }],
+    })
 }

@@ -33,7 +33,7 @@ pub enum Fault {
     KilledAfter,
 }
 
-/// A step: what is called, and the how-manieth call of this kind it is.
+/// A step: a call, and its number among the calls of the same name.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Step {
     call: String,

@@ -24,7 +24,7 @@ pub type Error = Box<dyn std::error::Error + Send + Sync>;
 /// How long the simulated provider may take.
 const PROVIDER_TIME: Duration = Duration::from_secs(30);
 
-/// The latest times in records are in seconds since 1970; no other number in a record is as large.
+/// Times in a record are seconds since 1970. No other number there is this large.
 const A_TIME: i64 = 1_500_000_000;
 
 /// Rounds of queue and schedule until a task has to be final. An open task is polled some tens of times before its deadline.

@@ -112,19 +112,7 @@ impl Remote {
 
     /// Creates table, queues, bucket and settings as the template does. The queues are `work` and `dead`.
     pub async fn create_everything(&self, settings: &Value) -> Result<(), Error> {
-        let attribute = |name: &str, kind: &str| json!({ "AttributeName": name, "AttributeType": kind });
-        let key = |name: &str, kind: &str| json!({ "AttributeName": name, "KeyType": kind });
-        let table = json!({
-            "TableName": TABLE,
-            "BillingMode": "PAY_PER_REQUEST",
-            "AttributeDefinitions": [attribute("task", "S"), attribute("due_shard", "N"), attribute("due_at", "N")],
-            "KeySchema": [key("task", "HASH")],
-            "GlobalSecondaryIndexes": [{
-                "IndexName": "due",
-                "KeySchema": [key("due_shard", "HASH"), key("due_at", "RANGE")],
-                "Projection": { "ProjectionType": "KEYS_ONLY" },
-            }],
-        });
+        let table = local_aws::dynamodb::create_table_request(TABLE);
         self.call("DynamoDB_20120810.CreateTable", &table).await?;
         self.call("AmazonSQS.CreateQueue", &json!({ "QueueName": "dead" })).await?;
         let redrive = json!({
