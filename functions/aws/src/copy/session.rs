@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use reelhook_core::backoff::{Backoff, Growth, seed_of};
 use reelhook_core::result::StoredArtifact;
 use reelhook_core::transfer::container::claimed_length;
 use reelhook_core::transfer::fault::{CopyFault, Difference};
@@ -15,6 +16,9 @@ use super::origin::OriginSession;
 use super::request::{CopyRequest, PriorAttempt};
 use super::stats::CopyStats;
 use super::store::{ATTEMPTS, FIRST_BACKOFF, Store, Written, checksum_of};
+
+/// Between two attempts to begin an upload: as the SDK waits between two attempts at everything else.
+const CREATE_BACKOFF: Backoff = Backoff { first: FIRST_BACKOFF, max: Duration::from_secs(4), growth: Growth::Double };
 
 /// How long before its deadline a copy requests nothing more from the origin. What has been received by then is still sent: a
 /// piece takes less than that within a region.
@@ -92,7 +96,7 @@ impl<'a> CopySession<'a> {
                     Err(_) if attempt < ATTEMPTS => are_left = true,
                     created => return Ok(created?),
                 }
-                sleep(FIRST_BACKOFF * 2_u32.pow(attempt - 1)).await;
+                sleep(CREATE_BACKOFF.delay(attempt, seed_of(key))).await;
                 attempt += 1;
             }
         })
