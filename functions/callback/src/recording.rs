@@ -100,7 +100,7 @@ async fn report(table: &Table, accepted: &Accepted, now: Timestamp) -> Result<At
         Recorded::New(record) => (Metric::CallbackAccepted, AfterRecord::Queue(task.clone()), Some(record)),
         Recorded::TookOver(_) => (Metric::SuccessAfterFailure, AfterRecord::Queue(task.clone()), None),
         Recorded::Duplicate(_) => (Metric::CallbackDuplicate, AfterRecord::Done, None),
-        Recorded::Contradicting => (Metric::CallbackContradicting, AfterRecord::Done, None),
+        Recorded::Contradicting(_) => (Metric::CallbackContradicting, AfterRecord::Done, None),
         Recorded::OtherTask => return Ok(Attempt::OtherTask),
     };
     tracing::info!(%task, outcome = accepted.report().outcome().name(), result = metric.name(), "callback");

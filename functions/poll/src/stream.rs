@@ -220,7 +220,7 @@ async fn record_report(
             Some((task.clone(), reporter))
         }
         // A callback was faster by a moment; it has queued the task.
-        Ok(Recorded::Duplicate(_) | Recorded::Contradicting) => None,
+        Ok(Recorded::Duplicate(_) | Recorded::Contradicting(_)) => None,
         Ok(Recorded::OtherTask) => {
             tracing::error!(%task, "the record changed its provider task id between two reads");
             None

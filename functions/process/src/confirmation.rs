@@ -11,6 +11,7 @@ use reelhook_core::providers::adapter::PolledTask;
 use reelhook_core::record::{REQUEUE_AFTER, Record};
 use reelhook_core::settings::ProviderSettings;
 use reelhook_core::status_poll::{self, Step, Terms};
+use reelhook_core::transition::leases::is_still_held;
 
 /// Polls a pending task that this worker holds. Returns the task as it is to be carried out or confirmed again; none when it
 /// was given back, removed, or is somebody else's.
@@ -46,16 +47,17 @@ pub(crate) async fn confirm(
             table.report(&accepted, Some(record), now, lease_ends).await?
         };
         return Ok(match recorded {
-            Recorded::New(reported) => Some(reported),
+            // Ours, or a callback was faster by a moment. If another worker has claimed the task meanwhile, it continues.
+            Recorded::New(held) | Recorded::Duplicate(held) | Recorded::Contradicting(held) => {
+                Some(held).filter(|held| is_still_held(record, held))
+            }
             // Our success replaced a failure that was reported meanwhile, and took the task from whoever holds it: us too.
             Recorded::TookOver(_) => {
                 count(Metric::SuccessAfterFailure, provider, 1);
                 queue.send(task).await;
                 None
             }
-            // A callback was faster by a moment.
-            Recorded::Duplicate(held) => still_ours(record, held),
-            Recorded::Contradicting | Recorded::OtherTask => None,
+            Recorded::OtherTask => None,
         });
     }
     let fenced = match &decision.step {
@@ -72,10 +74,6 @@ pub(crate) async fn confirm(
         Fenced::Revised(held) => Some(held),
         Fenced::TakenOver => None,
     })
-}
-
-fn still_ours(record: &Record, held: Box<Record>) -> Option<Box<Record>> {
-    (held.fencing_token == record.fencing_token && !held.state.is_final()).then_some(held)
 }
 
 /// Polls the status of one task.

@@ -95,9 +95,7 @@ impl Table {
     async fn as_holder(&self, record: &Record, transition: &Transition) -> Result<Fenced, TableError> {
         Ok(match self.apply(transition).await? {
             Applied::Done(now) => Fenced::Done(now.map(Box::new)),
-            Applied::Refused(Some(held)) if held.fencing_token == record.fencing_token && !held.state.is_final() => {
-                Fenced::Revised(Box::new(held))
-            }
+            Applied::Refused(Some(held)) if leases::is_still_held(record, &held) => Fenced::Revised(Box::new(held)),
             Applied::Refused(_) => Fenced::TakenOver,
         })
     }

@@ -17,8 +17,8 @@ pub enum Recorded {
     TookOver(Box<Record>),
     /// It says what is known. The record as it stands.
     Duplicate(Box<Record>),
-    /// It contradicts the success that is held, and changed nothing.
-    Contradicting,
+    /// It contradicts the success that is held, and changed nothing. The record as it stands.
+    Contradicting(Box<Record>),
     /// The record belongs to another task of the provider; nothing was written.
     OtherTask,
 }
@@ -54,7 +54,7 @@ impl Table {
         match reports::after_report(accepted, &held) {
             AfterReport::OtherTask => Ok(Recorded::OtherTask),
             AfterReport::Duplicate => Ok(Recorded::Duplicate(held)),
-            AfterReport::Contradicting => Ok(Recorded::Contradicting),
+            AfterReport::Contradicting => Ok(Recorded::Contradicting(held)),
             AfterReport::TakeOver => {
                 let take_over = reports::take_over(accepted, now, due_at);
                 match self.apply(&take_over).await? {

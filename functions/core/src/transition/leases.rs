@@ -153,6 +153,13 @@ pub fn postpone(record: &Record, due_at: Timestamp) -> Transition {
     }
 }
 
+/// Whether a worker that read a record goes on with what is held now: its claim is the latest still, and there is work to do.
+/// A report is recorded whoever holds the task, so this is asked after one as well: the record that comes back may be
+/// another worker's by now.
+pub fn is_still_held(read: &Record, held: &Record) -> bool {
+    held.fencing_token == read.fencing_token && !held.state.is_final()
+}
+
 fn no_live_lease(now: Timestamp) -> Condition {
     Condition::Any(vec![Condition::Lacks(A::ClaimedUntil), Condition::AtMost(A::ClaimedUntil, now.seconds())])
 }
