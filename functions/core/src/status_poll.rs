@@ -234,7 +234,9 @@ pub fn decide(record: &Record, result: &PollResult, terms: &Terms, now: Timestam
         return Decision { step, refuted: true };
     }
     let fallback = record.fallback.as_ref().filter(|fallback| is_usable(fallback, &hint));
-    let closed = if record.is_reopened() { None } else { overdue(record, result, terms, now) };
+    // What the provider says may be staler than the hint.
+    let may_be_stale = result.is_answer() && now.since(hint.received_at) < STALE_WITHIN;
+    let closed = if record.is_reopened() || may_be_stale { None } else { overdue(record, result, terms, now) };
     if let Some(fallback) = fallback.filter(|_| !result.is_answer()) {
         // Sooner than the links die when there is no more time to wait.
         let usable_at = if closed.is_some() { fallback.received_at + SILENT_FOR } else { usable_at(fallback, terms) };

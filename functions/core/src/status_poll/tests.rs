@@ -218,6 +218,22 @@ fn a_hint_about_a_task_that_stays_open_is_dropped_after_a_quarter_of_an_hour() {
     assert!(decision.refuted && matches!(decision.step, Step::Wait { hint: None, .. }), "{decision:?}");
 }
 
+/// The model found it: the task succeeded after its deadline, its callback came, and a response from before closed it as lost.
+#[test]
+fn a_late_hint_is_not_closed_over_by_a_response_that_may_be_stale() {
+    let overdue = [hint(|_| {}), (Attribute::DeadlineAt, Some(at(-HOUR).into()))];
+    for (story, result, seconds, expected) in [
+        ("open, maybe stale", open(), 14 * MINUTE, "wait"),
+        ("unknown, maybe stale", not_found(), 14 * MINUTE, "wait"),
+        ("confirmed", finished(success(None)), 60, "report"),
+        ("nobody can be polled", PollResult::NotPollable, 60, "close"),
+    ] {
+        assert_eq!(name(&step(&overdue, &result, seconds)), expected, "{story}");
+    }
+    let Step::Wait { hint: None, .. } = step(&overdue, &open(), 15 * MINUTE) else { panic!("the hint is dropped") };
+    assert_eq!(name(&step(&overdue[1..], &open(), 16 * MINUTE)), "close");
+}
+
 #[test]
 fn a_success_hinted_at_over_a_failure_is_confirmed_for_a_day() {
     for (story, result, seconds, expected) in [
