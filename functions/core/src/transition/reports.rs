@@ -43,9 +43,6 @@ pub fn take_over(accepted: &Accepted, now: Timestamp, due_at: Timestamp) -> Tran
         Effect::Remove(A::ClaimedUntil),
         Effect::Remove(A::FinishedAt),
         Effect::Remove(A::ExpiresAt),
-        Effect::Remove(A::Artifacts),
-        Effect::Remove(A::Checkpoints),
-        Effect::Remove(A::LastError),
     ]);
     Transition {
         action: "recording the report",
@@ -112,6 +109,17 @@ pub fn reopen(hint: &Hint, now: Timestamp) -> Transition {
 /// restore: the hint that reopened a task was not confirmed; the failure it holds stands, and is settled again. Only by the
 /// worker whose claim it is, and while no other hint came.
 pub fn restore(record: &Record, due_at: Timestamp) -> Transition {
+    let mut effects = vec![
+        Effect::Set(A::State, State::Reported.into()),
+        Effect::Set(A::DueAt, due_at.into()),
+        Effect::Set(A::Attempts, Value::Number(0)),
+        Effect::Remove(A::Hint),
+        Effect::Remove(A::Fallback),
+    ];
+    if record.fallback.is_some() {
+        // The body is the hint's: it took the place of the failure's, and is not announced with it.
+        effects.extend([Effect::Remove(A::Raw), Effect::Remove(A::RawBytes)]);
+    }
     Transition {
         action: "restoring the failure",
         task: record.task.clone(),
@@ -121,13 +129,7 @@ pub fn restore(record: &Record, due_at: Timestamp) -> Transition {
             Condition::still_claimed(record),
             Condition::unrevised(record),
         ]),
-        write: Write::Update(vec![
-            Effect::Set(A::State, State::Reported.into()),
-            Effect::Set(A::DueAt, due_at.into()),
-            Effect::Set(A::Attempts, Value::Number(0)),
-            Effect::Remove(A::Hint),
-            Effect::Remove(A::Fallback),
-        ]),
+        write: Write::Update(effects),
     }
 }
 
@@ -271,6 +273,10 @@ fn reported(accepted: &Accepted, now: Timestamp, due_at: Timestamp) -> Vec<Effec
         Effect::SetOnce(A::CreatedAt, now.into()),
         Effect::Remove(A::Hint),
         Effect::Remove(A::Fallback),
+        // Those of the report before, if there was one.
+        Effect::Remove(A::Artifacts),
+        Effect::Remove(A::Checkpoints),
+        Effect::Remove(A::LastError),
     ];
     effects.extend(Effect::set_once_some(A::ProviderTaskId, accepted.provider_task_id()));
     effects
