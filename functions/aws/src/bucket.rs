@@ -6,7 +6,7 @@ use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::primitives::ByteStream;
 use reelhook_core::TaskKey;
 use reelhook_core::report::Outcome;
-use reelhook_core::result::{ResultDocument, outcome_of};
+use reelhook_core::result::{PublishedResult, ResultDocument};
 use tokio::time::timeout;
 
 use crate::clients::{RetryPolicy, described};
@@ -25,12 +25,12 @@ pub struct Bucket {
 }
 
 /// What became of publishing a result.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Published {
     /// It was written; consumers hear of it.
     Written,
     /// One with the same outcome, or a success, stands there already; consumers have heard of it.
-    Before,
+    Before(PublishedResult),
 }
 
 /// Why `result.json` was not written.
@@ -98,8 +98,8 @@ impl Bucket {
                 replaced = None;
                 continue;
             };
-            if !outcome.supersedes(existing) {
-                return Ok(Published::Before);
+            if !outcome.supersedes(existing.outcome) {
+                return Ok(Published::Before(existing));
             }
             replaced = Some(etag);
         }
@@ -107,8 +107,8 @@ impl Bucket {
         Err(BucketError::Call { action: "writing", key, reason })
     }
 
-    /// The outcome and `ETag` of the document that stands there.
-    async fn existing(&self, key: &str) -> Result<Option<(Outcome, String)>, BucketError> {
+    /// The document that stands there, and its `ETag`.
+    async fn existing(&self, key: &str) -> Result<Option<(PublishedResult, String)>, BucketError> {
         let object = match self.client.get_object().bucket(&self.name).key(key).send().await {
             Ok(object) => object,
             Err(SdkError::ServiceError(error)) if error.raw().status().as_u16() == 404 => return Ok(None),
@@ -120,8 +120,8 @@ impl Bucket {
             .await
             .map_err(|_| unread("out of time".to_owned()))?
             .map_err(|error| unread(error.to_string()))?;
-        match outcome_of(&body.into_bytes()) {
-            Some(outcome) => Ok(Some((outcome, etag))),
+        match PublishedResult::read(&body.into_bytes()) {
+            Some(published) => Ok(Some((published, etag))),
             None => Err(BucketError::Foreign { key: key.to_owned() }),
         }
     }

@@ -74,6 +74,13 @@ impl Outcome {
         self == Self::Succeeded && held != Self::Succeeded
     }
 
+    /// The outcome to settle where this is the result of the work and another one may be published: a success that is
+    /// published is never taken back, and was complete.
+    #[must_use]
+    pub fn settled_beside(self, published: Option<Self>) -> Self {
+        if published == Some(Self::Succeeded) { Self::Succeeded } else { self }
+    }
+
     /// Whether a result with this outcome may take the place of one that is published. Besides a success over anything,
     /// "lost" over "failed": a success replaced the failure and could not be had, and whoever waits for it has to hear so.
     pub fn supersedes(self, published: Self) -> bool {

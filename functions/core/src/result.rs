@@ -150,13 +150,21 @@ fn raw_value(raw: &Raw) -> Value {
     serde_json::from_str(raw.expose()).unwrap_or_else(|_| Value::String(raw.expose().to_owned()))
 }
 
-/// The outcome in a `result.json` of any version.
-pub fn outcome_of(json: &[u8]) -> Option<Outcome> {
-    #[derive(Deserialize)]
-    struct OutcomeOnly {
-        outcome: Outcome,
+/// What a `result.json` of any version says that is published already.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct PublishedResult {
+    /// How the task ended.
+    pub outcome: Outcome,
+    /// The files in the bucket.
+    #[serde(default)]
+    pub artifacts: Vec<StoredArtifact>,
+}
+
+impl PublishedResult {
+    /// Reads a document. None when it is no result of reelhook.
+    pub fn read(json: &[u8]) -> Option<Self> {
+        serde_json::from_slice(json).ok()
     }
-    serde_json::from_slice::<OutcomeOnly>(json).ok().map(|document| document.outcome)
 }
 
 #[cfg(test)]
@@ -181,7 +189,8 @@ mod tests {
             finished_at: Timestamp::from_seconds(1_772_091_765),
         });
         let json = document.to_json();
-        assert_eq!(outcome_of(json.as_bytes()), Some(Outcome::Failed));
+        let published = PublishedResult::read(json.as_bytes()).expect("a result");
+        assert_eq!((published.outcome, published.artifacts), (Outcome::Failed, vec![]));
         let value: Value = serde_json::from_str(&json).expect("JSON");
         assert_eq!(
             value,

@@ -54,6 +54,15 @@ impl Publisher<'_> {
             }
         };
         let is_first = published == Published::Written;
+        let (outcome, report, stored) = match (published, &record.report) {
+            // A worker before us published the success and died before it was settled; by now its files cannot be had again.
+            (Published::Before(standing), Some(held))
+                if outcome.settled_beside(Some(standing.outcome)) == held.outcome() =>
+            {
+                (held.outcome(), held, standing.artifacts)
+            }
+            _ => (outcome, report, stored),
+        };
         match table.settle(record, report, &stored, finished_at).await? {
             Fenced::Done(_) => {
                 let metric = match outcome {
