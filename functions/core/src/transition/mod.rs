@@ -98,7 +98,8 @@ impl Condition {
     /// Nothing was said about the task from outside since the record was read.
     pub fn unrevised(record: &Record) -> Self {
         match record.revision {
-            0 => Self::Any(vec![Self::Lacks(Attribute::Revision), Self::Is(Attribute::Revision, Value::Number(0))]),
+            // It is absent until it is raised to 1.
+            0 => Self::Lacks(Attribute::Revision),
             revision => Self::Is(Attribute::Revision, revision.into()),
         }
     }
