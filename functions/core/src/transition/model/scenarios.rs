@@ -199,7 +199,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     },
     Scenario {
         name: "hints, and two workers",
-        failures: 0,
+        changes_its_mind: false,
         is_forged: true,
         registers: false,
         last_callbacks: 0,
