@@ -1,7 +1,7 @@
 //! A customer of a simulated provider.
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
-use hmac::{Hmac, Mac as _};
+use hmac::{Hmac, KeyInit as _, Mac as _};
 use reqwest::header::AUTHORIZATION;
 use serde_json::Value;
 use sha2::Sha256;
