@@ -32,8 +32,9 @@ pub struct RetryPolicy {
 }
 
 impl RetryPolicy {
-    /// For `callback`: three tries within 2 s. `MaxAPI` and Ark hang up after 5 s, and a second call may follow the first.
-    pub const CALLBACK: Self = Self { attempt: Duration::from_secs(1), operation: Duration::from_secs(2), attempts: 3 };
+    /// For functions that somebody waits for: as many tries as fit into 2 s, because a throttled table responds at once. `MaxAPI`
+    /// and Ark hang up after 5 s, and a second call may follow the first.
+    pub const CALLBACK: Self = Self { attempt: Duration::from_secs(1), operation: Duration::from_secs(2), attempts: 8 };
 
     /// For settings: throttled calls are retried, with jitter, for as long as the most patient callback waits.
     pub const SETTINGS: Self =

@@ -106,6 +106,20 @@ fn the_operations_page_has_every_alarm() {
     }
 }
 
+/// Each row of the table of outages is tested, and each of these tests has its row.
+#[test]
+fn the_operations_page_has_every_outage() {
+    let (tests, page) = (read("tests/crash/tests/outages.rs"), read("infra/OPERATIONS.md"));
+    let name = |test: &str| Some(test.split_once("async fn ")?.1.split_once('(')?.0.to_owned());
+    let tested: BTreeSet<String> = tests.split("#[tokio::test").skip(1).filter_map(name).collect();
+    let (_, chapter) = page.split_once("\n## Outages\n").expect("the chapter");
+    let chapter = chapter.split("\n## ").next().expect("a chapter has text");
+    let row = |row: &str| Some(row.strip_suffix("` |")?.rsplit_once('`')?.1.to_owned());
+    let stated: BTreeSet<String> = chapter.lines().filter_map(row).collect();
+    assert!(tested.len() > 10, "{tested:?}");
+    assert_eq!(stated, tested);
+}
+
 /// The names of all functions in the sources below a folder.
 fn functions_below(folder: &Path, names: &mut BTreeSet<String>) {
     for entry in fs::read_dir(folder).expect("the folder can be read") {

@@ -42,6 +42,9 @@ const SHUTDOWN_RESERVE: Duration = Duration::from_secs(15);
 /// moved forward before and is found again.
 const HARD_STOP: Duration = Duration::from_secs(3);
 
+/// The timeout of the function, as `infra/template.yaml` sets it.
+pub const TIMEOUT: Duration = Duration::from_mins(1);
+
 /// What the function works with.
 #[derive(Debug)]
 pub struct App {
@@ -129,4 +132,15 @@ pub async fn run(app: &App, deadline: Instant) -> Result<Summary, PollError> {
     let Summary { due, queued, polled, rescued, closed, left_over } = summary;
     tracing::info!(due, queued, polled, rescued, closed, left_over, "poll");
     Ok(summary)
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_timeout_is_that_of_the_template() {
+        let (_, function) =
+            include_str!("../../../infra/template.yaml").split_once("PollFunction:\n").expect("the function");
+        let timeout = function.lines().find_map(|line| line.trim().strip_prefix("Timeout: ")).expect("its timeout");
+        assert_eq!(timeout, super::TIMEOUT.as_secs().to_string());
+    }
 }

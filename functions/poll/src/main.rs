@@ -1,12 +1,13 @@
 //! The Lambda function `poll`; see the library.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use lambda_runtime::{Error, LambdaEvent, service_fn};
-use poll::{App, Summary, run};
+use poll::{App, Summary, TIMEOUT, run};
 
 use reelhook_aws::clients::{Clients, RetryPolicy};
+use reelhook_aws::clock::end_of_invocation;
 use reelhook_aws::environment::{QUEUE_URL, SETTINGS_SECRET, TABLE_NAME, required};
 use reelhook_aws::logging;
 use reelhook_aws::provider_client::{Connections, ProviderClient};
@@ -15,7 +16,6 @@ use reelhook_aws::settings::SettingsStore;
 use reelhook_aws::table::Table;
 
 use serde_json::Value;
-use tokio::time::Instant;
 
 /// How long a provider may take to respond to a status poll. Slower ones are polled again in a later run.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -34,8 +34,8 @@ async fn main() -> Result<(), Error> {
         let app = Arc::clone(&app);
         async move {
             // What the schedule sends says nothing: the index says what is due.
-            let remaining = event.context.deadline().duration_since(SystemTime::now()).unwrap_or_default();
-            Ok::<Summary, Error>(run(&app, Instant::now() + remaining).await?)
+            let end = end_of_invocation(event.context.deadline(), TIMEOUT);
+            Ok::<Summary, Error>(run(&app, end).await?)
         }
     }))
     .await

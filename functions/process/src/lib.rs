@@ -33,6 +33,9 @@ const SHUTDOWN_RESERVE: Duration = Duration::from_secs(15);
 /// When, before the end, whatever is still in flight is dropped.
 const HARD_STOP: Duration = Duration::from_secs(3);
 
+/// The timeout of the function, as `infra/template.yaml` sets it.
+pub const TIMEOUT: Duration = Duration::from_mins(15);
+
 /// What the function works with.
 #[derive(Debug)]
 pub struct App {
@@ -92,4 +95,15 @@ pub async fn handle(app: &Arc<App>, event: SqsEvent, deadline: Instant) -> SqsBa
         }
     }
     response
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_timeout_is_that_of_the_template() {
+        let (_, function) =
+            include_str!("../../../infra/template.yaml").split_once("ProcessFunction:\n").expect("the function");
+        let timeout = function.lines().find_map(|line| line.trim().strip_prefix("Timeout: ")).expect("its timeout");
+        assert_eq!(timeout, super::TIMEOUT.as_secs().to_string());
+    }
 }

@@ -1,14 +1,15 @@
 //! The Lambda function `process`; see the library.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use aws_lambda_events::event::sqs::{SqsBatchResponse, SqsEvent};
 use lambda_runtime::{Error, LambdaEvent, service_fn};
-use process::{App, handle};
+use process::{App, TIMEOUT, handle};
 
 use reelhook_aws::bucket::Bucket;
 use reelhook_aws::clients::{Clients, RetryPolicy};
+use reelhook_aws::clock::end_of_invocation;
 use reelhook_aws::copy::Copier;
 use reelhook_aws::environment::{
     ALLOWED_ORIGINS, BUCKET_NAME, QUEUE_URL, SETTINGS_SECRET, TABLE_NAME, optional, required,
@@ -19,7 +20,6 @@ use reelhook_aws::queue::Queue;
 use reelhook_aws::settings::SettingsStore;
 use reelhook_aws::ssrf::OriginPolicy;
 use reelhook_aws::table::Table;
-use tokio::time::Instant;
 
 /// How long a provider may take to respond.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(15);
@@ -42,8 +42,8 @@ async fn main() -> Result<(), Error> {
     lambda_runtime::run(service_fn(|event: LambdaEvent<SqsEvent>| {
         let app = Arc::clone(&app);
         async move {
-            let remaining = event.context.deadline().duration_since(SystemTime::now()).unwrap_or_default();
-            Ok::<SqsBatchResponse, Error>(handle(&app, event.payload, Instant::now() + remaining).await)
+            let end = end_of_invocation(event.context.deadline(), TIMEOUT);
+            Ok::<SqsBatchResponse, Error>(handle(&app, event.payload, end).await)
         }
     }))
     .await

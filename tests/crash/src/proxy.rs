@@ -15,6 +15,8 @@ use tokio::net::TcpListener;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
+use crate::outage::Outage;
+
 /// What goes wrong with a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, strum::Display, strum::VariantArray)]
 #[strum(serialize_all = "kebab-case")]
@@ -50,6 +52,7 @@ impl std::fmt::Display for Step {
 #[derive(Debug, Default)]
 pub struct Injector {
     state: Mutex<Watched>,
+    outage: Mutex<Option<Outage>>,
     /// The fault is under way: the process is to be killed, or the others are to go on without it.
     pub reached: Notify,
     /// A stalled call may go on.
@@ -69,6 +72,16 @@ struct Watched {
 impl Injector {
     fn state(&self) -> MutexGuard<'_, Watched> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Begins an outage, or ends it.
+    pub fn set_outage(&self, outage: Option<Outage>) {
+        *self.outage.lock().unwrap_or_else(PoisonError::into_inner) = outage;
+    }
+
+    /// The response to a call that is part of an outage.
+    fn outage(&self, headers: &HeaderMap) -> Option<Response> {
+        self.outage.lock().unwrap_or_else(PoisonError::into_inner).and_then(|outage| outage.response(headers))
     }
 
     /// Begins to watch, and to break `target` if there is one.
@@ -152,6 +165,9 @@ async fn forward(
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
+    if let Some(response) = proxy.injector.outage(&headers) {
+        return response;
+    }
     let path = uri.path_and_query().map_or("/", |path| path.as_str()).to_owned();
     let call = name(&method, &path, &headers);
     let pass = || proxy.pass(method.clone(), &path, headers.clone(), body.clone());

@@ -1,10 +1,15 @@
 //! Runs a flow with a fault at one of its steps.
 
+use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::sync::Arc;
 
+use futures_util::{StreamExt as _, stream};
+use load::front::answer;
 use local::functions::Functions;
 use local::runtime_api::InvocationResult;
-use serde_json::Value;
+use local::{FunctionSource, Progress};
+use serde_json::{Value, json};
 use tokio::time::timeout;
 
 use crate::flow::Flow;
@@ -22,6 +27,80 @@ pub struct Finished {
     pub problems: Vec<String>,
 }
 
+/// What came of many runs.
+#[derive(Debug, Default)]
+pub struct Outcomes {
+    /// How many steps each flow has.
+    pub steps: BTreeMap<String, usize>,
+    /// How many runs ended right, by fault.
+    pub right: BTreeMap<String, usize>,
+    /// Those that did not, and why.
+    pub wrong: Vec<String>,
+}
+
+impl Outcomes {
+    /// Whether every run reached its step and ended right.
+    pub fn are_right(&self) -> bool {
+        self.wrong.is_empty()
+    }
+}
+
+impl Display for Outcomes {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for (flow, steps) in &self.steps {
+            writeln!(formatter, "{flow}: {steps} steps")?;
+        }
+        for wrong in &self.wrong {
+            writeln!(formatter, "WRONG {wrong}")?;
+        }
+        for (fault, count) in &self.right {
+            writeln!(formatter, "{fault}: {count} right")?;
+        }
+        let (steps, right): (usize, usize) = (self.steps.values().sum(), self.right.values().sum());
+        write!(formatter, "{steps} steps, {} runs, {right} right, {} wrong", right + self.wrong.len(), self.wrong.len())
+    }
+}
+
+/// Builds the functions, runs each flow without a fault to list its steps, and then with every fault at every step, so many at a
+/// time.
+pub async fn every(flows: &[Flow], faults: &[Fault], concurrency: usize) -> Result<Outcomes, Error> {
+    // Nothing here uses TLS, but the HTTP client does not start without. Another may have been first, which is as good.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let profile = if cfg!(debug_assertions) { "dev" } else { "release" }.to_owned();
+    let functions = Arc::new(Functions::prepare(&FunctionSource::Build { profile }, Progress::Terminal).await?);
+    let http = reqwest::Client::builder().no_proxy().build()?;
+    let mut outcomes = Outcomes::default();
+    let mut cases: Vec<(Flow, Step, Fault)> = Vec::new();
+    for flow in flows.iter().copied() {
+        let Finished { steps, problems, .. } = run(flow, None, Arc::clone(&functions), &http).await?;
+        if !problems.is_empty() {
+            return Err(format!("{flow} without a fault: {}", problems.join("; ")).into());
+        }
+        outcomes.steps.insert(flow.to_string(), steps.len());
+        cases.extend(steps.into_iter().flat_map(|step| faults.iter().map(move |fault| (flow, step.clone(), *fault))));
+    }
+    let mut runs = stream::iter(cases.into_iter().map(|(flow, step, fault)| {
+        let (functions, http) = (Arc::clone(&functions), http.clone());
+        async move {
+            let finished = run(flow, Some((step.clone(), fault)), functions, &http).await;
+            (format!("{flow}, {step}, {fault}"), fault, finished)
+        }
+    }))
+    .buffer_unordered(concurrency);
+    while let Some((name, fault, finished)) = runs.next().await {
+        match finished {
+            Ok(Finished { was_reached: false, .. }) => outcomes.wrong.push(format!("{name}: it was not reached")),
+            Ok(Finished { problems, .. }) if problems.is_empty() => {
+                *outcomes.right.entry(fault.to_string()).or_default() += 1;
+            }
+            Ok(Finished { problems, .. }) => outcomes.wrong.push(format!("{name}: {}", problems.join("; "))),
+            Err(error) => outcomes.wrong.push(format!("{name}: {error}")),
+        }
+    }
+    drop(runs);
+    Ok(outcomes)
+}
+
 /// Runs a flow. Without a target nothing breaks.
 pub async fn run(
     flow: Flow,
@@ -29,11 +108,11 @@ pub async fn run(
     functions: Arc<Functions>,
     http: &reqwest::Client,
 ) -> Result<Finished, Error> {
-    let world = World::start(flow, functions, http).await?;
-    let event = world.prepare().await?;
+    let world = World::start(flow.provider(), flow.script(), functions, http).await?;
+    let event = prepare(&world, flow).await?;
     let fault = target.as_ref().map(|(_, fault)| *fault);
     world.injector.arm(target);
-    invoke(&world, event.clone(), fault).await?;
+    invoke(&world, flow, event.clone(), fault).await?;
     let (steps, was_reached) = world.injector.disarm();
     match flow {
         Flow::Submission => world.submit_again().await?,
@@ -48,12 +127,53 @@ pub async fn run(
     if flow.function() == "process" {
         world.function("process").await?.invoke(event, World::time_limit("process")).await;
     }
-    Ok(Finished { steps, was_reached, problems: world.problems().await? })
+    // A success after a failure is announced as well.
+    let announcements = if flow.is_reconsidered() { 2 } else { 1 };
+    Ok(Finished { steps, was_reached, problems: world.problems(announcements).await? })
+}
+
+/// Brings everything to where the flow begins. Returns the event for its function.
+async fn prepare(world: &World, flow: Flow) -> Result<Value, Error> {
+    if flow == Flow::Submission {
+        return Ok(world.submission());
+    }
+    let (status, view) =
+        answer(world.invoke("tasks", world.submission()).await.map_err(|_| load::Error::Missing("tasks".to_owned())));
+    if status != 201 {
+        return Err(format!("the submission returned {status}: {view}").into());
+    }
+    let callback = world.finished(flow.is_reconsidered()).await?;
+    match flow {
+        Flow::Submission => unreachable!("it was returned"),
+        Flow::NewCallback | Flow::Hint => Ok(callback),
+        Flow::DuplicateCallback => {
+            world.invoke("callback", callback.clone()).await?;
+            Ok(callback)
+        }
+        Flow::Report | Flow::ConfirmedHint | Flow::LargeCopy | Flow::MissingCover => {
+            world.invoke("callback", callback).await?;
+            world.message().await
+        }
+        Flow::PollRecovery => {
+            world.let_time_pass().await?;
+            Ok(json!({}))
+        }
+        Flow::SuccessAfterFailure | Flow::SuccessOverFailure => {
+            world.invoke("callback", callback).await?;
+            world.recover().await?;
+            let success = world.finished(false).await?;
+            if flow == Flow::SuccessAfterFailure {
+                return Ok(success);
+            }
+            world.invoke("callback", success).await?;
+            world.message().await
+        }
+    }
 }
 
 /// Invokes the flow's function with the fault.
-async fn invoke(world: &World, event: Value, fault: Option<Fault>) -> Result<(), Error> {
-    let name = world.flow.function();
+async fn invoke(world: &World, flow: Flow, event: Value, fault: Option<Fault>) -> Result<(), Error> {
+    let name = flow.function();
     let mut function = world.function(name).await?;
     // Lambda kills a function that exceeds its time.
     let invocation = timeout(World::time_limit(name), function.invoke(event, World::time_limit(name)));
@@ -63,7 +183,7 @@ async fn invoke(world: &World, event: Value, fault: Option<Fault>) -> Result<(),
         () = world.injector.reached.notified() => {}
     }
     if fault == Some(Fault::Stalled) {
-        if world.flow == Flow::Submission {
+        if flow == Flow::Submission {
             world.submit_again().await?;
         }
         world.recover().await?;

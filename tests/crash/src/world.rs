@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use load::front::{answer, event};
+use load::front::event;
 use load::remote::{BUCKET, Remote, SECRET, TABLE};
 use local::functions::Functions;
 use local::runtime_api::{Function, InvocationResult};
@@ -12,10 +12,9 @@ use local_aws::LocalAws;
 use local_aws::control::Statistics;
 use reqwest::Method;
 use serde_json::{Map, Value, json};
-use simulator::{Callback, Config, Simulator};
+use simulator::{Callback, Config, Provider, Simulator};
 use tokio::net::TcpListener;
 
-use crate::flow::Flow;
 use crate::proxy::{Injector, Proxy};
 
 /// Why a world did not start or a call to it failed.
@@ -32,23 +31,33 @@ const MAX_ROUNDS: u32 = 200;
 
 /// The world.
 pub struct World {
-    /// The situation.
-    pub flow: Flow,
     /// What breaks calls.
     pub injector: Arc<Injector>,
     /// The task.
     pub task: String,
+    /// The AWS, past the proxy.
+    pub remote: Remote,
+    /// The provider, past the proxy.
+    pub simulator: Simulator,
+    /// The environment of every process that is started from now on.
+    pub environment: Vec<(String, String)>,
+    /// How many seconds their clock is ahead.
+    pub clock: i64,
+    provider: Provider,
+    script: String,
     functions: Arc<Functions>,
-    environment: Vec<(String, String)>,
-    remote: Remote,
-    simulator: Simulator,
     _proxies: [Proxy; 2],
     _aws: LocalAws,
 }
 
 impl World {
-    /// Starts a world without any task.
-    pub async fn start(flow: Flow, functions: Arc<Functions>, http: &reqwest::Client) -> Result<Self, Error> {
+    /// Starts a world without any task. The script says what the simulated provider will do with it.
+    pub async fn start(
+        provider: Provider,
+        script: &str,
+        functions: Arc<Functions>,
+        http: &reqwest::Client,
+    ) -> Result<Self, Error> {
         let injector = Arc::<Injector>::default();
         let aws = LocalAws::start(0).await?;
         let remote = Remote::new(&aws.endpoint())?;
@@ -74,9 +83,19 @@ impl World {
             ("LOG_LEVEL", "error"),
         ];
         let environment = environment.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
-        let task = format!("{}/job-1", flow.provider());
-        let proxies = [to_provider, to_aws];
-        Ok(Self { flow, injector, task, functions, environment, remote, simulator, _proxies: proxies, _aws: aws })
+        Ok(Self {
+            injector,
+            task: format!("{provider}/job-1"),
+            remote,
+            simulator,
+            environment,
+            clock: 0,
+            provider,
+            script: script.to_owned(),
+            functions,
+            _proxies: [to_provider, to_aws],
+            _aws: aws,
+        })
     }
 
     /// A new process of a function.
@@ -94,61 +113,23 @@ impl World {
         })
     }
 
-    async fn invoke(&self, name: &str, event: Value) -> Result<InvocationResult, Error> {
+    /// Invokes a new process of a function.
+    pub async fn invoke(&self, name: &str, event: Value) -> Result<InvocationResult, Error> {
         let mut function = self.function(name).await?;
         Ok(function.invoke(event, Self::time_limit(name)).await)
     }
 
-    /// Brings everything to where the flow begins. Returns the event for its function.
-    pub async fn prepare(&self) -> Result<Value, Error> {
-        if self.flow == Flow::Submission {
-            return Ok(self.submission());
-        }
-        let (status, view) =
-            answer(self.invoke("tasks", self.submission()).await.map_err(|_| load::Error::Missing("tasks".to_owned())));
-        if status != 201 {
-            return Err(format!("the submission returned {status}: {view}").into());
-        }
-        let callback = self.finished(self.flow.is_reconsidered()).await?;
-        match self.flow {
-            Flow::Submission => unreachable!("it was returned"),
-            Flow::NewCallback | Flow::Hint => Ok(callback),
-            Flow::DuplicateCallback => {
-                self.invoke("callback", callback.clone()).await?;
-                Ok(callback)
-            }
-            Flow::Report | Flow::ConfirmedHint | Flow::LargeCopy | Flow::MissingCover => {
-                self.invoke("callback", callback).await?;
-                self.message().await
-            }
-            Flow::PollRecovery => {
-                self.let_time_pass().await?;
-                Ok(json!({}))
-            }
-            Flow::SuccessAfterFailure | Flow::SuccessOverFailure => {
-                self.invoke("callback", callback).await?;
-                self.recover().await?;
-                let success = self.finished(false).await?;
-                if self.flow == Flow::SuccessAfterFailure {
-                    return Ok(success);
-                }
-                self.invoke("callback", success).await?;
-                self.message().await
-            }
-        }
-    }
-
     /// The event of the submission.
-    fn submission(&self) -> Value {
-        let sample = samples::of(self.flow.provider());
+    pub fn submission(&self) -> Value {
+        let sample = samples::of(self.provider);
         let query = sample.endpoint.map(|endpoint| format!("endpoint={endpoint}")).unwrap_or_default();
-        let body = sample.body(&format!("a paper boat [simulate {}]", self.flow.script())).to_string();
+        let body = sample.body(&format!("a paper boat [simulate {}]", self.script)).to_string();
         let headers = json!({ "content-type": "application/json" });
         event("PUT", &format!("/tasks/{}", self.task), &query, &headers, body.as_bytes())
     }
 
     /// Waits until the provider has finished the task, by a failure or not. Returns the event of its callback.
-    async fn finished(&self, by_failure: bool) -> Result<Value, Error> {
+    pub async fn finished(&self, by_failure: bool) -> Result<Value, Error> {
         let id = self.provider_task_id().ok_or("the provider has no task")?;
         let ended = |task: &simulator::TaskView| {
             let is_success = task.phase == simulator::Phase::Final(simulator::Outcome::Succeed);
@@ -162,12 +143,13 @@ impl World {
         Ok(event("POST", path, "", &Value::Object(headers), &body))
     }
 
-    fn provider_task_id(&self) -> Option<String> {
+    /// The provider's id of the task; none while it has none.
+    pub fn provider_task_id(&self) -> Option<String> {
         self.simulator.tasks().first().map(|task| task.id.clone())
     }
 
     /// The event of the message in the queue, which is received and not deleted.
-    async fn message(&self) -> Result<Value, Error> {
+    pub async fn message(&self) -> Result<Value, Error> {
         let message = self.remote.receive("work").await?.ok_or("nothing is queued")?;
         Ok(json!({ "Records": [message.record] }))
     }
@@ -202,7 +184,8 @@ impl World {
         Ok(())
     }
 
-    async fn item(&self) -> Result<Option<Value>, Error> {
+    /// The record; none if there is none.
+    pub async fn item(&self) -> Result<Option<Value>, Error> {
         let items = self.remote.items().await?;
         Ok(items.into_iter().find(|item| item["task"]["S"] == self.task.as_str()))
     }
@@ -214,23 +197,31 @@ impl World {
     }
 
     /// Lets as much time pass as until the task is due and every lease is over.
-    async fn let_time_pass(&self) -> Result<(), Error> {
-        let Some(mut item) = self.item().await? else { return Ok(()) };
-        let now: i64 = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs().try_into()?;
+    pub async fn let_time_pass(&self) -> Result<(), Error> {
+        let Some(item) = self.item().await? else { return Ok(()) };
+        let now = self.clock + i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs())?;
         let number = |item: &Value, name: &str| item[name]["N"].as_str().and_then(|number| number.parse::<i64>().ok());
         let wait = number(&item, "due_at").max(number(&item, "claimed_until")).map_or(0, |until| until - now + 1);
-        if wait <= 0 {
-            return Ok(());
-        }
+        if wait <= 0 { Ok(()) } else { self.let_seconds_pass(wait).await }
+    }
+
+    /// Lets this much time pass, by moving every time in the record back.
+    pub async fn let_seconds_pass(&self, seconds: i64) -> Result<(), Error> {
+        let Some(mut item) = self.item().await? else { return Ok(()) };
         for (name, value) in item.as_object_mut().into_iter().flatten() {
-            move_back(name, value, wait);
+            move_back(name, value, seconds);
         }
+        self.put_item(&item).await
+    }
+
+    /// Replaces the record.
+    pub async fn put_item(&self, item: &Value) -> Result<(), Error> {
         self.remote.call("DynamoDB_20120810.PutItem", &json!({ "TableName": TABLE, "Item": item })).await?;
         Ok(())
     }
 
-    /// Everything that is not as it has to be.
-    pub async fn problems(&self) -> Result<Vec<String>, Error> {
+    /// Everything that is not as it has to be, of a task that was announced this many times.
+    pub async fn problems(&self, announcements: u64) -> Result<Vec<String>, Error> {
         let mut problems = Vec::new();
         let mut expect = |holds: bool, what: String| {
             if !holds {
@@ -254,9 +245,7 @@ impl World {
         let created = serde_json::from_slice::<Statistics>(&statistics)?.created;
         let result_key = format!("tasks/{}/result.json", self.task);
         let published = created.get(&format!("{BUCKET}/{result_key}")).copied().unwrap_or_default();
-        // A success after a failure is announced as well.
-        let times = if self.flow.is_reconsidered() { 2 } else { 1 };
-        expect(published == times, format!("result.json was announced {published} times"));
+        expect(published == announcements, format!("result.json was announced {published} times"));
         let result: Value =
             serde_json::from_slice(&self.remote.object(&result_key).await?.unwrap_or_default()).unwrap_or_default();
         let mut known: Vec<String> = vec![result_key];
