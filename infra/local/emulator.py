@@ -56,6 +56,26 @@ def use_full_object_checksums() -> None:
     s3._resolve_object_checksums, s3._composite_checksum = resolve_with_length, combine_full_object
 
 
+def add_redrive() -> None:
+    """Adds `StartMessageMoveTask` without its options, which ministack 1.5.33 does not have."""
+    import json
+    import time
+
+    from ministack.services import sqs
+
+    def start_message_move_task(data: dict, _url: str) -> dict:
+        source = sqs._queue_by_arn(data["SourceArn"])
+        for _, target in sqs._queues.all_items():
+            policy = json.loads(target["attributes"].get("RedrivePolicy", "{}"))
+            if source and policy.get("deadLetterTargetArn") == data["SourceArn"]:
+                for message in source["messages"]:
+                    target["messages"].append({**message, "receive_count": 0, "visible_at": time.time()})
+                source["messages"].clear()
+        return {"TaskHandle": "moved"}
+
+    sqs._HANDLERS["StartMessageMoveTask"] = start_message_move_task
+
+
 def main() -> None:
     if os.getpgrp() != os.getpid():
         sys.exit("emulator.py must lead its own process group: start it with `cargo run`, not by hand")
@@ -66,6 +86,7 @@ def main() -> None:
     socketserver.StreamRequestHandler.disable_nagle_algorithm = True
 
     use_full_object_checksums()
+    add_redrive()
 
     from ministack.app import main as serve
 

@@ -22,6 +22,7 @@ mod journeys;
 mod logs;
 mod origins;
 mod recovery;
+mod runbook;
 mod submissions;
 mod transitions;
 mod world;
@@ -64,6 +65,7 @@ fn main() -> ExitCode {
         transitions::cases(),
         adversary::cases(),
         logs::cases(),
+        runbook::cases(),
     ]
     .into_iter()
     .flatten()

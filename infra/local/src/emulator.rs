@@ -148,7 +148,7 @@ impl Emulator {
     }
 
     /// The directory of this run, removed when the emulator is dropped.
-    pub(crate) fn directory(&self) -> &Path {
+    pub fn directory(&self) -> &Path {
         self.run.path()
     }
 
