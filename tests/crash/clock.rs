@@ -1,4 +1,5 @@
-//! A library for `LD_PRELOAD` that moves the clock of a process by `CLOCK_OFFSET` seconds. `tests/outages.rs` compiles it.
+//! A library for `LD_PRELOAD`, on Linux, that moves the clock of a process by `CLOCK_OFFSET` seconds. `tests/outages.rs` compiles
+//! it. The functions have no switch for it, so that nobody can turn their clock.
 
 use std::ffi::{c_char, c_int, c_long};
 
@@ -21,7 +22,8 @@ unsafe extern "C" {
     fn atol(text: *const c_char) -> c_long;
 }
 
-/// Stands in front of that of the C library, which `SystemTime::now` calls.
+/// Stands in front of that of the C library, which `SystemTime::now` calls. Unsafe as every function of C; `time` is valid by its
+/// contract.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn clock_gettime(clock: c_int, time: *mut TimeSpec) -> c_int {
     let result = unsafe { syscall(SYS_CLOCK_GETTIME, clock, time) };

@@ -27,6 +27,9 @@ pub struct Finished {
     pub problems: Vec<String>,
 }
 
+/// How long a task may take in all, in seconds: what is lost waits for its deadline, a day after its submission.
+const LONGEST: i64 = 2 * 24 * 3600;
+
 /// What came of many runs.
 #[derive(Debug, Default)]
 pub struct Outcomes {
@@ -112,24 +115,33 @@ pub async fn run(
     let event = prepare(&world, flow).await?;
     let fault = target.as_ref().map(|(_, fault)| *fault);
     world.injector.arm(target);
-    invoke(&world, flow, event.clone(), fault).await?;
+    let acknowledged = invoke(&world, flow, event.clone(), fault).await?;
     let (steps, was_reached) = world.injector.disarm();
+    let mut problems = Vec::new();
+    // The body of every callback that tells of an end is kept.
+    if acknowledged && world.item().await?.is_none_or(|item| item["raw"].is_null()) {
+        problems.push("a callback was acknowledged and not recorded".to_owned());
+    }
     match flow {
         Flow::Submission => world.submit_again().await?,
         // What was announced is final until somebody says otherwise, and nobody has: the provider repeats what got no 2xx.
-        Flow::SuccessAfterFailure => {
+        Flow::SuccessAfterFailure if !acknowledged => {
             world.function("callback").await?.invoke(event.clone(), World::time_limit("callback")).await;
         }
         _ => {}
     }
     world.recover().await?;
+    if world.passed() > LONGEST {
+        problems.push(format!("it took {} hours", world.passed() / 3600));
+    }
     // The queue delivers at least once, so once more at the end.
     if flow.function() == "process" {
         world.function("process").await?.invoke(event, World::time_limit("process")).await;
     }
     // A success after a failure is announced as well.
     let announcements = if flow.is_reconsidered() { 2 } else { 1 };
-    Ok(Finished { steps, was_reached, problems: world.problems(announcements).await? })
+    problems.extend(world.problems(announcements).await?);
+    Ok(Finished { steps, was_reached, problems })
 }
 
 /// Brings everything to where the flow begins. Returns the event for its function.
@@ -171,25 +183,31 @@ async fn prepare(world: &World, flow: Flow) -> Result<Value, Error> {
     }
 }
 
-/// Invokes the flow's function with the fault.
-async fn invoke(world: &World, flow: Flow, event: Value, fault: Option<Fault>) -> Result<(), Error> {
+/// Invokes the flow's function with the fault. Returns whether it acknowledged a callback.
+async fn invoke(world: &World, flow: Flow, event: Value, fault: Option<Fault>) -> Result<bool, Error> {
     let name = flow.function();
     let mut function = world.function(name).await?;
     // Lambda kills a function that exceeds its time.
     let invocation = timeout(World::time_limit(name), function.invoke(event, World::time_limit(name)));
     let mut invocation = std::pin::pin!(invocation);
-    tokio::select! {
-        _ = &mut invocation => return Ok(()),
-        () = world.injector.reached.notified() => {}
-    }
-    if fault == Some(Fault::Stalled) {
-        if flow == Flow::Submission {
-            world.submit_again().await?;
+    let invoked = tokio::select! {
+        invoked = &mut invocation => invoked,
+        () = world.injector.reached.notified() => {
+            if fault != Some(Fault::Stalled) {
+                // The process is killed here, in the middle of its call.
+                return Ok(false);
+            }
+            if flow == Flow::Submission {
+                world.submit_again().await?;
+            }
+            world.recover().await?;
+            world.injector.go_on.notify_one();
+            invocation.await
         }
-        world.recover().await?;
-        world.injector.go_on.notify_one();
-        let _: Result<InvocationResult, _> = invocation.await;
-    }
-    // Otherwise the process is killed here, in the middle of its call.
-    Ok(())
+    };
+    let status = match invoked {
+        Ok(InvocationResult::Response(response)) => response["statusCode"].as_u64(),
+        _ => None,
+    };
+    Ok(name == "callback" && status == Some(200))
 }

@@ -1,6 +1,7 @@
 //! One task in a world of its own: an AWS, a provider, processes of the functions, and time that can be moved.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use load::front::event;
@@ -43,6 +44,7 @@ pub struct World {
     pub environment: Vec<(String, String)>,
     /// How many seconds their clock is ahead.
     pub clock: i64,
+    passed: AtomicI64,
     provider: Provider,
     script: String,
     functions: Arc<Functions>,
@@ -90,6 +92,7 @@ impl World {
             simulator,
             environment,
             clock: 0,
+            passed: AtomicI64::new(0),
             provider,
             script: script.to_owned(),
             functions,
@@ -205,12 +208,18 @@ impl World {
         if wait <= 0 { Ok(()) } else { self.let_seconds_pass(wait).await }
     }
 
+    /// How many seconds have been let pass.
+    pub fn passed(&self) -> i64 {
+        self.passed.load(Ordering::Relaxed)
+    }
+
     /// Lets this much time pass, by moving every time in the record back.
     pub async fn let_seconds_pass(&self, seconds: i64) -> Result<(), Error> {
         let Some(mut item) = self.item().await? else { return Ok(()) };
         for (name, value) in item.as_object_mut().into_iter().flatten() {
             move_back(name, value, seconds);
         }
+        self.passed.fetch_add(seconds, Ordering::Relaxed);
         self.put_item(&item).await
     }
 

@@ -29,6 +29,10 @@ static FUNCTIONS: OnceCell<Arc<Functions>> = OnceCell::const_new();
 
 /// A world whose provider loses its callback; they are delivered by hand.
 async fn world(provider: Provider) -> World {
+    scripted(provider, "callback=lose").await
+}
+
+async fn scripted(provider: Provider, script: &str) -> World {
     let functions = FUNCTIONS
         .get_or_init(async || {
             let profile = if cfg!(debug_assertions) { "dev" } else { "release" }.to_owned();
@@ -39,7 +43,7 @@ async fn world(provider: Provider) -> World {
     let http = reqwest::Client::builder().no_proxy();
     let _ = rustls::crypto::ring::default_provider().install_default();
     let http = http.build().expect("a client");
-    World::start(provider, "callback=lose", Arc::clone(functions), &http).await.expect("a world")
+    World::start(provider, script, Arc::clone(functions), &http).await.expect("a world")
 }
 
 /// Submits the task and waits until the provider has finished it. Returns its callback.
@@ -278,15 +282,28 @@ async fn a_clock_that_is_ten_minutes_off_costs_a_signed_callback_and_no_result()
 /// Two workers whose clocks differ: the second takes a lease over that is not over, and one of them settles.
 #[tokio::test(flavor = "multi_thread")]
 async fn workers_whose_clocks_differ_store_one_result() {
-    let mut world = world(Provider::Kling).await;
+    let mut world = scripted(Provider::Kling, "callback=lose fault=slow rate=200000").await;
     let callback = submitted(&world).await;
     assert_eq!(deliver(&world, &callback).await, 200);
     let message = world.message().await.expect("it is queued");
     let mut slow = world.function("process").await.expect("the process starts");
     move_clock(&mut world, 10 * MINUTE);
     let mut fast = world.function("process").await.expect("the process starts");
+    fast.time_to_first_next().await.expect("it is ready");
     let limit = World::time_limit("process");
-    tokio::join!(slow.invoke(message.clone(), limit), fast.invoke(message.clone(), limit));
+    let claims = async || {
+        let item = world.item().await.expect("the table responds").expect("there is a record");
+        item["fencing_token"]["N"].as_str().map(str::to_owned)
+    };
+    let second = async {
+        while claims().await.as_deref() != Some("1") {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        fast.invoke(message.clone(), limit).await
+    };
+    // The file comes slowly, so the first still copies when the second takes over.
+    tokio::join!(slow.invoke(message.clone(), limit), second);
+    assert_eq!(claims().await.as_deref(), Some("2"), "the second took over");
     move_clock(&mut world, 0);
     assert_recovers(&world, 1).await;
 }
