@@ -42,6 +42,13 @@ pub struct Step {
     number: usize,
 }
 
+impl Step {
+    /// Whether this is the submission itself, at the provider. AWS calls of its function are named by their action.
+    pub fn is_submission(&self) -> bool {
+        self.call.starts_with("POST /")
+    }
+}
+
 impl std::fmt::Display for Step {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(formatter, "{} #{}", self.call, self.number)
@@ -57,6 +64,8 @@ pub struct Injector {
     pub reached: Notify,
     /// A stalled call may go on.
     pub go_on: Notify,
+    /// It has taken effect, whether or not its caller still waits for it.
+    pub took_effect: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -170,30 +179,42 @@ async fn forward(
     }
     let path = uri.path_and_query().map_or("/", |path| path.as_str()).to_owned();
     let call = name(&method, &path, &headers);
-    let pass = || proxy.pass(method.clone(), &path, headers.clone(), body.clone());
-    match proxy.injector.fault(&call, &path, &body) {
-        None => pass().await,
+    let fault = proxy.injector.fault(&call, &path, &body);
+    let injector = Arc::clone(&proxy.injector);
+    let pass = async move { proxy.pass(method, &path, headers, body).await };
+    match fault {
+        None => carried_out(pass).await,
         Some(Fault::Refused) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
         Some(Fault::LostOnce | Fault::Lost) => {
-            pass().await;
+            carried_out(pass).await;
             let broken: Result<Bytes, io::Error> = Err(io::Error::other("the connection breaks"));
             Response::new(Body::from_stream(stream::iter([broken])))
         }
         Some(Fault::Stalled) => {
-            proxy.injector.reached.notify_one();
-            proxy.injector.go_on.notified().await;
-            pass().await
+            let stalled = async move {
+                injector.reached.notify_one();
+                injector.go_on.notified().await;
+                let response = pass.await;
+                injector.took_effect.notify_one();
+                response
+            };
+            carried_out(stalled).await
         }
         Some(Fault::KilledBefore) => {
-            proxy.injector.reached.notify_one();
+            injector.reached.notify_one();
             pending().await
         }
         Some(Fault::KilledAfter) => {
-            pass().await;
-            proxy.injector.reached.notify_one();
+            carried_out(pass).await;
+            injector.reached.notify_one();
             pending().await
         }
     }
+}
+
+/// Goes on when the caller hangs up, as a request does that is on its way: axum drops only what waits here.
+async fn carried_out(call: impl Future<Output = Response> + Send + 'static) -> Response {
+    tokio::spawn(call).await.unwrap_or_else(|_| StatusCode::BAD_GATEWAY.into_response())
 }
 
 impl Forwarding {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::{StreamExt as _, stream};
 use load::front::answer;
@@ -26,6 +27,9 @@ pub struct Finished {
     /// What is not as it has to be.
     pub problems: Vec<String>,
 }
+
+/// How long a stalled call may take once it goes on. Chosen freely.
+const LATE_CALL: Duration = Duration::from_secs(20);
 
 /// How long a task may take in all, in seconds: what is lost waits for its deadline, a day after its submission.
 const LONGEST: i64 = 2 * 24 * 3600;
@@ -114,6 +118,8 @@ pub async fn run(
     let world = World::start(flow.provider(), flow.script(), functions, http).await?;
     let event = prepare(&world, flow).await?;
     let fault = target.as_ref().map(|(_, fault)| *fault);
+    let arrives_late = flow == Flow::Submission
+        && target.as_ref().is_some_and(|(step, fault)| step.is_submission() && *fault == Fault::Stalled);
     world.injector.arm(target);
     let acknowledged = invoke(&world, flow, event.clone(), fault).await?;
     let (steps, was_reached) = world.injector.disarm();
@@ -138,8 +144,8 @@ pub async fn run(
     if flow.function() == "process" {
         world.function("process").await?.invoke(event, World::time_limit("process")).await;
     }
-    // A success after a failure is announced as well.
-    let announcements = if flow.is_reconsidered() { 2 } else { 1 };
+    // A success after a failure is announced as well, and so is that of a submission which arrived after its task was lost.
+    let announcements = if flow.is_reconsidered() || arrives_late { 2 } else { 1 };
     problems.extend(world.problems(announcements).await?);
     Ok(Finished { steps, was_reached, problems })
 }
@@ -202,6 +208,10 @@ async fn invoke(world: &World, flow: Flow, event: Value, fault: Option<Fault>) -
             }
             world.recover().await?;
             world.injector.go_on.notify_one();
+            // Its caller may have hung up; the call is on its way all the same.
+            timeout(LATE_CALL, world.injector.took_effect.notified())
+                .await
+                .map_err(|_| "the stalled call had no effect")?;
             invocation.await
         }
     };
