@@ -7,9 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use local::runtime_api::{Function, InvocationResult};
-use local::workspace_root;
+use local::{samples, workspace_root};
 use serde_json::json;
-use simulator::Provider;
+use simulator::{Provider, TaskView};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::time::sleep;
@@ -63,7 +63,7 @@ struct Shell<'a> {
     blocks: Vec<Block>,
     input: ChildStdin,
     output: Lines<BufReader<ChildStdout>>,
-    errors: PathBuf,
+    directory: PathBuf,
     _process: Child,
 }
 
@@ -78,10 +78,11 @@ impl<'a> Shell<'a> {
         let folder = cli.parent().expect("it is in a folder").display().to_string();
         let directory = stack.emulator().directory().join("runbook");
         fs::create_dir_all(&directory).expect("a folder");
-        let errors = directory.join("errors");
         let mut bash = Command::new("bash");
         bash.args(["-euo", "pipefail"]).current_dir(&directory).kill_on_drop(true);
-        bash.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(File::create(&errors).expect("a file"));
+        bash.stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(File::create(directory.join("errors")).expect("a file"));
         bash.env("PATH", format!("{folder}:{}", std::env::var("PATH").unwrap_or_default()));
         bash.env("AWS_ENDPOINT_URL", stack.endpoint()).env("AWS_PAGER", "");
         bash.env("AWS_REGION", local::REGION).env("AWS_DEFAULT_REGION", local::REGION);
@@ -91,7 +92,7 @@ impl<'a> Shell<'a> {
         let output = BufReader::new(process.stdout.take().expect("it prints")).lines();
         let mut blocks = blocks(&page());
         let set_up = blocks.remove(0).script;
-        let mut shell = Self { world, blocks, input, output, errors, _process: process };
+        let mut shell = Self { world, blocks, input, output, directory, _process: process };
         // The CLI ignores `AWS_ENDPOINT_URL` for SQS in some regions, and the URL in the outputs is one of AWS.
         shell.enter("aws() { command aws --endpoint-url \"$AWS_ENDPOINT_URL\" \"$@\"; }").await;
         assert!(set_up.contains("STACK=reelhook\n"), "{set_up}");
@@ -121,7 +122,7 @@ impl<'a> Shell<'a> {
             printed.push_str(&line);
             printed.push('\n');
         }
-        panic!("{script}\nfailed: {}", fs::read_to_string(&self.errors).unwrap_or_default())
+        panic!("{script}\nfailed: {}", fs::read_to_string(self.directory.join("errors")).unwrap_or_default())
     }
 }
 
@@ -224,6 +225,19 @@ async fn interrupted(shell: &mut Shell<'_>) {
     assert!(which.contains("kling/runbook-interrupted"), "{which}");
     let resolved = shell.run("TasksErrorsAlarm: What to do", "kling/runbook-interrupted").await;
     assert!(resolved.contains("\"provider_task_id\":\"the-id-at-the-provider\""), "{resolved}");
+
+    let submissions = || {
+        let here =
+            |task: &TaskView| task.callback_url.as_deref().is_some_and(|url| url.contains("runbook-resubmitted"));
+        world.simulator.tasks().into_iter().filter(here).count()
+    };
+    let script = "submit=error500 callback=lose";
+    let response = world.try_submit(Provider::Kling, "runbook-resubmitted", script).await;
+    assert_eq!((response.status, submissions()), (504, 1), "{}", response.body);
+    let body = samples::of(Provider::Kling).body(&format!("a paper boat [simulate {script}]"));
+    fs::write(shell.directory.join("submission.json"), body.to_string()).expect("a file");
+    let again = shell.run("TasksErrorsAlarm: What to do", "kling/runbook-resubmitted").await;
+    assert_eq!(submissions(), 2, "{again}");
 }
 
 /// Every phrase that the page searches a log for is one that a function writes.

@@ -14,6 +14,7 @@ use load::remote::{SECRET, TABLE};
 use local::functions::Functions;
 use local::runtime_api::InvocationResult;
 use local::{FunctionSource, Progress};
+use reqwest::Method;
 use serde_json::{Value, json};
 use simulator::Provider;
 use tokio::sync::OnceCell;
@@ -323,18 +324,149 @@ async fn a_table_of_an_hour_ago_announces_nothing_twice() {
     assert_recovers(&world, 1).await;
 }
 
+/// What was announced before the table was restored: nothing, a success, and a loss that a success replaces.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_that_a_restored_table_takes_back_ends_as_before() {
+    let copied = async {
+        let world = world(Provider::Kling).await;
+        let callback = submitted(&world).await;
+        assert_eq!(deliver(&world, &callback).await, 200);
+        let reported = world.item().await.expect("the table responds").expect("there is a record");
+        assert_recovers(&world, 1).await;
+        world.put_item(&reported).await.expect("it is restored");
+        assert_eq!(state(&world).await, "reported");
+        assert_recovers(&world, 1).await;
+    };
+    let lost = async {
+        let world = world(Provider::Kling).await;
+        submitted(&world).await;
+        world.injector.set_outage(Some(Outage::Provider));
+        world.let_seconds_pass(9 * DAY).await.expect("time passes");
+        let overdue = world.item().await.expect("the table responds").expect("there is a record");
+        world.recover().await.expect("it goes on");
+        assert_eq!(state(&world).await, "lost");
+        world.injector.set_outage(None);
+        world.put_item(&overdue).await.expect("it is restored");
+        assert_recovers(&world, 2).await;
+    };
+    tokio::join!(copied, lost);
+}
+
 /// The table does not know the task; the application does, by the provider's id.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_task_of_the_lost_hour_comes_back_when_it_is_registered() {
     let world = world(Provider::Kling).await;
     submitted(&world).await;
+    forget(&world).await;
     let id = world.provider_task_id().expect("the provider has it");
-    let forget = json!({ "TableName": TABLE, "Key": { "task": { "S": world.task } } });
-    world.remote.call("DynamoDB_20120810.DeleteItem", &forget).await.expect("it is gone");
     let path = format!("/tasks/{}", world.task);
     let registration = event("PUT", &path, &format!("provider_task_id={id}"), &json!({}), b"");
     let (status, view) = invoke(&world, "tasks", registration).await;
     assert_eq!(status, 201, "{view}");
+    assert_recovers(&world, 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_of_the_lost_hour_comes_back_by_its_callback() {
+    for provider in [Provider::Kling, Provider::MaxApi] {
+        let world = world(provider).await;
+        let callback = submitted(&world).await;
+        forget(&world).await;
+        assert_eq!(deliver(&world, &callback).await, 200);
+        assert_recovers(&world, 1).await;
+    }
+}
+
+async fn forget(world: &World) {
+    let record = json!({ "TableName": TABLE, "Key": { "task": { "S": world.task } } });
+    world.remote.call("DynamoDB_20120810.DeleteItem", &record).await.expect("it is gone");
+}
+
+/// Lambda hands every message of the queue to the function, in one batch, until it is done with them or they are received no more.
+async fn deliver_until_dead(world: &World) {
+    while {
+        let mut messages = Vec::new();
+        while world.remote.messages("work").await.expect("the queue responds").0 > 0 {
+            messages.extend(world.remote.receive("work").await.expect("the queue responds"));
+        }
+        let records: Vec<&Value> = messages.iter().map(|message| &message.record).collect();
+        let invoked = world.invoke("process", json!({ "Records": records })).await.expect("the process starts");
+        let InvocationResult::Response(response) = invoked else { panic!("the whole batch failed: {invoked:?}") };
+        let failures = response["batchItemFailures"].as_array().expect("a list of failures");
+        let failed: Vec<&Value> = failures.iter().map(|failure| &failure["itemIdentifier"]).collect();
+        for message in messages.iter().filter(|message| !failed.contains(&&message.record["messageId"])) {
+            world.remote.delete("work", &message.receipt).await.expect("it is deleted");
+        }
+        world.remote.control(Method::POST, "redeliver", String::new()).await.expect("an hour passes");
+        !messages.is_empty()
+    } {}
+}
+
+async fn dead_letters(world: &World) -> u64 {
+    world.remote.messages("dead").await.expect("the queue responds").0
+}
+
+async fn send(world: &World, body: &str) {
+    let message = json!({ "QueueUrl": world.remote.queue_url("work"), "MessageBody": body });
+    world.remote.call("AmazonSQS.SendMessage", &message).await.expect("it is queued");
+}
+
+/// As SQS does: the body is sent again, and counts from nothing.
+async fn redrive(world: &World) {
+    while dead_letters(world).await > 0 {
+        let message = world.remote.receive("dead").await.expect("the queue responds").expect("there is one");
+        send(world, message.record["body"].as_str().expect("a body")).await;
+        world.remote.delete("dead", &message.receipt).await.expect("it is deleted");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn messages_that_nobody_can_read_hold_up_no_other() {
+    let world = world(Provider::Kling).await;
+    let callback = submitted(&world).await;
+    let huge = "[".repeat(1_000_000);
+    let unreadable = [
+        "no message of reelhook",
+        "{}",
+        "null",
+        "\u{1F4FC}",
+        r#"{"version":"0","task":"kling/job-1"}"#,
+        r#"{"version":"99","task":"kling/job-1"}"#,
+        r#"{"version":1,"task":"kling/job-1"}"#,
+        r#"{"version":"1","task":["kling/job-1"]}"#,
+        r#"{"version":"1","task":"kling/../job-1"}"#,
+        r#"{"version":"1","task":"nobody/job-1"}"#,
+        &huge,
+    ];
+    for body in unreadable {
+        send(&world, body).await;
+    }
+    assert_eq!(deliver(&world, &callback).await, 200);
+    deliver_until_dead(&world).await;
+    assert_eq!(dead_letters(&world).await, unreadable.len() as u64);
+    assert_eq!(state(&world).await, "archived");
+    redrive(&world).await;
+    deliver_until_dead(&world).await;
+    assert_eq!(dead_letters(&world).await, unreadable.len() as u64, "no cause was fixed");
+    assert_recovers(&world, 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn dead_letters_of_an_outage_are_redriven() {
+    let world = world(Provider::Kling).await;
+    let callback = submitted(&world).await;
+    assert_eq!(deliver(&world, &callback).await, 200);
+    world.injector.set_outage(Some(Outage::TableThrottled));
+    deliver_until_dead(&world).await;
+    world.injector.set_outage(None);
+    assert_eq!((dead_letters(&world).await, state(&world).await.as_str()), (1, "reported"));
+    redrive(&world).await;
+    // Without the schedule.
+    deliver_until_dead(&world).await;
+    assert_eq!((dead_letters(&world).await, state(&world).await.as_str()), (0, "archived"));
+    // Once more, of a task that is final.
+    send(&world, &json!({ "version": "1", "task": world.task }).to_string()).await;
+    deliver_until_dead(&world).await;
     assert_recovers(&world, 1).await;
 }
 
