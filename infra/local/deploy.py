@@ -65,7 +65,8 @@ def fill_gaps(session, template: dict, names: dict) -> None:
             )
         if kind == "AWS::S3::Bucket" and "LifecycleConfiguration" in properties:
             rules = []
-            for rule in properties["LifecycleConfiguration"]["Rules"]:
+            # Those under a condition are off by default.
+            for rule in filter(lambda rule: "Id" in rule, properties["LifecycleConfiguration"]["Rules"]):
                 # CloudFormation spells Id what the API spells ID, and omits the filter.
                 rule = {**rule, "ID": rule["Id"], "Filter": {"Prefix": rule.get("Prefix", "")}}
                 rules.append({key: value for key, value in rule.items() if key not in ("Id", "Prefix")})
@@ -123,6 +124,7 @@ def main() -> None:
 
     parameters = [f"{name}={value}" for name, value in request["parameters"].items()]
     deploy = ["cloudformation", "deploy", "--template-file", packaged, "--stack-name", stack_name]
+    deploy += ["--s3-bucket", bucket]
     deploy += ["--capabilities", "CAPABILITY_IAM", "--no-fail-on-empty-changeset", "--parameter-overrides", *parameters]
     try:
         aws(*deploy)
@@ -154,8 +156,9 @@ def main() -> None:
     # CALLBACK_BASE_URL in the stack names an AWS host, which the simulated providers cannot reach.
     settings = request["settings"]
     settings.setdefault("callback", {}).setdefault("base_url", outputs["CallbackUrl"])
-    secret = request["parameters"]["SettingsSecret"]
-    session.create_client("secretsmanager").create_secret(Name=secret, SecretString=json.dumps(settings))
+    session.create_client("secretsmanager").put_secret_value(
+        SecretId=outputs["SettingsSecretName"], SecretString=json.dumps(settings)
+    )
     json.dump({"outputs": outputs, "functions": functions}, sys.stdout)
 
 

@@ -133,12 +133,30 @@ async fn every_command_of_the_page_does_what_it_says(world: Arc<World>) {
     dead_letters(&mut shell).await;
     interrupted(&mut shell).await;
     // What nothing has happened for, or what only the account knows, at least runs.
-    for topic in ["RefutedHintAlarm", "UnconfirmedCallbackAlarm", "CallbackUnavailableAlarm"] {
-        shell.run(&format!("{topic}: Which tasks"), "kling/none").await;
+    for alarm in [
+        "RefutedHintAlarm",
+        "UnconfirmedCallbackAlarm",
+        "CallbackUnavailableAlarm",
+        "CallbackUnreadableAlarm",
+        "CallbacksMissingAlarm",
+        "ProcessThrottledAlarm",
+        "QueueAgeAlarm",
+        "QueueFailedAlarm",
+        "PollRefusedAlarm",
+    ] {
+        shell.run(&format!("{alarm}: Which tasks"), "kling/none").await;
     }
-    shell.run("CallbackThrottledAlarm: What to do", "").await;
-    shell.run("CallbackErrorsAlarm: What to do", "").await;
-    shell.run("ProcessErrorsAlarm: What to do", "").await;
+    for alarm in [
+        "CallbacksMissingAlarm",
+        "CallbackThrottledAlarm",
+        "CallbackErrorsAlarm",
+        "ProcessErrorsAlarm",
+        "PollLeftOverAlarm",
+    ] {
+        shell.run(&format!("{alarm}: What to do"), "").await;
+    }
+    let schedules = shell.run("PollMissingAlarm: What to do", "").await;
+    assert!(schedules.contains("\tENABLED\n"), "{schedules}");
     let before = shell.world.item("kling/runbook-open").await;
     shell.run("PollErrorsAlarm: What to do", "kling/runbook-open").await;
     world.wait_until("kling/runbook-open", "looked at", |_| true).await;
@@ -251,7 +269,9 @@ async fn the_lines_that_the_page_looks_for_are_logged(_world: Arc<World>) {
     assert!(searches.len() >= 5, "{searches:?}");
     for (function, phrase) in searches {
         let mut sources = String::new();
-        read_sources(&workspace_root().join("functions").join(function), &mut sources);
+        for crate_of_it in [function, "aws"] {
+            read_sources(&workspace_root().join("functions").join(crate_of_it), &mut sources);
+        }
         assert!(sources.contains(phrase), "{function} does not log {phrase:?}");
     }
 }

@@ -4,11 +4,12 @@
 use std::env;
 
 /// Every variable reelhook reads, with its meaning.
-pub const VARIABLES: [(&str, &str); 7] = [
+pub const VARIABLES: [(&str, &str); 8] = [
     (TABLE_NAME, "name of the DynamoDB table"),
     (QUEUE_URL, "URL of the work queue"),
     (BUCKET_NAME, "name of the bucket results are copied into"),
-    (SETTINGS_SECRET, "name of the secret in Secrets Manager with the provider settings"),
+    (STACK_NAME, "name of the stack, a dimension of every metric; reelhook without one"),
+    (SETTINGS_SECRET, "ARN or name of the secret in Secrets Manager with the provider settings"),
     (CALLBACK_BASE_URL, "where providers reach the callback function"),
     (
         ALLOWED_ORIGINS,
@@ -23,7 +24,9 @@ pub const TABLE_NAME: &str = "TABLE_NAME";
 pub const QUEUE_URL: &str = "QUEUE_URL";
 /// Name of the bucket.
 pub const BUCKET_NAME: &str = "BUCKET_NAME";
-/// Name of the secret in Secrets Manager with the provider settings.
+/// Name of the stack.
+pub const STACK_NAME: &str = "STACK_NAME";
+/// ARN or name of the secret in Secrets Manager with the provider settings.
 pub const SETTINGS_SECRET: &str = "SETTINGS_SECRET";
 /// Where providers reach the callback function.
 pub const CALLBACK_BASE_URL: &str = "CALLBACK_BASE_URL";

@@ -7,6 +7,7 @@
 
 use std::str::FromStr;
 
+use tracing::Span;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::Layer as _;
 use tracing_subscriber::filter::filter_fn;
@@ -29,7 +30,8 @@ pub fn start() {
     let lines = tracing_subscriber::fmt::layer()
         .json()
         .flatten_event(true)
-        .with_current_span(false)
+        // The invocation, see below.
+        .with_current_span(true)
         .with_span_list(false)
         .with_target(false)
         // CloudWatch stamps every line itself.
@@ -37,6 +39,11 @@ pub fn start() {
     let filter = filter_fn(move |event| *event.level() <= level_of(event.target(), level)).with_max_level_hint(level);
     // Fails only when a subscriber is set already, which is a test that started one.
     let _ = tracing_subscriber::registry().with(lines.with_filter(filter)).try_init();
+}
+
+/// What every line of an invocation has in common: the id under which Lambda and its caller know it. Logged at every level.
+pub fn invocation(request_id: &str) -> Span {
+    tracing::error_span!("invocation", request_id)
 }
 
 /// Up to which level events of a target, the path of a module, are logged.

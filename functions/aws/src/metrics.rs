@@ -2,35 +2,40 @@
 //! reads them out of the log.
 
 use std::fmt::Write as _;
+use std::sync::LazyLock;
 
 use reelhook_core::Provider;
 use reelhook_core::metric::Metric;
 
 use crate::clock;
+use crate::environment::{STACK_NAME, optional};
 
 /// Namespace of all metrics.
 const NAMESPACE: &str = "reelhook";
 
-/// Adds to a count, in all and of one provider.
+/// The stack, so that two in one account do not count together.
+static STACK: LazyLock<String> = LazyLock::new(|| optional(STACK_NAME).unwrap_or_else(|| "reelhook".to_owned()));
+
+/// Adds to a count of the stack, and of one provider where [`Metric::by_provider`] says so.
 pub fn count(metric: Metric, provider: Provider, amount: u64) {
-    write(Some(provider), &[(metric, amount)]);
+    write(Some(provider).filter(|_| metric.by_provider()), &[(metric, amount)]);
 }
 
-/// Writes figures that belong together, in one line and in all: the hosts of origins are too many for a dimension.
+/// Writes figures that belong together, in one line.
 pub fn measure(figures: &[(Metric, u64)]) {
     write(None, figures);
 }
 
 fn write(provider: Option<Provider>, figures: &[(Metric, u64)]) {
-    let line = embedded(provider, figures, clock::since_epoch().as_millis());
+    let line = embedded(&STACK, provider, figures, clock::since_epoch().as_millis());
     #[expect(clippy::print_stdout, reason = "an embedded metric is a line of standard output and no log event")]
     {
         println!("{line}");
     }
 }
 
-fn embedded(provider: Option<Provider>, figures: &[(Metric, u64)], milliseconds: u128) -> String {
-    let dimensions = if provider.is_some() { r#"["Provider"],[]"# } else { "[]" };
+fn embedded(stack: &str, provider: Option<Provider>, figures: &[(Metric, u64)], milliseconds: u128) -> String {
+    let dimensions = if provider.is_some() { r#"["Stack"],["Stack","Provider"]"# } else { r#"["Stack"]"# };
     let (mut metrics, mut values) = (String::new(), String::new());
     for (metric, value) in figures {
         let (name, unit) = (metric.name(), metric.unit().name());
@@ -41,7 +46,7 @@ fn embedded(provider: Option<Provider>, figures: &[(Metric, u64)], milliseconds:
     }
     let provider = provider.map_or_else(String::new, |provider| format!(r#","Provider":"{provider}""#));
     format!(
-        r#"{{"_aws":{{"Timestamp":{milliseconds},"CloudWatchMetrics":[{{"Namespace":"{NAMESPACE}","Dimensions":[{dimensions}],"Metrics":[{metrics}]}}]}}{provider}{values}}}"#
+        r#"{{"_aws":{{"Timestamp":{milliseconds},"CloudWatchMetrics":[{{"Namespace":"{NAMESPACE}","Dimensions":[{dimensions}],"Metrics":[{metrics}]}}]}},"Stack":"{stack}"{provider}{values}}}"#
     )
 }
 
@@ -51,21 +56,21 @@ mod tests {
 
     #[test]
     fn metrics_are_lines_cloudwatch_reads() {
-        let line = embedded(Some(Provider::Kling), &[(Metric::TaskLost, 2)], 1_772_091_763_000);
+        let line = embedded("mine", Some(Provider::Kling), &[(Metric::PollRescued, 2)], 1_772_091_763_000);
         let value: serde_json::Value = serde_json::from_str(&line).expect("JSON");
         assert_eq!(
             value,
             serde_json::json!({
                 "_aws": {"Timestamp": 1_772_091_763_000_u64, "CloudWatchMetrics": [{
-                    "Namespace": "reelhook", "Dimensions": [["Provider"], []],
-                    "Metrics": [{"Name": "TaskLost", "Unit": "Count"}],
+                    "Namespace": "reelhook", "Dimensions": [["Stack"], ["Stack", "Provider"]],
+                    "Metrics": [{"Name": "PollRescued", "Unit": "Count"}],
                 }]},
-                "Provider": "kling", "TaskLost": 2,
+                "Stack": "mine", "Provider": "kling", "PollRescued": 2,
             })
         );
-        let line = embedded(None, &[(Metric::CopyBytes, 5), (Metric::CopyParts, 1)], 7);
+        let line = embedded("mine", None, &[(Metric::CopyBytes, 5), (Metric::CopyParts, 1)], 7);
         let value: serde_json::Value = serde_json::from_str(&line).expect("JSON");
         assert_eq!((&value["CopyBytes"], &value["CopyParts"]), (&5.into(), &1.into()));
-        assert_eq!(value["_aws"]["CloudWatchMetrics"][0]["Dimensions"], serde_json::json!([[]]));
+        assert_eq!(value["_aws"]["CloudWatchMetrics"][0]["Dimensions"], serde_json::json!([["Stack"]]));
     }
 }

@@ -11,6 +11,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use aws_sdk_secretsmanager::operation::get_secret_value::GetSecretValueError;
 use reelhook_core::settings::{InvalidSettings, Settings};
 use tokio::sync::Mutex;
 use tokio::time::timeout;
@@ -38,6 +39,12 @@ pub struct SettingsStore {
 /// Why there are no settings.
 #[derive(Debug, thiserror::Error)]
 pub enum SettingsError {
+    /// The secret has no value, as after the first deployment.
+    #[error("no settings are stored yet in the secret {0}: run `cargo run -- settings put settings.json --stack NAME`")]
+    NotStored(
+        /// Its name.
+        String,
+    ),
     /// Secrets Manager did not give them.
     #[error("reading the settings secret {secret} failed: {reason}")]
     Unavailable {
@@ -108,14 +115,12 @@ impl SettingsStore {
 
     async fn load(&self) -> Result<Settings, SettingsError> {
         let unavailable = |reason: String| SettingsError::Unavailable { secret: self.secret.clone(), reason };
-        let response = self
-            .client
-            .get_secret_value()
-            .secret_id(&self.secret)
-            .send()
-            .await
-            .map_err(|error| unavailable(described(&error)))?;
-        let value = response.secret_string().ok_or_else(|| unavailable("it has no value".to_owned()))?;
+        let not_stored = || SettingsError::NotStored(self.secret.clone());
+        let response = self.client.get_secret_value().secret_id(&self.secret).send().await.map_err(|error| {
+            let is_missing = error.as_service_error().is_some_and(GetSecretValueError::is_resource_not_found_exception);
+            if is_missing { not_stored() } else { unavailable(described(&error)) }
+        })?;
+        let value = response.secret_string().filter(|value| !value.is_empty()).ok_or_else(not_stored)?;
         Settings::parse(value).map_err(|source| SettingsError::Invalid { secret: self.secret.clone(), source })
     }
 }

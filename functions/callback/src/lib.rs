@@ -13,7 +13,7 @@ use std::time::Duration;
 use lambda_http::http::{Method, StatusCode, header};
 use lambda_http::{Body, Request, RequestExt as _, Response};
 use reelhook_aws::clock;
-use reelhook_aws::metrics::count;
+use reelhook_aws::metrics::{count, measure};
 use reelhook_aws::queue::Queue;
 use reelhook_aws::settings::SettingsStore;
 use reelhook_aws::table::Table;
@@ -129,6 +129,8 @@ async fn receive(
     if let AfterRecord::Queue(task) = recorded {
         app.queue.send_before(&task, deadline.max(Instant::now() + MIN_QUEUEING)).await;
     }
+    let share = received_at.elapsed().as_millis() * 100 / response_timeout(provider).as_millis();
+    measure(&[(Metric::AcknowledgedWithin, u64::try_from(share).unwrap_or(u64::MAX))]);
     Ok(json(StatusCode::OK, provider.adapter().acknowledgement().to_owned()))
 }
 
@@ -159,13 +161,18 @@ async fn authenticate<'a>(
 
 fn unavailable(provider: Provider, reason: &dyn std::fmt::Display) -> Rejection {
     tracing::error!(%provider, %reason, "a callback could not be recorded; the provider is told to send it again");
+    count(Metric::CallbackUnavailable, provider, 1);
     Rejection::Unavailable
 }
 
 /// How long the function may work on a callback of this provider.
 fn time_to_respond(provider: Provider) -> Duration {
-    let timeout = provider.adapter().profile().response_timeout;
-    timeout.saturating_sub(NETWORK_RESERVE).clamp(MIN_WORK, MAX_WORK)
+    response_timeout(provider).saturating_sub(NETWORK_RESERVE).clamp(MIN_WORK, MAX_WORK)
+}
+
+/// How long the provider waits for the response.
+fn response_timeout(provider: Provider) -> Duration {
+    provider.adapter().profile().response_timeout
 }
 
 fn json(status: StatusCode, body: String) -> Response<Body> {
@@ -182,7 +189,7 @@ mod tests {
     #[test]
     fn our_response_goes_out_before_the_provider_hangs_up() {
         for provider in Provider::ALL {
-            assert!(time_to_respond(provider) < provider.adapter().profile().response_timeout, "{provider}");
+            assert!(time_to_respond(provider) < response_timeout(provider), "{provider}");
         }
     }
 }

@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use callback::{App, event, handle};
 use lambda_http::tower::ServiceExt as _;
-use lambda_http::{Adapter, Error, lambda_runtime, service_fn};
+use lambda_http::{Adapter, Error, Request, RequestExt as _, lambda_runtime, service_fn};
 use reelhook_aws::clients::{Clients, RetryPolicy};
 use reelhook_aws::environment::{QUEUE_URL, SETTINGS_SECRET, TABLE_NAME, required};
 use reelhook_aws::logging;
 use reelhook_aws::queue::Queue;
 use reelhook_aws::settings::SettingsStore;
 use reelhook_aws::table::Table;
+use tracing::Instrument as _;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
@@ -25,6 +26,9 @@ async fn main() -> Result<(), Error> {
     // failure is logged by the request that needs them.
     let warming = Arc::clone(&app);
     tokio::spawn(async move { warming.settings.get().await.map(drop) });
-    let service = Adapter::from(service_fn(|request| async { Ok::<_, Error>(handle(&app, request).await) }));
+    let service = Adapter::from(service_fn(|request: Request| async {
+        let span = logging::invocation(request.lambda_context_ref().map_or("", |context| &context.request_id));
+        Ok::<_, Error>(handle(&app, request).instrument(span).await)
+    }));
     lambda_runtime::run(service.map_request(event::readable)).await
 }

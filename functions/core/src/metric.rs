@@ -17,6 +17,10 @@ pub enum Metric {
     CallbackRefused,
     /// An authentic callback could not be read.
     CallbackUnreadable,
+    /// A callback could not be recorded, by our fault: the provider got a 503.
+    CallbackUnavailable,
+    /// How much of the time that the provider waits had passed when a callback was answered, without the network.
+    AcknowledgedWithin,
     /// An authentic callback was about no task we can tell, and is kept for an operator.
     CallbackKept,
     /// A callback came through the URL of another task.
@@ -37,6 +41,10 @@ pub enum Metric {
     TaskFailed,
     /// A task ended as lost.
     TaskLost,
+    /// From the report to the result in the bucket.
+    SecondsToSave,
+    /// 100 for a task of whose end no callback had told, 0 for another: the average is the share of callbacks that never come.
+    FoundByPolling,
     /// A round of copies left a file to a later round.
     CopyRetried,
     /// A status poll found that a task had ended of which no callback had told.
@@ -68,6 +76,8 @@ pub enum Unit {
     BytesPerSecond,
     /// Seconds.
     Seconds,
+    /// Of a hundred.
+    Percent,
 }
 
 impl Metric {
@@ -81,12 +91,27 @@ impl Metric {
         self.get_documentation().unwrap_or_default()
     }
 
+    /// Whether it is written with the provider as well. Each provider is a series of its own, at 0.30 USD a month, so only what
+    /// the dashboard tells apart.
+    pub fn by_provider(self) -> bool {
+        matches!(
+            self,
+            Self::CallbackAccepted
+                | Self::CallbackDuplicate
+                | Self::CallbackRefused
+                | Self::CallbackUnreadable
+                | Self::PollRescued
+                | Self::PollRefused
+        )
+    }
+
     /// The unit.
     pub fn unit(self) -> Unit {
         match self {
             Self::CopyBytes => Unit::Bytes,
             Self::CopyBytesPerSecond => Unit::BytesPerSecond,
-            Self::CopySecondsBeforeExpiry => Unit::Seconds,
+            Self::CopySecondsBeforeExpiry | Self::SecondsToSave => Unit::Seconds,
+            Self::AcknowledgedWithin | Self::FoundByPolling => Unit::Percent,
             _ => Unit::Count,
         }
     }
@@ -100,6 +125,7 @@ impl Unit {
             Self::Bytes => "Bytes",
             Self::BytesPerSecond => "Bytes/Second",
             Self::Seconds => "Seconds",
+            Self::Percent => "Percent",
         }
     }
 }

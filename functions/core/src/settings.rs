@@ -3,7 +3,7 @@
 //! ```json
 //! {
 //!   "version": 1,
-//!   "callback": { "keys": ["a long random text"] },
+//!   "callback": { "keys": ["…"] },
 //!   "providers": {
 //!     "kling": { "api_key": "…", "signing_secrets": ["whsec_…"] },
 //!     "maxapi": { "api_key": "…", "confirm": "never" }
@@ -11,11 +11,15 @@
 //! }
 //! ```
 //!
+//! `infra/settings.schema.json` describes it for editors and for `cargo run -- settings check`; what only code can say is said
+//! here.
+//!
 //! A provider that is not listed has the defaults: its callbacks are accepted by their token, and it cannot be polled.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer};
 use url::Url;
 
@@ -95,10 +99,16 @@ fn seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration
     Ok(Option::<u32>::deserialize(deserializer)?.map(|seconds| Duration::from_secs(seconds.max(1).into())))
 }
 
-/// Why a settings document is rejected. The texts contain none of its values, because they may be secrets.
+/// Why a settings document is rejected: every mistake that could be told. The texts contain none of its values, because they may
+/// be secrets.
 #[derive(Debug, thiserror::Error)]
-pub enum InvalidSettings {
-    /// Not JSON, or not in this format.
+#[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+pub struct InvalidSettings(pub Vec<Mistake>);
+
+/// One mistake in a settings document.
+#[derive(Debug, thiserror::Error)]
+pub enum Mistake {
+    /// Not JSON, or not in this format. Ends the search for others.
     #[error("the settings are not valid, fix the document: {0}")]
     Json(String),
     /// An unknown version.
@@ -108,11 +118,14 @@ pub enum InvalidSettings {
     #[error("unknown provider {0:?} in the settings; use one of {known}", known = Provider::names())]
     Provider(String),
     /// Not a base URL.
-    #[error("{field} has to be an http or https URL without query and fragment")]
-    Url {
-        /// The field of the document.
-        field: String,
-    },
+    #[error("{0} has to be an http or https URL without query and fragment")]
+    Url(String),
+    /// A base URL of documentation.
+    #[error("{0} is a placeholder: replace it by a host of your own, or remove it")]
+    PlaceholderUrl(String),
+    /// A secret that no provider gave.
+    #[error("{0} is a placeholder: a key has no spaces and only ASCII characters")]
+    PlaceholderSecret(String),
     /// Unusable callback keys.
     #[error(transparent)]
     Keys(#[from] InvalidCallbackKeys),
@@ -121,6 +134,9 @@ pub enum InvalidSettings {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Document {
+    /// Where an editor finds `infra/settings.schema.json`.
+    #[serde(default, rename = "$schema")]
+    _schema: IgnoredAny,
     version: u64,
     callback: Callback,
     #[serde(default)]
@@ -141,28 +157,38 @@ impl Settings {
         // serde_json quotes values in some messages ("invalid type: string \"…\""), and every string here may be a secret, so
         // only the position is reported.
         let document: Document = serde_json::from_str(json).map_err(|error| {
-            InvalidSettings::Json(format!(
-                "{:?} error at line {} column {}",
-                error.classify(),
-                error.line(),
-                error.column()
-            ))
+            let (line, column) = (error.line(), error.column());
+            InvalidSettings(vec![Mistake::Json(format!("{:?} error at line {line} column {column}", error.classify()))])
         })?;
+        let mut mistakes = Vec::new();
         if document.version != 1 {
-            return Err(InvalidSettings::Version(document.version));
+            mistakes.push(Mistake::Version(document.version));
         }
-        let callback_base_url = normalised_base_url("callback.base_url", document.callback.base_url)?;
+        let Callback { keys, base_url } = document.callback;
+        refuse_placeholders("callback.keys", &keys, &mut mistakes);
+        let callback_base_url = normalised_base_url("callback.base_url".to_owned(), base_url, &mut mistakes);
+        let callback_keys = CallbackKeys::new(keys).map_err(|error| mistakes.push(error.into())).ok();
         let mut providers = BTreeMap::new();
         for (name, mut settings) in document.providers {
-            let provider = Provider::from_name(&name).ok_or(InvalidSettings::Provider(name))?;
-            settings.base_url = normalised_base_url(&format!("providers.{provider}.base_url"), settings.base_url)?;
+            let Some(provider) = Provider::from_name(&name) else {
+                mistakes.push(Mistake::Provider(name));
+                continue;
+            };
+            let field = |field| format!("providers.{provider}.{field}");
+            settings.base_url = normalised_base_url(field("base_url"), settings.base_url, &mut mistakes);
             settings.signing_secrets.retain(|secret| !secret.is_empty());
-            for key in [&mut settings.api_key, &mut settings.access_key, &mut settings.secret_key] {
+            refuse_placeholders(&field("signing_secrets"), &settings.signing_secrets, &mut mistakes);
+            let ProviderSettings { api_key, access_key, secret_key, .. } = &mut settings;
+            for (name, key) in [("api_key", api_key), ("access_key", access_key), ("secret_key", secret_key)] {
                 *key = key.take().filter(|key| !key.is_empty());
+                refuse_placeholders(&field(name), key.as_ref(), &mut mistakes);
             }
             providers.insert(provider, settings);
         }
-        Ok(Self { callback_keys: CallbackKeys::new(document.callback.keys)?, callback_base_url, providers })
+        match callback_keys {
+            Some(callback_keys) if mistakes.is_empty() => Ok(Self { callback_keys, callback_base_url, providers }),
+            _ => Err(InvalidSettings(mistakes)),
+        }
     }
 
     /// The settings of a provider, the defaults if it is not listed.
@@ -179,15 +205,31 @@ impl ProviderSettings {
     }
 }
 
-fn normalised_base_url(field: &str, text: Option<String>) -> Result<Option<String>, InvalidSettings> {
-    let Some(text) = text else { return Ok(None) };
-    let acceptable = Url::parse(&text).is_ok_and(|url| {
+/// Hosts that RFC 2606 reserves for documentation.
+const PLACEHOLDER_HOSTS: [&str; 5] = ["example", "invalid", "example.com", "example.net", "example.org"];
+
+fn normalised_base_url(field: String, text: Option<String>, mistakes: &mut Vec<Mistake>) -> Option<String> {
+    let text = text?;
+    let url = Url::parse(&text).ok().filter(|url| {
         matches!(url.scheme(), "http" | "https") && url.query().is_none() && url.fragment().is_none() && url.has_host()
     });
-    if acceptable {
-        Ok(Some(text.trim_end_matches('/').to_owned()))
-    } else {
-        Err(InvalidSettings::Url { field: field.to_owned() })
+    let Some(url) = url else {
+        mistakes.push(Mistake::Url(field));
+        return None;
+    };
+    let is_below =
+        |host: &str, domain| host.strip_suffix(domain).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
+    if url.host_str().is_some_and(|host| PLACEHOLDER_HOSTS.iter().any(|placeholder| is_below(host, placeholder))) {
+        mistakes.push(Mistake::PlaceholderUrl(field));
+    }
+    Some(text.trim_end_matches('/').to_owned())
+}
+
+/// Words in place of a secret, as documentation has them, would be a key that everybody knows. Keys go into HTTP headers, so
+/// none has a space or a character like "…".
+fn refuse_placeholders<'a>(field: &str, secrets: impl IntoIterator<Item = &'a Secret>, mistakes: &mut Vec<Mistake>) {
+    if !secrets.into_iter().all(|secret| secret.expose().bytes().all(|byte| byte.is_ascii_graphic())) {
+        mistakes.push(Mistake::PlaceholderSecret(field.to_owned()));
     }
 }
 
@@ -231,6 +273,38 @@ mod tests {
             let error = Settings::parse(&json).expect_err("invalid settings").to_string();
             assert!(error.contains(expected), "{error}");
             assert!(!error.contains("s3cret"), "{error}");
+        }
+    }
+
+    /// The sample of the README as it stands, and whatever else a document has before its keys are filled in.
+    #[test]
+    fn placeholders_are_refused() {
+        let readme = include_str!("../../../README.md");
+        let (_, rest) =
+            readme.split_once("one JSON document in a secret of Secrets Manager:\n\n```json\n").expect("the sample");
+        let (sample, _) = rest.split_once("```").expect("its end");
+        let InvalidSettings(mistakes) = Settings::parse(sample).expect_err("everybody knows its keys");
+        let fields = |mistake: &Mistake| match mistake {
+            Mistake::PlaceholderUrl(field) | Mistake::PlaceholderSecret(field) => field.clone(),
+            other => panic!("{other}"),
+        };
+        let fields: Vec<String> = mistakes.iter().map(fields).collect();
+        let expected = [
+            "callback.keys",
+            "callback.base_url",
+            "providers.kling.signing_secrets",
+            "providers.kling.api_key",
+            "providers.maxapi.api_key",
+            "providers.vidu.api_key",
+        ];
+        assert_eq!(fields, expected);
+        for host in ["example.com", "hooks.example.org", "a.example", "invalid"] {
+            let json = format!(r#"{{"version":1,{KEYS},"providers":{{"kling":{{"base_url":"https://{host}"}}}}}}"#);
+            assert!(Settings::parse(&json).is_err(), "{host}");
+        }
+        for host in ["myexample.com", "api.klingai.com", "127.0.0.1:9", "[::1]:9"] {
+            let json = format!(r#"{{"version":1,{KEYS},"providers":{{"kling":{{"base_url":"https://{host}"}}}}}}"#);
+            assert!(Settings::parse(&json).is_ok(), "{host}");
         }
     }
 }

@@ -86,24 +86,35 @@ fn the_readme_of_the_bodies_has_what_is_confirmed_of_every_provider() {
 #[test]
 fn the_operations_page_has_every_metric() {
     let rows = Metric::VARIANTS.iter().map(|metric| {
-        vec![format!("`{}`", metric.name()), metric.unit().name().to_owned(), metric.meaning().to_owned()]
+        let by_provider = if metric.by_provider() { "yes" } else { "" };
+        [&format!("`{}`", metric.name()), metric.unit().name(), by_provider, metric.meaning()].map(str::to_owned).into()
     });
-    assert_has_table("infra/OPERATIONS.md", "metrics", &table(&["metric", "unit", "meaning"], rows));
+    assert_has_table("infra/OPERATIONS.md", "metrics", &table(&["metric", "unit", "by provider", "meaning"], rows));
 }
 
 #[test]
 fn the_operations_page_has_every_alarm() {
     let (template, page) = (read("infra/template.yaml"), read("infra/OPERATIONS.md"));
-    let lines: Vec<&str> = template.lines().collect();
-    let alarms: Vec<&str> = lines
-        .windows(2)
-        .filter(|pair| pair[1].trim() == "Type: AWS::CloudWatch::Alarm")
-        .map(|pair| pair[0].trim().trim_end_matches(':'))
-        .collect();
-    assert!(!alarms.is_empty(), "the template has alarms");
-    for alarm in alarms {
-        assert!(page.contains(&format!("### `{alarm}`")), "infra/OPERATIONS.md has no chapter `{alarm}`");
-    }
+    let resources = template.split("\n\n");
+    let alarms = resources.filter(|resource| resource.contains("Type: AWS::CloudWatch::Alarm"));
+    let name = |alarm: &str| {
+        assert!(
+            alarm.contains("AlarmActions: [!If [OwnTopic, !Ref AlarmTopic, !Ref AlarmTopicArn]]"),
+            "nobody is told: {alarm}"
+        );
+        if alarm.contains("Namespace: reelhook\n") {
+            assert!(alarm.contains("{ Name: Stack, Value: !Ref AWS::StackName }"), "of every stack: {alarm}");
+            let metric = alarm.split_once("MetricName: ").and_then(|(_, rest)| rest.lines().next()).unwrap_or_default();
+            assert!(Metric::VARIANTS.iter().any(|known| known.name() == metric), "nobody writes {metric}");
+        }
+        let line = alarm.lines().find(|line| !line.trim().starts_with('#')).unwrap_or_default();
+        line.trim().trim_end_matches(':').to_owned()
+    };
+    let alarms: BTreeSet<String> = alarms.map(name).collect();
+    let (_, chapter) = page.split_once("\n## Alarms\n").expect("the chapter");
+    let chapter = chapter.split("\n## ").next().expect("a chapter has text");
+    let headings = chapter.lines().filter_map(|line| line.strip_prefix("### `")?.strip_suffix('`'));
+    assert_eq!(headings.map(str::to_owned).collect::<BTreeSet<_>>(), alarms);
 }
 
 /// Each row of the table of outages is tested, and each of these tests has its row.

@@ -14,14 +14,9 @@ const TASKS_PER_SHARD: u16 = 4000;
 /// A due task, and when it was due: whoever claims it says so.
 pub(crate) type DueTask = (TaskKey, Timestamp);
 
-/// Hands out the due tasks, the longest overdue first, and returns how many there are. Nothing is claimed yet, so that a
-/// provider that is slow or stopped leaves its tasks due. Dropping the senders at the end tells the streams that no more
-/// comes. One shard that cannot be read does not stop the others; when none can, that is an error.
-pub(crate) async fn feed(
-    table: &Table,
-    streams: BTreeMap<Provider, mpsc::UnboundedSender<DueTask>>,
-    now: Timestamp,
-) -> Result<usize, TableError> {
+/// The due tasks, the longest overdue first. Nothing is claimed yet, so that a provider that is slow or stopped leaves its tasks
+/// due. One shard that cannot be read does not stop the others; when none can, that is an error.
+pub(crate) async fn due(table: &Table, now: Timestamp) -> Result<Vec<DueTask>, TableError> {
     let shards = stream::iter(0..DUE_SHARDS)
         .map(|shard| table.due(shard, now, TASKS_PER_SHARD))
         .buffer_unordered(usize::from(DUE_SHARDS))
@@ -45,6 +40,16 @@ pub(crate) async fn feed(
         return Err(error);
     }
     due.sort_by_key(|(_, due_at)| *due_at);
+    Ok(due)
+}
+
+/// Hands out the due tasks and returns how many there are. Dropping the senders at the end tells the streams that no more comes.
+pub(crate) async fn feed(
+    table: &Table,
+    streams: BTreeMap<Provider, mpsc::UnboundedSender<DueTask>>,
+    now: Timestamp,
+) -> Result<usize, TableError> {
+    let due = due(table, now).await?;
     let found = due.len();
     for (task, due_at) in due {
         if let Some(stream) = streams.get(&task.provider()) {

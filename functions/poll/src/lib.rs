@@ -89,7 +89,7 @@ impl Summary {
 /// Why a run could not begin.
 #[derive(Debug, thiserror::Error)]
 pub enum PollError {
-    /// No settings.
+    /// No settings, and something is due.
     #[error(transparent)]
     Settings(#[from] SettingsError),
     /// No shard of the index could be read.
@@ -99,7 +99,15 @@ pub enum PollError {
 
 /// One run, until nothing is due or the time is up.
 pub async fn run(app: &App, deadline: Instant) -> Result<Summary, PollError> {
-    let settings = app.settings.get().await?;
+    let settings = match app.settings.get().await {
+        Ok(settings) => settings,
+        // As after the first deployment. Without settings there can be no task, and nobody is to be alarmed.
+        Err(error) if feed::due(&app.table, clock::now()).await?.is_empty() => {
+            tracing::warn!(%error, "there are no settings, and nothing is due");
+            return Ok(Summary::default());
+        }
+        Err(error) => return Err(error.into()),
+    };
     let stop_at = deadline.checked_sub(SHUTDOWN_RESERVE).unwrap_or(deadline);
     let drop_at = deadline.checked_sub(HARD_STOP).unwrap_or(deadline);
     let waiting = app.queue.waiting().await;

@@ -16,6 +16,7 @@ use reelhook_aws::settings::SettingsStore;
 use reelhook_aws::table::Table;
 
 use serde_json::Value;
+use tracing::Instrument as _;
 
 /// How long a provider may take to respond to a status poll. Slower ones are polled again in a later run.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -35,7 +36,8 @@ async fn main() -> Result<(), Error> {
         async move {
             // What the schedule sends says nothing: the index says what is due.
             let end = end_of_invocation(event.context.deadline(), TIMEOUT);
-            Ok::<Summary, Error>(run(&app, end).await?)
+            let span = logging::invocation(&event.context.request_id);
+            Ok::<Summary, Error>(run(&app, end).instrument(span).await?)
         }
     }))
     .await

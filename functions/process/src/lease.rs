@@ -5,6 +5,7 @@ use reelhook_aws::table::Table;
 use reelhook_core::record::{LEASE_DURATION, RENEW_INTERVAL, Record};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
+use tracing::Instrument as _;
 
 /// A claim that is renewed until this is dropped.
 #[derive(Debug)]
@@ -18,7 +19,7 @@ impl Lease {
     pub(crate) fn keep(table: &Table, record: &Record) -> Self {
         let (table, task, fencing_token) = (table.clone(), record.task.clone(), record.fencing_token);
         let (tell, taken_over) = oneshot::channel();
-        let renewing = tokio::spawn(async move {
+        let renew = async move {
             loop {
                 tokio::time::sleep(RENEW_INTERVAL).await;
                 match table.renew(&task, fencing_token, clock::now() + LEASE_DURATION).await {
@@ -32,8 +33,8 @@ impl Lease {
                     Err(error) => tracing::warn!(%task, %error, "a claim could not be renewed"),
                 }
             }
-        });
-        Self { renewing, taken_over }
+        };
+        Self { renewing: tokio::spawn(renew.in_current_span()), taken_over }
     }
 
     /// Returns when the claim is lost to another worker, and only then.

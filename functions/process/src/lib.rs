@@ -26,6 +26,7 @@ use reelhook_aws::queue::Queue;
 use reelhook_aws::settings::SettingsStore;
 use reelhook_aws::table::Table;
 use tokio::time::{Instant, timeout_at};
+use tracing::Instrument as _;
 
 /// Time kept back at the end of an invocation: to stop copies, record how far they are, and respond.
 const SHUTDOWN_RESERVE: Duration = Duration::from_secs(15);
@@ -68,7 +69,7 @@ pub async fn handle(app: &Arc<App>, event: SqsEvent, deadline: Instant) -> SqsBa
             // whole batch back. A message that is dropped here leaves a lease that runs out.
             let body = message.body.unwrap_or_default();
             let work = async move { timeout_at(drop_at, work::on_message(&app, &body, stop_at)).await };
-            (id, tokio::spawn(work))
+            (id, tokio::spawn(work.in_current_span()))
         })
         .collect();
     let mut response = SqsBatchResponse::default();

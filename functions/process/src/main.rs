@@ -20,6 +20,7 @@ use reelhook_aws::queue::Queue;
 use reelhook_aws::settings::SettingsStore;
 use reelhook_aws::ssrf::OriginPolicy;
 use reelhook_aws::table::Table;
+use tracing::Instrument as _;
 
 /// How long a provider may take to respond.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(15);
@@ -43,7 +44,8 @@ async fn main() -> Result<(), Error> {
         let app = Arc::clone(&app);
         async move {
             let end = end_of_invocation(event.context.deadline(), TIMEOUT);
-            Ok::<SqsBatchResponse, Error>(handle(&app, event.payload, end).await)
+            let span = logging::invocation(&event.context.request_id);
+            Ok::<SqsBatchResponse, Error>(handle(&app, event.payload, end).instrument(span).await)
         }
     }))
     .await

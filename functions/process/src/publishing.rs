@@ -2,7 +2,7 @@
 
 use reelhook_aws::bucket::{Bucket, Published};
 use reelhook_aws::clock;
-use reelhook_aws::metrics::count;
+use reelhook_aws::metrics::{count, measure};
 use reelhook_aws::table::{Fenced, Table, TableError};
 use reelhook_core::backoff::seed_of;
 use reelhook_core::callback::Reporter;
@@ -70,10 +70,12 @@ impl Publisher<'_> {
                     Outcome::Failed => Metric::TaskFailed,
                     Outcome::Lost => Metric::TaskLost,
                 };
+                let seconds = record.reported_at.map(|reported_at| finished_at.since(reported_at).as_secs());
                 if is_first {
                     count(metric, task.provider(), 1);
+                    let percent = if record.reported_by == Some(Reporter::Poll) { 100 } else { 0 };
+                    measure(&[(Metric::SecondsToSave, seconds.unwrap_or(0)), (Metric::FoundByPolling, percent)]);
                 }
-                let seconds = record.reported_at.map(|reported_at| finished_at.since(reported_at).as_secs());
                 let (outcome, artifacts) = (outcome.name(), stored.len());
                 tracing::info!(%task, outcome, artifacts, seconds_since_report = seconds, is_first, "settled");
             }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use lambda_http::{Error, run, service_fn};
+use lambda_http::{Error, Request, RequestExt as _, run, service_fn};
 use reelhook_aws::clients::{Clients, RetryPolicy};
 use reelhook_aws::environment::{CALLBACK_BASE_URL, SETTINGS_SECRET, TABLE_NAME, required};
 use reelhook_aws::logging;
@@ -11,6 +11,7 @@ use reelhook_aws::settings::SettingsStore;
 use reelhook_aws::table::Table;
 use reelhook_core::submission::SUBMIT_TIMEOUT;
 use tasks::{App, handle};
+use tracing::Instrument as _;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
@@ -24,5 +25,9 @@ async fn main() -> Result<(), Error> {
     });
     let warming = Arc::clone(&app);
     tokio::spawn(async move { warming.settings.get().await.map(drop) });
-    run(service_fn(|request| async { Ok::<_, Error>(handle(&app, request).await) })).await
+    run(service_fn(|request: Request| async {
+        let span = logging::invocation(request.lambda_context_ref().map_or("", |context| &context.request_id));
+        Ok::<_, Error>(handle(&app, request).instrument(span).await)
+    }))
+    .await
 }

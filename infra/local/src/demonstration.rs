@@ -82,7 +82,7 @@ pub fn settings(simulator: &Simulator) -> Value {
     }
     json!({
         "version": 1,
-        "callback": { "keys": ["not a secret: local use only"] },
+        "callback": { "keys": ["no-secret:local-use-only"] },
         "providers": providers,
     })
 }

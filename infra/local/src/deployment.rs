@@ -7,13 +7,13 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::emulator::Emulator;
-use crate::functions::{self, Functions};
+use crate::functions::Functions;
 use crate::{Error, processes, workspace_root};
 
 /// A stack to deploy. One emulator holds any number of stacks with different names.
 #[derive(Clone, Debug)]
 pub struct DeployRequest {
-    /// Name of the stack. The settings parameter is `/{stack_name}/settings`.
+    /// Name of the stack.
     pub stack_name: String,
     /// The provider settings, see [`crate::Options::settings`].
     pub settings: Value,
@@ -39,8 +39,6 @@ pub struct Outputs {
     pub queue_url: String,
     /// URL of the dead-letter queue.
     pub dead_letter_queue_url: String,
-    /// The AWS CLI command that stores the settings.
-    pub settings_command: String,
     /// Name of the secret with the settings.
     pub settings_secret: String,
     /// Physical names of the functions, by package name: `callback`, `process`, `poll`, `tasks`.
@@ -63,7 +61,7 @@ struct TemplateOutputs {
     table_name: String,
     queue_url: String,
     dead_letter_queue_url: String,
-    settings_command: String,
+    settings_secret_name: String,
 }
 
 /// Packages and deploys the template, applies by API what the emulator ignores in it, and stores the settings.
@@ -75,12 +73,9 @@ pub async fn deploy(emulator: &Emulator, functions: &Functions, request: DeployR
     fs::create_dir_all(root.join("infra"))
         .and_then(|()| fs::copy(workspace_root().join("infra").join("template.yaml"), &template))
         .map_err(Error::system(format!("cannot copy infra/template.yaml to {}", template.display())))?;
-    functions.lay_out(&root.join("target").join("lambda"))?;
+    functions.lay_out(&root.join("functions"))?;
 
-    let settings_secret = format!("/{}/settings", request.stack_name);
     let mut parameters = json!({
-        "Architecture": functions::architecture(),
-        "SettingsSecret": settings_secret,
         "DangerousAllowedOrigins": request.allowed_origins.join(","),
     });
     if let Some(copies) = request.copy_concurrency {
@@ -105,8 +100,7 @@ pub async fn deploy(emulator: &Emulator, functions: &Functions, request: DeployR
         table_name: outputs.table_name,
         queue_url: outputs.queue_url,
         dead_letter_queue_url: outputs.dead_letter_queue_url,
-        settings_command: outputs.settings_command,
-        settings_secret,
+        settings_secret: outputs.settings_secret_name,
         functions,
     })
 }

@@ -158,7 +158,7 @@ fn read_settings(path: &Path) -> Result<Settings, Error> {
     Settings::parse(&text).map_err(|source| Error::Settings { path, source })
 }
 
-fn provider(name: &str) -> Result<Provider, String> {
+pub(crate) fn provider(name: &str) -> Result<Provider, String> {
     Provider::from_name(name).ok_or_else(|| format!("unknown provider; use one of {}", Provider::names()))
 }
 

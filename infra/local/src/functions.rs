@@ -53,7 +53,7 @@ impl Functions {
     }
 
     /// Lays the binaries out as `cargo lambda build` does: `<directory>/<function>/bootstrap`.
-    pub(crate) fn lay_out(&self, directory: &Path) -> Result<(), Error> {
+    pub fn lay_out(&self, directory: &Path) -> Result<(), Error> {
         for (function, executable) in &self.executables {
             let folder = directory.join(function);
             let bootstrap = folder.join("bootstrap");
@@ -66,11 +66,6 @@ impl Functions {
         }
         Ok(())
     }
-}
-
-/// The `Architecture` parameter of the template for this machine.
-pub(crate) fn architecture() -> &'static str {
-    if cfg!(target_arch = "aarch64") { "arm64" } else { "x86_64" }
 }
 
 async fn build(profile: &str, progress: Progress) -> Result<Functions, Error> {

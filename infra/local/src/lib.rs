@@ -74,7 +74,7 @@ impl Progress {
 /// What to start.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Name of the stack. The secret with the settings is `/{stack_name}/settings`.
+    /// Name of the stack.
     pub stack_name: String,
     /// Where the function binaries come from.
     pub functions: FunctionSource,
@@ -98,7 +98,7 @@ impl Default for Options {
             functions: FunctionSource::default(),
             settings: serde_json::json!({
                 "version": 1,
-                "callback": { "keys": ["not a secret: local use only"] },
+                "callback": { "keys": ["no-secret:local-use-only"] },
             }),
             allowed_origins: Vec::new(),
             copy_concurrency: None,

@@ -3,13 +3,15 @@
 mod explain;
 mod introduction;
 mod measure;
+mod settings;
+mod stage;
 
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
-use local::{Error, FunctionSource, Options, Progress, Stack, demonstration, emulator};
+use local::{Error, FunctionSource, Options, Progress, Stack, demonstration, emulator, workspace_root};
 use simulator::{Config, Simulator};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -46,6 +48,12 @@ enum Command {
     Up,
     /// Read a provider's body from standard input and print as JSON how reelhook interprets it. Starts nothing.
     Explain(explain::Arguments),
+    /// Write, check and store the provider settings.
+    #[command(subcommand)]
+    Settings(settings::Command),
+    /// Put the functions of `cargo lambda build` beside the template, for `sam deploy` without `sam build`. Refuses those that are
+    /// built for another architecture than the template's.
+    Stage,
     /// Build the release binaries and print their size, memory and startup time, compared with a function that does nothing.
     Measure,
 }
@@ -85,16 +93,26 @@ async fn run(arguments: Arguments) -> Result<ExitCode, Error> {
             print(&introduction::text(&stack, &simulator).await?);
             std::future::pending().await
         }
-        Some(Command::Explain(arguments)) => Ok(explain::run(&arguments).map_or_else(
-            |error| {
-                print_error(&format!("error: {error}\n"));
-                ExitCode::from(2)
-            },
-            |()| ExitCode::SUCCESS,
-        )),
+        Some(Command::Explain(arguments)) => Ok(exit_code(explain::run(&arguments))),
+        Some(Command::Stage) => {
+            let functions = arguments.system.functions.unwrap_or_else(|| workspace_root().join("target/lambda"));
+            Ok(exit_code(stage::run(functions).await.map(|text| print(&text))))
+        }
+        Some(Command::Settings(command)) => Ok(exit_code(settings::run(command).await.map(|text| print(&text)))),
         Some(Command::Measure) => {
             print(&measure::run().await?);
             Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+/// 2 for what the user has to change, and says what.
+fn exit_code<E: std::fmt::Display>(result: Result<(), E>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            print_error(&format!("error: {error}\n"));
+            ExitCode::from(2)
         }
     }
 }

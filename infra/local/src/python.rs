@@ -73,6 +73,13 @@ impl Environment {
         self.directory.join("bin").join("aws")
     }
 
+    /// Runs its AWS CLI with the configuration of whoever runs this. Returns its standard output, or its last lines if it failed.
+    pub async fn run_aws(&self, arguments: &[&str]) -> Result<Result<String, String>, Error> {
+        let mut command = Command::new(self.aws());
+        command.args(arguments).env("AWS_PAGER", "");
+        processes::capture(&mut command, &[]).await.map_err(Error::system("cannot run the AWS CLI"))
+    }
+
     /// Whether its interpreter still runs: the Python it was created from may be gone.
     async fn starts(&self) -> bool {
         let mut command = Command::new(self.python());

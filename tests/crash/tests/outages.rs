@@ -87,7 +87,9 @@ async fn state(world: &World) -> String {
 
 /// The queue and the schedule run on until the task is final, and everything is as it has to be.
 async fn assert_recovers(world: &World, announcements: u64) {
+    let before = world.passed();
     world.recover().await.expect("it goes on");
+    assert!(world.passed() - before <= DAY, "it took {} hours", (world.passed() - before) / HOUR);
     let problems = world.problems(announcements).await.expect("everything can be checked");
     assert!(problems.is_empty(), "{problems:?}");
     assert_eq!(state(world).await, "archived");

@@ -30,7 +30,7 @@ const TEXT_KEY: &str = "a key that no fuzzer knows either";
 static SETTINGS: LazyLock<Settings> = LazyLock::new(|| {
     let kling = STANDARD.encode(KLING_KEY);
     let json = format!(
-        r#"{{"version":1,"callback":{{"keys":["a key of callback URLs"]}},"providers":{{
+        r#"{{"version":1,"callback":{{"keys":["a-key-of-callback-URLs"]}},"providers":{{
             "relaydance":{{"api_key":"k"}},"maxapi":{{"api_key":"k"}},"apimart":{{"api_key":"k"}},
             "apimp":{{"api_key":"k"}},"ark":{{"api_key":"k"}},"minimax":{{"api_key":"k"}},
             "kling":{{"api_key":"k","signing_secrets":["whsec_{kling}"]}},

@@ -9,7 +9,7 @@ use super::request::{
 };
 
 /// The key that signs callback URLs in the settings of these tests.
-const KEY: &str = "not a secret: local use only";
+const KEY: &str = "no-secret:local-use-only";
 
 /// Forgeries of a genuine request by somebody who knows everything but the token. `other` is a genuine request about another
 /// task of the same provider.

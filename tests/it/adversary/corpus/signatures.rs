@@ -208,7 +208,7 @@ impl Material {
             ("half the key", self.key()[..self.key().len() / 2].to_vec()),
             ("the secret as base64", STANDARD.encode(secret).into_bytes()),
             ("the id of the task", self.id.clone().into_bytes()),
-            ("the key of the callback URLs", b"not a secret: local use only".to_vec()),
+            ("the key of the callback URLs", b"no-secret:local-use-only".to_vec()),
             ("the token", self.genuine.token().as_bytes().to_vec()),
             ("the secret of Kling", b"kling-signing-secret-32-bytes-ok".to_vec()),
             ("the secret of KIE", b"kie-webhook-hmac-key".to_vec()),
