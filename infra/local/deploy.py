@@ -59,6 +59,8 @@ def fill_gaps(session, template: dict, names: dict) -> None:
     for logical, resource in template["Resources"].items():
         kind, properties = resource["Type"], resource.get("Properties", {})
         name = names.get(logical)
+        if not name:
+            continue  # its condition does not hold
         if kind == "AWS::DynamoDB::Table" and "TimeToLiveSpecification" in properties:
             session.create_client("dynamodb").update_time_to_live(
                 TableName=name, TimeToLiveSpecification=properties["TimeToLiveSpecification"]
@@ -153,12 +155,12 @@ def main() -> None:
     for key in ("CallbackUrl", "TasksUrl"):
         outputs[key] = path_form(endpoint, outputs[key])
 
-    # CALLBACK_BASE_URL in the stack names an AWS host, which the simulated providers cannot reach.
-    settings = request["settings"]
-    settings.setdefault("callback", {}).setdefault("base_url", outputs["CallbackUrl"])
-    session.create_client("secretsmanager").put_secret_value(
-        SecretId=outputs["SettingsSecretName"], SecretString=json.dumps(settings)
-    )
+    if settings := request["settings"]:
+        # CALLBACK_BASE_URL in the stack names an AWS host, which the simulated providers cannot reach.
+        settings.setdefault("callback", {}).setdefault("base_url", outputs["CallbackUrl"])
+        session.create_client("secretsmanager").put_secret_value(
+            SecretId=outputs["SettingsSecretName"], SecretString=json.dumps(settings)
+        )
     json.dump({"outputs": outputs, "functions": functions}, sys.stdout)
 
 

@@ -18,6 +18,7 @@ macro_rules! case {
 
 mod adversary;
 mod callbacks;
+mod deployment;
 mod journeys;
 mod logs;
 mod origins;
@@ -66,6 +67,7 @@ fn main() -> ExitCode {
         adversary::cases(),
         logs::cases(),
         runbook::cases(),
+        deployment::cases(),
     ]
     .into_iter()
     .flatten()

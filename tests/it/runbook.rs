@@ -11,7 +11,7 @@ use local::{samples, workspace_root};
 use serde_json::json;
 use simulator::{Provider, TaskView};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
-use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+use tokio::process::{Child, ChildStdin, ChildStdout};
 use tokio::time::sleep;
 
 use crate::Case;
@@ -78,15 +78,12 @@ impl<'a> Shell<'a> {
         let folder = cli.parent().expect("it is in a folder").display().to_string();
         let directory = stack.emulator().directory().join("runbook");
         fs::create_dir_all(&directory).expect("a folder");
-        let mut bash = Command::new("bash");
+        let mut bash = stack.emulator().command("bash");
         bash.args(["-euo", "pipefail"]).current_dir(&directory).kill_on_drop(true);
         bash.stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(File::create(directory.join("errors")).expect("a file"));
         bash.env("PATH", format!("{folder}:{}", std::env::var("PATH").unwrap_or_default()));
-        bash.env("AWS_ENDPOINT_URL", stack.endpoint()).env("AWS_PAGER", "");
-        bash.env("AWS_REGION", local::REGION).env("AWS_DEFAULT_REGION", local::REGION);
-        bash.env("AWS_ACCESS_KEY_ID", local::ACCESS_KEY_ID).env("AWS_SECRET_ACCESS_KEY", local::SECRET_ACCESS_KEY);
         let mut process = bash.spawn().expect("bash starts");
         let input = process.stdin.take().expect("it reads");
         let output = BufReader::new(process.stdout.take().expect("it prints")).lines();

@@ -187,11 +187,15 @@ impl World {
 
     /// Runs `poll` now instead of waiting for its schedule. Returns its summary.
     pub(crate) async fn poll(&self) -> Value {
-        let name = &self.stack.outputs().functions["poll"];
-        let url = format!("{}/2015-03-31/functions/{name}/invocations", self.stack.endpoint());
+        self.invoke(&self.stack.outputs().functions["poll"]).await
+    }
+
+    /// Invokes a deployed function with an empty event. Returns its response, or its error.
+    pub(crate) async fn invoke(&self, function: &str) -> Value {
+        let url = format!("{}/2015-03-31/functions/{function}/invocations", self.stack.endpoint());
         let response =
             self.client.http().post(url).header("authorization", credential("lambda")).body("{}").send().await;
-        response.expect("the function is invoked").json().await.expect("poll returns a summary")
+        response.expect("the function is invoked").json().await.expect("it responds in JSON")
     }
 
     /// Queues a task, as `poll` does when it is due. A run of `poll` would also poll the tasks of other cases, some of them

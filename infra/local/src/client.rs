@@ -13,7 +13,7 @@ use reqwest::{Method, Response};
 use serde_json::Value;
 
 use crate::samples::Sample;
-use crate::{ACCESS_KEY_ID, Error, REGION, SECRET_ACCESS_KEY, Stack};
+use crate::{ACCESS_KEY_ID, Error, Outputs, REGION, SECRET_ACCESS_KEY, Stack};
 
 /// Calls one stack. Clones share its connections.
 #[derive(Clone, Debug)]
@@ -35,13 +35,17 @@ pub struct HttpResponse {
 impl Client {
     /// A client for this stack. Requests time out after a minute.
     pub fn new(stack: &Stack) -> Result<Self, Error> {
+        Self::of(stack.endpoint(), stack.outputs())
+    }
+
+    /// A client for a stack with these outputs, in the AWS at this endpoint.
+    pub fn of(endpoint: &str, outputs: &Outputs) -> Result<Self, Error> {
         let http =
             reqwest::Client::builder().no_proxy().timeout(Duration::from_mins(1)).build().map_err(Error::http)?;
-        let outputs = stack.outputs();
         Ok(Self {
             http,
             tasks_url: format!("{}/tasks", outputs.tasks_url),
-            bucket_url: format!("{}/{}", stack.endpoint(), outputs.bucket_name),
+            bucket_url: format!("{endpoint}/{}", outputs.bucket_name),
         })
     }
 

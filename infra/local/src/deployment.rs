@@ -15,12 +15,10 @@ use crate::{Error, processes, workspace_root};
 pub struct DeployRequest {
     /// Name of the stack.
     pub stack_name: String,
-    /// The provider settings, see [`crate::Options::settings`].
-    pub settings: Value,
-    /// The parameter `DangerousAllowedOrigins`.
-    pub allowed_origins: Vec<String>,
-    /// The parameter `CopyConcurrency`. `None` keeps its default.
-    pub copy_concurrency: Option<u16>,
+    /// The provider settings, see [`crate::Options::settings`]. Without them nothing is stored, as after a first deployment.
+    pub settings: Option<Value>,
+    /// The parameters of the template that do not have their defaults.
+    pub parameters: BTreeMap<&'static str, String>,
 }
 
 /// The outputs of a deployed stack, and the names of its functions.
@@ -75,17 +73,11 @@ pub async fn deploy(emulator: &Emulator, functions: &Functions, request: DeployR
         .map_err(Error::system(format!("cannot copy infra/template.yaml to {}", template.display())))?;
     functions.lay_out(&root.join("functions"))?;
 
-    let mut parameters = json!({
-        "DangerousAllowedOrigins": request.allowed_origins.join(","),
-    });
-    if let Some(copies) = request.copy_concurrency {
-        parameters["CopyConcurrency"] = copies.into();
-    }
     let input = json!({
         "endpoint": emulator.endpoint(),
         "stack_name": request.stack_name,
         "template": template,
-        "parameters": parameters,
+        "parameters": request.parameters,
         "settings": request.settings,
     });
     let output = processes::capture(&mut emulator.script("deploy.py"), input.to_string().as_bytes())

@@ -1,5 +1,6 @@
 //! The local AWS emulator: ministack, as a child process on a port of 127.0.0.1.
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read as _};
 use std::net::{Ipv4Addr, TcpListener};
@@ -152,19 +153,27 @@ impl Emulator {
         self.run.path()
     }
 
-    /// A command that runs a Python script of this package against the emulator.
+    /// One of the scripts next to `src/`, with its interpreter.
     pub(crate) fn script(&self, name: &str) -> tokio::process::Command {
-        let mut command = tokio::process::Command::new(self.python.python());
+        let mut command = self.command(self.python.python());
+        command.arg(python::scripts().join(name));
+        command
+    }
+
+    /// A command whose AWS is this one, whatever the configuration of whoever runs it.
+    pub fn command(&self, program: impl AsRef<OsStr>) -> tokio::process::Command {
+        let mut command = tokio::process::Command::new(program);
         // No variable or file of the user may point it at a real account.
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("AWS_")) {
             command.env_remove(name);
         }
         command
-            .arg(python::scripts().join(name))
             .env("TMPDIR", self.run.path().join("temporary"))
             .env("AWS_CONFIG_FILE", "/dev/null")
             .env("AWS_SHARED_CREDENTIALS_FILE", "/dev/null")
             .env("AWS_ENDPOINT_URL", &self.endpoint)
+            .env("AWS_PAGER", "")
+            .env("AWS_REGION", REGION)
             .env("AWS_DEFAULT_REGION", REGION)
             .env("AWS_ACCESS_KEY_ID", ACCESS_KEY_ID)
             .env("AWS_SECRET_ACCESS_KEY", SECRET_ACCESS_KEY)

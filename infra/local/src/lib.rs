@@ -40,7 +40,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-pub use crate::deployment::Outputs;
+pub use crate::deployment::{DeployRequest, Outputs};
 pub use crate::emulator::Emulator;
 pub use crate::error::Error;
 pub use crate::functions::FunctionSource;
@@ -83,8 +83,6 @@ pub struct Options {
     pub settings: Value,
     /// `host:port` of servers that result links may name despite plain HTTP or a private address: the simulator's.
     pub allowed_origins: Vec<String>,
-    /// The parameter `CopyConcurrency`. `None` keeps the template's default.
-    pub copy_concurrency: Option<u16>,
     /// How the emulator runs.
     pub emulator: emulator::Options,
     /// Where progress is reported.
@@ -101,7 +99,6 @@ impl Default for Options {
                 "callback": { "keys": ["no-secret:local-use-only"] },
             }),
             allowed_origins: Vec::new(),
-            copy_concurrency: None,
             emulator: emulator::Options::default(),
             progress: Progress::default(),
         }
@@ -120,8 +117,7 @@ impl Stack {
     /// Installs missing dependencies, builds the functions, starts the emulator and deploys the template. Dropping the future
     /// cancels all of it.
     pub async fn start(options: Options) -> Result<Self, Error> {
-        let Options { stack_name, functions, settings, allowed_origins, copy_concurrency, emulator, progress } =
-            options;
+        let Options { stack_name, functions, settings, allowed_origins, emulator, progress } = options;
         // Fail before the steps that take minutes.
         emulator::free_port(emulator.port)?;
         // Not concurrently: the error of a failed installation would get lost in the output of cargo.
@@ -130,9 +126,15 @@ impl Stack {
         progress.report("starting the local AWS emulator");
         let emulator = Emulator::start(emulator, python).await?;
         progress.report("deploying infra/template.yaml");
-        let request = deployment::DeployRequest { stack_name, settings, allowed_origins, copy_concurrency };
+        let parameters = [("DangerousAllowedOrigins", allowed_origins.join(","))].into();
+        let request = DeployRequest { stack_name, settings: Some(settings), parameters };
         let outputs = deployment::deploy(&emulator, &functions, request).await?;
         Ok(Self { emulator, outputs, functions })
+    }
+
+    /// Deploys the template once more into the same emulator.
+    pub async fn deploy_another(&self, request: DeployRequest) -> Result<Outputs, Error> {
+        deployment::deploy(&self.emulator, &self.functions, request).await
     }
 
     /// The executable of a deployed function.
