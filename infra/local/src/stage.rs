@@ -45,7 +45,8 @@ pub(crate) async fn run(directory: PathBuf) -> Result<String, StageError> {
     let staged = stack.join("infra/template.yaml");
     fs::create_dir_all(stack.join("infra")).and_then(|()| fs::copy(&template, &staged)).map_err(failed(&staged))?;
     functions.lay_out(&stack.join("functions"))?;
-    Ok("the functions are beside the template: `sam deploy --template target/stack/infra/template.yaml`\n".to_owned())
+    let deploy = "sam deploy --template target/stack/infra/template.yaml --config-file ../../../samconfig.toml";
+    Ok(format!("the functions are beside the template; now `{deploy}`\n"))
 }
 
 /// What an executable is built for, by `e_machine` of its ELF header.
