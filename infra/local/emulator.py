@@ -76,6 +76,26 @@ def add_redrive() -> None:
     sqs._HANDLERS["StartMessageMoveTask"] = start_message_move_task
 
 
+def note_permissions() -> None:
+    """Notes in `permissions.jsonl` of the run directory which role was allowed which action, each pair once."""
+    import json
+
+    from ministack.core import iam_evaluator
+
+    evaluate, noted = iam_evaluator.evaluate, set()
+
+    def evaluate_and_note(context, policies, *limits):
+        result = evaluate(context, policies, *limits)
+        pair = (context.principal_arn, context.action)
+        if result.decision == "Allow" and pair not in noted:
+            noted.add(pair)
+            with open("permissions.jsonl", "a", encoding="utf-8") as file:
+                print(json.dumps(pair), file=file)
+        return result
+
+    iam_evaluator.evaluate = evaluate_and_note
+
+
 def main() -> None:
     if os.getpgrp() != os.getpid():
         sys.exit("emulator.py must lead its own process group: start it with `cargo run`, not by hand")
@@ -87,6 +107,7 @@ def main() -> None:
 
     use_full_object_checksums()
     add_redrive()
+    note_permissions()
 
     from ministack.app import main as serve
 

@@ -41,7 +41,7 @@ async fn try_deploy(
 }
 
 /// Runs the AWS CLI. Returns what it prints.
-async fn aws(world: &World, arguments: &[&str]) -> String {
+pub(crate) async fn aws(world: &World, arguments: &[&str]) -> String {
     let cli = world.stack.emulator().python().aws();
     run(world, cli, arguments).await.unwrap_or_else(|errors| panic!("{arguments:?}: {errors}"))
 }

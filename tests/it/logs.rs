@@ -4,15 +4,18 @@
 use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use local::{demonstration, runtime_api};
 use serde_json::Value;
+use simulator::Provider;
+use tokio::time::{Instant, sleep};
 
 use crate::Case;
 use crate::world::{World, print_error};
 
 pub(crate) fn cases() -> Vec<Case> {
-    vec![case!(what_gives_access_is_found_in_a_log)]
+    vec![case!(what_gives_access_is_found_in_a_log), case!(a_line_says_of_which_task_and_invocation_it_is)]
 }
 
 /// The output of processes that cases start.
@@ -48,6 +51,26 @@ impl ProcessLogs {
 impl Drop for ProcessLogs {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.directory);
+    }
+}
+
+async fn a_line_says_of_which_task_and_invocation_it_is(world: Arc<World>) {
+    let task = "kling/log-lines";
+    world.submit(Provider::Kling, "log-lines", "").await;
+    world.assert_archived_by_any(task).await;
+    let end = Instant::now() + Duration::from_secs(20);
+    loop {
+        let logs = world.stack.logs().await.expect("the logs can be read");
+        let lines = logs.lines().filter_map(|line| serde_json::from_str::<Value>(&line[line.find('{')?..]).ok());
+        let lines: Vec<Value> = lines.filter(|line| line["task"] == task).collect();
+        for line in &lines {
+            assert!(line["span"]["request_id"].as_str().is_some_and(|id| id.len() > 10), "{line}");
+        }
+        if lines.iter().any(|line| line["message"] == "settled") {
+            return;
+        }
+        assert!(Instant::now() < end, "an invocation's lines appear when it has ended: {lines:?}");
+        sleep(Duration::from_millis(500)).await;
     }
 }
 

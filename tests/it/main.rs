@@ -23,6 +23,7 @@ mod journeys;
 mod logs;
 mod origins;
 mod recovery;
+mod roles;
 mod runbook;
 mod submissions;
 mod transitions;
@@ -100,7 +101,11 @@ fn main() -> ExitCode {
         })
         .collect();
     let conclusion = libtest_mimic::run(&arguments, trials);
-    let is_discreet = runtime.block_on(logs::give_nothing_away(&world));
+    let mut is_right = runtime.block_on(logs::give_nothing_away(&world));
+    // A part of the cases does not make every call.
+    if arguments.filter.is_none() && arguments.skip.is_empty() && !arguments.ignored {
+        is_right &= runtime.block_on(roles::allow_what_is_used(&world));
+    }
     if conclusion.has_failed() {
         let logs = runtime.block_on(world.stack.logs()).unwrap_or_else(|error| error.to_string());
         world::print_error(&format!("logs of the functions:\n{logs}"));
@@ -110,7 +115,7 @@ fn main() -> ExitCode {
     }
     // Stops the emulator and the functions. `Conclusion::exit` would not drop the world.
     drop(world);
-    if is_discreet { conclusion.exit_code() } else { ExitCode::FAILURE }
+    if is_right { conclusion.exit_code() } else { ExitCode::FAILURE }
 }
 
 fn panic_message(panic: &(dyn Any + Send)) -> String {

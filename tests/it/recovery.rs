@@ -8,9 +8,10 @@ use axum::body::Bytes;
 use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use local::runtime_api::{Function, InvocationResult};
 use local::samples;
+use reelhook_aws::clock;
 use serde_json::{Value, json};
 use simulator::Provider;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use crate::Case;
 use crate::callbacks::{binary, direct_submission, event};
@@ -25,11 +26,42 @@ pub(crate) fn cases() -> Vec<Case> {
         case!(a_task_survives_the_death_of_its_worker),
         case!(only_invalid_messages_of_a_batch_fail),
         case!(a_write_whose_response_is_lost_takes_effect_once),
+        case!(a_hint_of_a_task_that_does_not_exist_is_removed),
         case!(a_task_past_its_deadline_is_lost_and_published),
         case!(a_large_copy_leaves_no_multipart_upload),
         case!(a_poll_run_stops_in_time_and_the_next_one_continues),
         case!(one_slow_provider_does_not_hold_up_the_others),
     ]
+}
+
+/// Somebody who learned the static URL makes a task up. Three times not found within ten minutes, and nothing is left of it.
+async fn a_hint_of_a_task_that_does_not_exist_is_removed(world: Arc<World>) {
+    let view = world.submit(Provider::MaxApi, "genuine", "callback=lose").await;
+    let id = view["provider_task_id"].as_str().expect("an id");
+    world.simulator.wait_for(id, Duration::from_secs(20), |task| task.phase.is_final()).await.expect("it finishes");
+    let callback = world.simulator.callback(id).expect("a callback");
+    let forged = String::from_utf8(callback.body.to_vec()).expect("text").replace(id, "made-up");
+    let url = world.client.callback_url("maxapi/-").await.expect("a URL");
+    assert_eq!(world.post(&url, &callback.headers, forged).await.status, 200);
+    assert_eq!(world.item("maxapi/made-up").await["state"]["S"], "pending");
+    let end = Instant::now() + Duration::from_secs(30);
+    while !world.item("maxapi/made-up").await.is_null() {
+        assert!(Instant::now() < end, "it stays: {}", world.item("maxapi/made-up").await);
+        // The first two answers, and ten minutes.
+        let ago = |seconds: i64| clock::now().seconds() - seconds;
+        let hint = json!({ "received_at": ago(700), "not_found_since": ago(650), "not_found": 2 }).to_string();
+        let request = json!({
+            "TableName": world.stack.outputs().table_name,
+            "Key": { "task": { "S": "maxapi/made-up" } },
+            "UpdateExpression": "SET hint = :hint REMOVE claimed_until",
+            "ConditionExpression": "attribute_exists(hint)",
+            "ExpressionAttributeValues": { ":hint": { "S": hint } },
+        });
+        world.try_dynamodb("UpdateItem", &request).await;
+        world.enqueue("maxapi/made-up").await;
+        sleep(Duration::from_secs(2)).await;
+    }
+    assert!(world.object("tasks/maxapi/made-up/result.json").await.is_none(), "nothing is announced");
 }
 
 /// P1: the report is durable, so the provider gets a 200. P2: poll queues the task a minute later.

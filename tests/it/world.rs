@@ -54,7 +54,6 @@ impl World {
             // Enforce the roles of the template, so that a missing permission fails a case.
             emulator: emulator::Options { permissions: Permissions::Enforced, ..emulator::Options::default() },
             progress: Progress::Terminal,
-            ..Options::default()
         })
         .await?;
         let client = Client::new(&stack)?;
@@ -213,6 +212,12 @@ impl World {
         let response =
             call(&self.client, self.stack.endpoint(), "dynamodb", "DynamoDB_20120810.GetItem", &request).await;
         response["Item"].clone()
+    }
+
+    /// Calls the table, whatever the response.
+    pub(crate) async fn try_dynamodb(&self, operation: &str, request: &Value) {
+        let target = format!("DynamoDB_20120810.{operation}");
+        let _ = try_call(&self.client, self.stack.endpoint(), "dynamodb", &target, request).await;
     }
 
     /// Sets a number in the item of a task, to make time pass.

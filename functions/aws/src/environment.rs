@@ -58,6 +58,8 @@ pub fn optional(name: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     #[test]
@@ -70,5 +72,34 @@ mod tests {
             expected.push_str(&["| `", name, "` | ", meaning, " |\n"].concat());
         }
         assert_eq!(table, expected, "the table of README.md has to be:\n{expected}");
+    }
+    /// What the template sets for a function is what the function reads: no more, no less.
+    #[test]
+    fn the_template_sets_what_each_function_reads() {
+        let template = include_str!("../../../infra/template.yaml");
+        let block = |text: &str| -> BTreeSet<String> {
+            let (_, variables) =
+                text.split_once("      Variables:\n").or(text.split_once("          Variables:\n")).unwrap_or_default();
+            let names = variables.lines().take_while(|line| line.starts_with("        "));
+            names.filter_map(|line| line.trim().split_once(':').map(|(name, _)| name.to_owned())).collect()
+        };
+        let known: BTreeSet<String> = VARIABLES.iter().map(|(name, _)| (*name).to_owned()).collect();
+        let of_all: BTreeSet<String> = block(template.split_once("Globals:\n").expect("globals").1);
+        for (function, source) in [
+            ("Callback", include_str!("../../callback/src/main.rs")),
+            ("Process", include_str!("../../process/src/main.rs")),
+            ("Poll", include_str!("../../poll/src/main.rs")),
+            ("Tasks", include_str!("../../tasks/src/main.rs")),
+        ] {
+            let (_, resource) = template.split_once(&format!("  {function}Function:\n")).expect("the function");
+            let (resource, _) = resource.split_once("\n\n").expect("its end");
+            let set: BTreeSet<String> =
+                of_all.union(&block(resource)).filter(|name| known.contains(*name)).cloned().collect();
+            let mut read: BTreeSet<String> =
+                known.iter().filter(|name| source.contains(&format!("({name})"))).cloned().collect();
+            // Read by the logs and the metrics, which every function writes.
+            read.extend([LOG_LEVEL.to_owned(), STACK_NAME.to_owned()]);
+            assert_eq!(set, read, "{function}");
+        }
     }
 }
