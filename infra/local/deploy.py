@@ -48,9 +48,11 @@ def failed_resources(cloudformation, stack_name: str) -> str:
     return "\n".join(reasons) or "no resource reports a reason"
 
 
-def path_form(endpoint: str, function_url: str) -> str:
-    """The path-style URL of a function. Its host-style URL needs a resolver that knows `*.localhost`."""
-    identifier = urllib.parse.urlsplit(function_url).hostname.split(".")[0]
+def path_form(endpoint: str, url: str) -> str:
+    """The path-style URL of a Function URL or an API. Their host-style URLs need a resolver that knows `*.localhost`."""
+    identifier, service = urllib.parse.urlsplit(url).hostname.split(".")[:2]
+    if service == "execute-api":
+        return f"{endpoint}/_aws/execute-api/{identifier}/$default"
     return f"{endpoint}/_aws/lambda-url/{identifier}"
 
 

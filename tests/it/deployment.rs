@@ -19,6 +19,7 @@ pub(crate) fn cases() -> Vec<Case> {
     vec![
         case!(a_stack_without_settings_says_so_and_alarms_nobody),
         case!(a_deleted_stack_leaves_its_results_and_another_takes_them_over),
+        case!(an_api_and_a_key_of_ones_own_serve_as_well),
         case!(a_first_deployment_that_fails_leaves_nothing),
         case!(every_alarm_reaches_the_topic),
     ]
@@ -90,24 +91,36 @@ async fn a_stack_without_settings_says_so_and_alarms_nobody(world: Arc<World>) {
     aws(&world, &["cloudformation", "delete-stack", "--stack-name", "unset"]).await;
 }
 
+/// Submits a task to a stack. Returns the status of the response and when it was submitted, once its result is in the bucket.
+async fn submit(world: &World, outputs: &Outputs, id: &str) -> (u16, Value) {
+    let client = Client::of(world.stack.endpoint(), outputs).expect("a client");
+    let response = client.submit(samples::of(Provider::MaxApi), id, "a paper boat").await.expect("a response");
+    assert!(matches!(response.status, 200 | 201), "{}", response.body);
+    let end = Instant::now() + Duration::from_mins(1);
+    loop {
+        let view = client.get(&format!("maxapi/{id}")).await.expect("a response").body;
+        if view["state"] == "archived" {
+            assert_eq!(view["reported_by"], "callback", "{view}");
+            return (response.status, view["submitted_at"].clone());
+        }
+        assert!(Instant::now() < end, "{view}");
+        sleep(Duration::from_millis(300)).await;
+    }
+}
+
+async fn an_api_and_a_key_of_ones_own_serve_as_well(world: Arc<World>) {
+    let key = aws(&world, &["kms", "create-key", "--output", "text", "--query", "KeyMetadata.Arn"]).await;
+    let parameters = [("Endpoint", "HttpApi"), ("KeyArn", key.trim()), ("Tracing", "Active")];
+    let outputs = deploy(&world, "by-api", &parameters, Some(demonstration::settings(&world.simulator))).await;
+    assert!(outputs.callback_url.contains("execute-api"), "{}", outputs.callback_url);
+    assert_eq!(submit(&world, &outputs, "by-api").await.0, 201);
+    aws(&world, &["cloudformation", "delete-stack", "--stack-name", "by-api"]).await;
+}
+
 async fn a_deleted_stack_leaves_its_results_and_another_takes_them_over(world: Arc<World>) {
     let settings = || Some(demonstration::settings(&world.simulator));
     let first = deploy(&world, "first", &[], settings()).await;
-    let submit = async |outputs: &Outputs, id: &str| {
-        let client = Client::of(world.stack.endpoint(), outputs).expect("a client");
-        let response = client.submit(samples::of(Provider::MaxApi), id, "a paper boat").await.expect("a response");
-        assert!(matches!(response.status, 200 | 201), "{}", response.body);
-        let end = Instant::now() + Duration::from_mins(1);
-        loop {
-            let view = client.get(&format!("maxapi/{id}")).await.expect("a response").body;
-            if view["state"] == "archived" {
-                return (response.status, view["submitted_at"].clone());
-            }
-            assert!(Instant::now() < end, "{view}");
-            sleep(Duration::from_millis(300)).await;
-        }
-    };
-    let (status, submitted_at) = submit(&first, "removed").await;
+    let (status, submitted_at) = submit(&world, &first, "removed").await;
     assert_eq!(status, 201);
     aws(&world, &["cloudformation", "delete-stack", "--stack-name", "first"]).await;
     let skipped = "StackEvents[?ResourceStatus=='DELETE_SKIPPED'].LogicalResourceId";
@@ -120,8 +133,8 @@ async fn a_deleted_stack_leaves_its_results_and_another_takes_them_over(world: A
     let adopted = [("ExistingTable", first.table_name.as_str()), ("ExistingBucket", first.bucket_name.as_str())];
     let second = deploy(&world, "second", &adopted, settings()).await;
     assert_eq!((&second.table_name, &second.bucket_name), (&first.table_name, &first.bucket_name));
-    assert_eq!(submit(&second, "removed").await, (200, submitted_at), "it is known");
-    assert_eq!(submit(&second, "adopted").await.0, 201);
+    assert_eq!(submit(&world, &second, "removed").await, (200, submitted_at), "it is known");
+    assert_eq!(submit(&world, &second, "adopted").await.0, 201);
     aws(&world, &["cloudformation", "delete-stack", "--stack-name", "second"]).await;
     let key = "tasks/maxapi/adopted/result.json";
     aws(&world, &["s3api", "head-object", "--bucket", &second.bucket_name, "--key", key]).await;
