@@ -76,6 +76,31 @@ def add_redrive() -> None:
     sqs._HANDLERS["StartMessageMoveTask"] = start_message_move_task
 
 
+def add_api_destinations() -> None:
+    """Lets CloudFormation create the connections and destinations of EventBridge, which ministack 1.5.33 has by API only."""
+    import json
+
+    from ministack.services import eventbridge
+    from ministack.services.cloudformation import provisioners
+
+    def handlers(call, delete, arn: str) -> dict:
+        def create(logical_id: str, properties: dict, stack_name: str) -> tuple:
+            name = f"{stack_name}-{logical_id}"
+            status, _, body = call({**properties, "Name": name})
+            if status >= 400:
+                raise ValueError(body)
+            return name, {"Arn": json.loads(body)[arn]}
+
+        return {"create": create, "delete": lambda name, _properties: delete({"Name": name})}
+
+    provisioners._RESOURCE_HANDLERS["AWS::Events::Connection"] = handlers(
+        eventbridge._create_connection, eventbridge._delete_connection, "ConnectionArn"
+    )
+    provisioners._RESOURCE_HANDLERS["AWS::Events::ApiDestination"] = handlers(
+        eventbridge._create_api_destination, eventbridge._delete_api_destination, "ApiDestinationArn"
+    )
+
+
 def note_permissions() -> None:
     """Notes in `permissions.jsonl` of the run directory which role was allowed which action, each pair once."""
     import json
@@ -107,6 +132,7 @@ def main() -> None:
 
     use_full_object_checksums()
     add_redrive()
+    add_api_destinations()
     note_permissions()
 
     from ministack.app import main as serve

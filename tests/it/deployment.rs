@@ -48,7 +48,7 @@ pub(crate) async fn aws(world: &World, arguments: &[&str]) -> String {
 }
 
 /// Runs a command whose AWS is the emulator. Returns what it prints, or its errors.
-async fn run(world: &World, program: PathBuf, arguments: &[&str]) -> Result<String, String> {
+pub(crate) async fn run(world: &World, program: PathBuf, arguments: &[&str]) -> Result<String, String> {
     let output = world.stack.emulator().command(program).args(arguments).output().await.expect("it runs");
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("text");
     if output.status.success() { Ok(text(output.stdout)) } else { Err(text(output.stderr)) }

@@ -19,6 +19,7 @@ macro_rules! case {
 mod adversary;
 mod callbacks;
 mod deployment;
+mod examples;
 mod journeys;
 mod logs;
 mod origins;
@@ -69,6 +70,7 @@ fn main() -> ExitCode {
         logs::cases(),
         runbook::cases(),
         deployment::cases(),
+        examples::cases(),
     ]
     .into_iter()
     .flatten()

@@ -177,6 +177,8 @@ impl Emulator {
             .env("AWS_DEFAULT_REGION", REGION)
             .env("AWS_ACCESS_KEY_ID", ACCESS_KEY_ID)
             .env("AWS_SECRET_ACCESS_KEY", SECRET_ACCESS_KEY)
+            // That of the emulator, without which it takes no signed link.
+            .env("AWS_SESSION_TOKEN", "test")
             // The user's HTTP proxy cannot reach this machine's loopback.
             .env("NO_PROXY", "127.0.0.1")
             .env("no_proxy", "127.0.0.1");
