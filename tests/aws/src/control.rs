@@ -12,6 +12,7 @@ use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use serde::{Deserialize, Serialize};
 
+use crate::dynamodb::Units;
 use crate::faults::{Calls, FaultPlan};
 use crate::{Aws, json_response};
 
@@ -20,6 +21,9 @@ use crate::{Aws, json_response};
 pub struct Statistics {
     /// The calls, by operation.
     pub calls: BTreeMap<String, Calls>,
+    /// What the table would be charged for.
+    #[serde(default)]
+    pub units: Units,
     /// How many "Object Created" events each object had, by `{bucket}/{key}`.
     pub created: BTreeMap<String, u64>,
 }
@@ -35,7 +39,8 @@ pub(crate) fn serve(aws: &Aws, method: &Method, path: &str, body: &[u8]) -> Resp
         },
         (&Method::POST, "redeliver") => json_response(StatusCode::OK, aws.queues.redeliver().to_string()),
         (&Method::GET, "statistics") => {
-            let statistics = Statistics { calls: aws.faults.calls(), created: aws.buckets.created() };
+            let statistics =
+                Statistics { calls: aws.faults.calls(), units: aws.tables.units(), created: aws.buckets.created() };
             match serde_json::to_string(&statistics) {
                 Ok(body) => json_response(StatusCode::OK, body),
                 Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),

@@ -1,0 +1,205 @@
+//! What a task costs. The requests, the units of the table and the log are measured, with the real binaries against an AWS in
+//! memory; the prices are lists, and what no machine here can measure is an assumption that stands below.
+
+use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Instant;
+
+use crash::world::{Error, World};
+use load::remote::Remote;
+use local::functions::Functions;
+use local::runtime_api::{InvocationResult, keep_output_in};
+use local::{FunctionSource, Progress};
+use local_aws::control::Statistics;
+use reqwest::Method;
+use serde_json::{Value, json};
+use simulator::Provider;
+
+/// List prices in US dollars, us-east-1, arm64, read in November 2026 from the pricing page of each service.
+mod prices {
+    /// `DynamoDB` on demand, per unit.
+    pub(crate) const WRITE_UNIT: f64 = 0.625e-6;
+    pub(crate) const READ_UNIT: f64 = 0.125e-6;
+    /// SQS, per request.
+    pub(crate) const QUEUE_REQUEST: f64 = 0.40e-6;
+    /// S3, per PUT, POST or LIST, and per GET or HEAD.
+    pub(crate) const OBJECT_WRITE: f64 = 5e-6;
+    pub(crate) const OBJECT_READ: f64 = 0.4e-6;
+    /// `EventBridge`, per event of the bucket: each object is one.
+    pub(crate) const EVENT: f64 = 1e-6;
+    /// Lambda, per invocation and per GB-second.
+    pub(crate) const INVOCATION: f64 = 0.20e-6;
+    pub(crate) const GB_SECOND: f64 = 13.3334e-6;
+    /// `CloudWatch` Logs, per byte taken in.
+    pub(crate) const LOG_BYTE: f64 = 0.50e-9;
+}
+
+/// Seconds that a call to AWS takes in a region; here it takes none.
+const AWS_CALL: f64 = 0.005;
+/// Seconds that a provider takes for a submission or a status poll.
+const PROVIDER_CALL: f64 = 0.3;
+/// Seconds for a file of 8 MB at 40 MB/s.
+const COPY: f64 = 0.2;
+/// A long render: the schedule looks at its task this often, once a minute, before the callback comes.
+const LOOKS: u32 = 3;
+
+/// What one task used.
+#[derive(Debug, Default)]
+struct Used {
+    written: f64,
+    read: f64,
+    queue_requests: u64,
+    object_writes: u64,
+    object_reads: u64,
+    events: u64,
+    invocations: u64,
+    gb_seconds: f64,
+    log_bytes: u64,
+}
+
+impl Used {
+    /// Dollars per million tasks.
+    fn price(&self) -> f64 {
+        let count = |count: u64| u32::try_from(count).map_or(0.0, f64::from);
+        1e6 * (self.written * prices::WRITE_UNIT
+            + self.read * prices::READ_UNIT
+            + count(self.queue_requests) * prices::QUEUE_REQUEST
+            + count(self.object_writes) * prices::OBJECT_WRITE
+            + count(self.object_reads) * prices::OBJECT_READ
+            + count(self.events) * prices::EVENT
+            + count(self.invocations) * prices::INVOCATION
+            + self.gb_seconds * prices::GB_SECOND
+            + count(self.log_bytes) * prices::LOG_BYTE)
+    }
+}
+
+/// Gigabytes of a function, as in the template, and the seconds that it waits for others.
+fn lambda(function: &str) -> (f64, f64) {
+    match function {
+        "process" => (1.0, PROVIDER_CALL + COPY),
+        "tasks" => (0.25, PROVIDER_CALL),
+        // One run serves every due task: a poll waits as long as one of them.
+        _ => (0.25, 0.0),
+    }
+}
+
+async fn statistics(remote: &Remote) -> Result<Statistics, Error> {
+    Ok(serde_json::from_slice(&remote.control(Method::GET, "statistics", String::new()).await?)?)
+}
+
+/// Invokes a function and adds what it used. Returns whether it is done with its event.
+async fn invoke(world: &World, used: &mut Used, function: &str, event: Value) -> Result<bool, Error> {
+    let before = statistics(&world.remote).await?;
+    let mut process = world.function(function).await?;
+    process.time_to_first_next().await.ok_or("it does not start")?;
+    let began = Instant::now();
+    let invoked = process.invoke(event, World::time_limit(function)).await;
+    let seconds = began.elapsed().as_secs_f64();
+    let after = statistics(&world.remote).await?;
+    let calls = |name: &str| {
+        let of = |statistics: &Statistics| statistics.calls.get(name).map_or(0, |calls| calls.made);
+        of(&after) - of(&before)
+    };
+    used.written += after.units.written - before.units.written;
+    used.read += after.units.read - before.units.read;
+    used.queue_requests += ["SendMessage", "SendMessageBatch", "GetQueueAttributes"].map(calls).iter().sum::<u64>();
+    let writes = ["PutObject", "CreateMultipartUpload", "UploadPart", "CompleteMultipartUpload", "ListObjectsV2"];
+    used.object_writes += writes.map(calls).iter().sum::<u64>() + calls("ListMultipartUploads");
+    used.object_reads += ["GetObject", "HeadObject"].map(calls).iter().sum::<u64>();
+    used.events += after.created.values().sum::<u64>() - before.created.values().sum::<u64>();
+    let made = |statistics: &Statistics| statistics.calls.values().map(|calls| calls.made).sum::<u64>();
+    let aws_calls = u32::try_from(made(&after) - made(&before))?;
+    let (gigabytes, waiting) = lambda(function);
+    // A run of `poll` reads the index and the queue whatever is due; that is in the fixed costs.
+    if function != "poll" {
+        used.invocations += 1;
+        used.gb_seconds += gigabytes * (seconds + waiting + AWS_CALL * f64::from(aws_calls));
+    }
+    Ok(
+        matches!(&invoked, InvocationResult::Response(response) if response["batchItemFailures"].as_array().is_none_or(Vec::is_empty)),
+    )
+}
+
+/// Runs one task of a provider from its submission to its result.
+async fn task(provider: Provider, looks: u32, functions: Arc<Functions>, logs: &Path) -> Result<Used, Error> {
+    let http = reqwest::Client::builder().no_proxy();
+    let script = if looks == 0 { "callback=lose" } else { "callback=lose delay=8" };
+    let mut world = World::start(provider, script, functions, &http.build()?).await?;
+    world.environment.retain(|(name, _)| name != "LOG_LEVEL");
+    let logged = size_of(logs)?;
+    let mut used = Used::default();
+    invoke(&world, &mut used, "tasks", world.submission()).await?;
+    for _ in 0..looks {
+        world.let_seconds_pass(60).await?;
+        invoke(&world, &mut used, "poll", json!({})).await?;
+    }
+    let callback = world.finished(false).await?;
+    invoke(&world, &mut used, "callback", callback).await?;
+    for _ in 0..10 {
+        while world.remote.messages("work").await?.0 > 0 {
+            let message = world.remote.receive("work").await?.ok_or("nothing is queued")?;
+            // The event source receives it and deletes it.
+            used.queue_requests += 2;
+            if invoke(&world, &mut used, "process", json!({ "Records": [message.record] })).await? {
+                world.remote.delete("work", &message.receipt).await?;
+            }
+        }
+        let item = world.item().await?.ok_or("there is no record")?;
+        if item["state"]["S"] == "archived" {
+            used.log_bytes = size_of(logs)? - logged;
+            return Ok(used);
+        }
+        world.let_time_pass().await?;
+        invoke(&world, &mut used, "poll", json!({})).await?;
+    }
+    Err(format!("{provider} has no result").into())
+}
+
+fn size_of(directory: &Path) -> Result<u64, Error> {
+    std::fs::read_dir(directory)?.map(|entry| Ok(entry?.metadata()?.len())).sum()
+}
+
+async fn run() -> Result<String, Error> {
+    let build = FunctionSource::Build { profile: "dev".to_owned() };
+    let functions = Arc::new(Functions::prepare(&build, Progress::Terminal).await?);
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let logs = std::env::temp_dir().join(format!("reelhook-cost-{}", std::process::id()));
+    std::fs::create_dir_all(&logs)?;
+    keep_output_in(logs.clone());
+    let mut table = "| provider | write units, quick task | of 200 s | dollars per million, quick | of 200 s |\n|---|---|---|---|---|\n".to_owned();
+    let mut details = BTreeMap::new();
+    for provider in Provider::ALL {
+        let quick = task(provider, 0, Arc::clone(&functions), &logs).await?;
+        let long = task(provider, LOOKS, Arc::clone(&functions), &logs).await?;
+        table += &format!(
+            "| {provider} | {:.0} | {:.0} | {:.2} | {:.2} |\n",
+            quick.written,
+            long.written,
+            quick.price(),
+            long.price()
+        );
+        details.insert(provider.to_string(), quick);
+    }
+    std::fs::remove_dir_all(logs)?;
+    for (provider, used) in details {
+        table += &format!("\n{provider}, quick: {used:?}");
+    }
+    Ok(table + "\n")
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    match run().await {
+        Ok(table) => {
+            let _ = std::io::stdout().write_all(table.as_bytes());
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
