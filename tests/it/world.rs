@@ -256,7 +256,6 @@ impl World {
                 "due_at": number(1_700_000_000),
                 "due_shard": number(shard),
                 "deadline_at": number(4_000_000_000),
-                "fencing_token": number(0),
                 "attempts": number(0),
             },
         });

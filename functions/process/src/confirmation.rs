@@ -35,16 +35,17 @@ pub(crate) async fn confirm(
         count(Metric::HintRefuted, provider, 1);
     }
     tracing::info!(%task, result = polled.result.name(), detail = polled.result.detail(), step = decision.step.name(), "status poll");
-    let lease_ends = record.claimed_until.unwrap_or(now + REQUEUE_AFTER);
+    // It stays due when it is: to move it would cost as much as two writes, and while the lease lives nobody else takes it.
+    let due_at = record.due_at.unwrap_or(now + REQUEUE_AFTER);
     if let Some(accepted) = status_poll::accepted(record, &decision.step, polled.body()) {
         if matches!(decision.step, Step::ActOnFallback(_)) {
             tracing::warn!(%task, "the provider could not be polled; its callback is acted on unconfirmed");
             count(Metric::FallbackUsed, provider, 1);
         }
         let recorded = if accepted.reporter() == Reporter::Deadline {
-            table.close(&accepted, record, now, lease_ends).await?
+            table.close(&accepted, record, now, due_at).await?
         } else {
-            table.report(&accepted, Some(record), now, lease_ends).await?
+            table.report(&accepted, Some(record), now, due_at).await?
         };
         return Ok(match recorded {
             // Ours, or a callback was faster by a moment. If another worker has claimed the task meanwhile, it continues.
@@ -61,7 +62,7 @@ pub(crate) async fn confirm(
         });
     }
     let fenced = match &decision.step {
-        Step::Restore => table.restore(record, lease_ends).await?,
+        Step::Restore => table.restore(record, due_at).await?,
         Step::Remove => table.remove(record).await?,
         Step::Wait { due_at, hint } => match table.release_open(record, *due_at, hint.as_ref()).await? {
             Fenced::Done(_) => return Ok(None),

@@ -144,7 +144,7 @@ impl Put<'_> {
             (Some(other), None) if other != provider_task_id => held,
             // The callback was faster, or a submission was interrupted and the caller found out what became of it. A task that
             // only callbacks made known is registered by this, or it would be removed once a hint about it is refuted.
-            _ => self.app.table.identify(&self.key, provider_task_id, self.endpoint, self.now, due_at).await?,
+            _ => self.app.table.identify(&self.key, provider_task_id, self.endpoint, self.now, Some(due_at)).await?,
         };
         if record.provider_task_id.as_deref() == Some(provider_task_id) {
             return Ok(self.view(StatusCode::OK, &record));

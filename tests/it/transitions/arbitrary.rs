@@ -32,7 +32,7 @@ pub(super) const CONSTRUCTORS: [(&str, Constructor); 27] = [
     }),
     ("identify", |draw| {
         let endpoint = draw.maybe(Draw::endpoint);
-        submissions::identify(&draw.key(), &draw.id(), endpoint.as_deref(), draw.time(), draw.time())
+        submissions::identify(&draw.key(), &draw.id(), endpoint.as_deref(), draw.time(), Some(draw.time()))
     }),
     ("correct_identity", |draw| submissions::correct_identity(&draw.key(), &draw.id(), draw.time(), draw.time())),
     ("note_submission", |draw| {

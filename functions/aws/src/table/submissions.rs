@@ -1,6 +1,6 @@
 //! From nothing to a task that is known and can be polled.
 
-use reelhook_core::record::{Record, SubmissionAttempt};
+use reelhook_core::record::{REQUEUE_AFTER, Record, State, SubmissionAttempt};
 use reelhook_core::transition::submissions::{self, Registration};
 use reelhook_core::transition::{Applied, Transition};
 use reelhook_core::{TaskKey, Timestamp};
@@ -35,8 +35,14 @@ impl Table {
         now: Timestamp,
         due_at: Timestamp,
     ) -> Result<Record, TableError> {
-        let record = self.identify(task, provider_task_id, None, now, due_at).await?;
+        let record = self.identify(task, provider_task_id, None, now, None).await?;
         if record.provider_task_id.as_deref() == Some(provider_task_id) {
+            // `poll` saw the task before it had an id, and put it off for long.
+            if record.state == State::Pending
+                && record.due_at.is_some_and(|put_off_to| put_off_to > due_at + REQUEUE_AFTER)
+            {
+                self.postpone(&record, due_at).await?;
+            }
             return Ok(record);
         }
         let correction = submissions::correct_identity(task, provider_task_id, now, due_at);
@@ -53,7 +59,7 @@ impl Table {
         provider_task_id: &str,
         endpoint: Option<&str>,
         now: Timestamp,
-        due_at: Timestamp,
+        due_at: Option<Timestamp>,
     ) -> Result<Record, TableError> {
         let identify = submissions::identify(task, provider_task_id, endpoint, now, due_at);
         if let Applied::Done(record) = self.apply(&identify).await? {

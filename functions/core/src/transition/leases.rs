@@ -12,7 +12,8 @@ use crate::transfer::checkpoint::Checkpoints;
 const OPEN: [State; 2] = [State::Pending, State::Reported];
 
 /// claim: not final, and no live lease. The fencing token makes every earlier claim void. Of two workers at the same moment,
-/// one is told that the task is held.
+/// one is told that the task is held. When the task is due stays as it is, because to move it would cost as much as two writes;
+/// what is due and held, `poll` leaves alone until the lease is over ([`claim_due`]).
 pub fn claim(task: &TaskKey, now: Timestamp, until: Timestamp) -> Transition {
     Transition {
         action: "claiming",
@@ -22,8 +23,6 @@ pub fn claim(task: &TaskKey, now: Timestamp, until: Timestamp) -> Transition {
             Effect::Increment(A::FencingToken),
             Effect::Increment(A::Attempts),
             Effect::Set(A::ClaimedUntil, until.into()),
-            // A worker that dies leaves a lease that runs out when the task is due again.
-            Effect::Set(A::DueAt, until.into()),
         ]),
     }
 }
@@ -39,7 +38,7 @@ pub fn renew(task: &TaskKey, fencing_token: u64, until: Timestamp) -> Transition
             Condition::state_in(&OPEN),
             Condition::Has(A::ClaimedUntil),
         ]),
-        write: Write::Update(vec![Effect::Set(A::ClaimedUntil, until.into()), Effect::Set(A::DueAt, until.into())]),
+        write: Write::Update(vec![Effect::Set(A::ClaimedUntil, until.into())]),
     }
 }
 
@@ -148,6 +147,8 @@ pub fn postpone(record: &Record, due_at: Timestamp) -> Transition {
             Condition::state_in(&OPEN),
             Condition::Is(A::State, record.state.into()),
             unchanged,
+            // Whoever claimed it meanwhile may die, and then it is due when it was.
+            Condition::unclaimed_since(record),
         ]),
         write: Write::Update(vec![Effect::Set(A::DueAt, due_at.into())]),
     }

@@ -109,6 +109,11 @@ impl Condition {
         Self::Is(Attribute::FencingToken, record.fencing_token.into())
     }
 
+    /// Nobody has claimed it since it was read.
+    pub fn unclaimed_since(record: &Record) -> Self {
+        if record.fencing_token == 0 { Self::Lacks(Attribute::FencingToken) } else { Self::still_claimed(record) }
+    }
+
     /// Whether it holds for an item.
     pub fn holds(&self, item: Option<&Item>) -> bool {
         let value = |attribute: &Attribute| item.and_then(|item| item.get(attribute));

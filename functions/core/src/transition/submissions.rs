@@ -49,13 +49,14 @@ pub fn register(registration: &Registration, now: Timestamp) -> Transition {
 }
 
 /// The provider accepted the submission, or the caller names the task it submitted itself: from `due_at` on the task can be
-/// polled. Refused when the record is not pending any more, or has another id.
+/// polled. Without one it stays due when it is: to move it would cost as much as two writes. Refused when the record is not
+/// pending any more, or has another id.
 pub fn identify(
     task: &TaskKey,
     provider_task_id: &str,
     endpoint: Option<&str>,
     now: Timestamp,
-    due_at: Timestamp,
+    due_at: Option<Timestamp>,
 ) -> Transition {
     let condition = Condition::All(vec![
         Condition::Is(A::State, State::Pending.into()),
@@ -65,7 +66,7 @@ pub fn identify(
         ]),
     ]);
     let mut effects = identification(provider_task_id, endpoint, now);
-    effects.push(Effect::Set(A::DueAt, due_at.into()));
+    effects.extend(Effect::set_some(A::DueAt, due_at));
     Transition { action: "recording the submission", task: task.clone(), condition, write: Write::Update(effects) }
 }
 

@@ -164,8 +164,8 @@ fn transitions(read: &Record) -> Vec<(&'static str, Transition)> {
     let closing = Accepted::lost(key(), failed());
     vec![
         ("register", register(&registration(Some(ID)), NOW)),
-        ("identify", identify(task, ID, None, NOW, NOW)),
-        ("identify otherwise", identify(task, "id-2", None, NOW, NOW)),
+        ("identify", identify(task, ID, None, NOW, Some(NOW))),
+        ("identify otherwise", identify(task, "id-2", None, NOW, Some(NOW))),
         ("correct_identity", correct_identity(task, "id-2", NOW, NOW)),
         ("note_submission", note_submission(task, ID, None, NOW)),
         ("withdraw", withdraw(task, &attempt())),
@@ -266,7 +266,9 @@ fn of_two_writers_the_second_sees_the_first() {
         ('p', "close", "take_over", true, "reported"),
         ('p', "note_hint", "close", false, "pending"),
         ('p', "claim_due", "claim_due", false, "pending"),
-        ('p', "claim", "claim_due", false, "pending"),
+        // The worker died, and its lease is over.
+        ('p', "claim", "claim_due", true, "pending"),
+        ('p', "claim", "postpone", false, "pending"),
         ('p', "claim_due", "postpone", false, "pending"),
         ('s', "withdraw", "report a success", true, "reported"),
         ('s', "report a success", "withdraw", false, "reported"),

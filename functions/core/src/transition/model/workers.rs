@@ -49,8 +49,10 @@ fn claim(steps: &mut Steps<'_>, worker: usize) {
                     next.break_promise(Broken::Shared);
                 }
                 next.item = Some(item);
-                let record = steps.table.record(item);
-                if record.due_at != record.claimed_until {
+                let (before, record) = (steps.from.record(steps.table), steps.table.record(item));
+                if record.claimed_until != Some(clock::LEASE_END)
+                    || before.is_some_and(|before| before.due_at != record.due_at)
+                {
                     next.break_promise(Broken::NotRenewed);
                 }
                 next.void_claims();
@@ -72,7 +74,7 @@ fn renewal(steps: &mut Steps<'_>) {
                 next.break_promise(Broken::Fenced);
             }
             let until = Some(clock::LEASE_RENEWED);
-            if next.record(steps.table).is_some_and(|record| record.claimed_until != until || record.due_at != until) {
+            if next.record(steps.table).is_some_and(|record| record.claimed_until != until) {
                 next.break_promise(Broken::NotRenewed);
             }
         }

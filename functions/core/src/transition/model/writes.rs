@@ -174,7 +174,7 @@ pub(super) fn transition(operation: Operation, table: &Table) -> Transition {
     };
     match operation {
         Operation::Register { is_submitted } => submissions::register(&registration(is_submitted), now),
-        Operation::Identify => submissions::identify(&key(), OWN, None, now, clock::DUE_REGISTERED),
+        Operation::Identify => submissions::identify(&key(), OWN, None, now, Some(clock::DUE_REGISTERED)),
         Operation::NoteSubmission => submissions::note_submission(&key(), OWN, None, now),
         Operation::Report(said) => reports::report(&accepted(said, table), read_by(said), now, due),
         Operation::TakeOver(said) => reports::take_over(&accepted(said, table), now, due),
