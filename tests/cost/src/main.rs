@@ -1,7 +1,6 @@
 //! What a task costs. The requests, the units of the table and the log are measured, with the real binaries against an AWS in
 //! memory; the prices are lists, and what no machine here can measure is an assumption that stands below.
 
-use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
@@ -61,6 +60,11 @@ struct Used {
 }
 
 impl Used {
+    /// To SQS, S3 and Lambda.
+    fn requests(&self) -> u64 {
+        self.queue_requests + self.object_writes + self.object_reads + self.invocations
+    }
+
     /// Dollars per million tasks.
     fn price(&self) -> f64 {
         let count = |count: u64| u32::try_from(count).map_or(0.0, f64::from);
@@ -169,25 +173,20 @@ async fn run() -> Result<String, Error> {
     let logs = std::env::temp_dir().join(format!("reelhook-cost-{}", std::process::id()));
     std::fs::create_dir_all(&logs)?;
     keep_output_in(logs.clone());
-    let mut table = "| provider | write units, quick task | of 200 s | dollars per million, quick | of 200 s |\n|---|---|---|---|---|\n".to_owned();
-    let mut details = BTreeMap::new();
+    let header = "| provider | write units, quick | of 200 s | other requests | log bytes | dollars per million, quick | of 200 s |";
+    let mut lines = vec![header.to_owned(), "|---|---|---|---|---|---|---|".to_owned()];
     for provider in Provider::ALL {
         let quick = task(provider, 0, Arc::clone(&functions), &logs).await?;
         let long = task(provider, LOOKS, Arc::clone(&functions), &logs).await?;
-        table += &format!(
-            "| {provider} | {:.0} | {:.0} | {:.2} | {:.2} |\n",
-            quick.written,
-            long.written,
-            quick.price(),
-            long.price()
-        );
-        details.insert(provider.to_string(), quick);
+        let (written, other, bytes) = (quick.written, quick.requests(), quick.log_bytes);
+        let [price, price_of_long] = [&quick, &long].map(Used::price);
+        lines.push(format!(
+            "| {provider} | {written:.0} | {:.0} | {other} | {bytes} | {price:.2} | {price_of_long:.2} |",
+            long.written
+        ));
     }
     std::fs::remove_dir_all(logs)?;
-    for (provider, used) in details {
-        table += &format!("\n{provider}, quick: {used:?}");
-    }
-    Ok(table + "\n")
+    Ok(lines.join("\n") + "\n")
 }
 
 #[tokio::main]
