@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crash::world::{Error, World};
-use load::remote::Remote;
+use load::remote::{Remote, SECRET};
 use local::functions::Functions;
 use local::runtime_api::{InvocationResult, keep_output_in};
 use local::{FunctionSource, Progress};
@@ -133,6 +133,7 @@ async fn task(provider: Provider, looks: u32, functions: Arc<Functions>, logs: &
     let script = if looks == 0 { "callback=lose" } else { "callback=lose delay=8" };
     let mut world = World::start(provider, script, functions, &http.build()?).await?;
     world.environment.retain(|(name, _)| name != "LOG_LEVEL");
+    keep_to_the_schedule(&world).await?;
     let logged = size_of(logs)?;
     let mut used = Used::default();
     invoke(&world, &mut used, "tasks", world.submission()).await?;
@@ -160,6 +161,18 @@ async fn task(provider: Provider, looks: u32, functions: Arc<Functions>, logs: &
         invoke(&world, &mut used, "poll", json!({})).await?;
     }
     Err(format!("{provider} has no result").into())
+}
+
+/// The settings of a world poll sooner than a deployment does.
+async fn keep_to_the_schedule(world: &World) -> Result<(), Error> {
+    let secret = world.remote.call("secretsmanager.GetSecretValue", &json!({ "SecretId": SECRET })).await?;
+    let mut settings: Value = serde_json::from_str(secret["SecretString"].as_str().ok_or("there are no settings")?)?;
+    for provider in settings["providers"].as_object_mut().into_iter().flat_map(|providers| providers.values_mut()) {
+        provider.as_object_mut().map(|provider| provider.remove("poll"));
+    }
+    let changed = json!({ "SecretId": SECRET, "SecretString": settings.to_string() });
+    world.remote.call("secretsmanager.PutSecretValue", &changed).await?;
+    Ok(())
 }
 
 fn size_of(directory: &Path) -> Result<u64, Error> {
