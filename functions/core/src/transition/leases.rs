@@ -12,8 +12,9 @@ use crate::transfer::checkpoint::Checkpoints;
 const OPEN: [State; 2] = [State::Pending, State::Reported];
 
 /// claim: not final, and no live lease. The fencing token makes every earlier claim void. Of two workers at the same moment,
-/// one is told that the task is held. When the task is due stays as it is, because to move it would cost as much as two writes;
-/// what is due and held, `poll` leaves alone until the lease is over ([`claim_due`]).
+/// one is told that the task is held. When the task is due stays as it is, because to move it would cost as much as two writes,
+/// and most work ends before the first renewal; what is due and held, `poll` leaves alone until the lease is over
+/// ([`claim_due`]).
 pub fn claim(task: &TaskKey, now: Timestamp, until: Timestamp) -> Transition {
     Transition {
         action: "claiming",
@@ -38,7 +39,9 @@ pub fn renew(task: &TaskKey, fencing_token: u64, until: Timestamp) -> Transition
             Condition::state_in(&OPEN),
             Condition::Has(A::ClaimedUntil),
         ]),
-        write: Write::Update(vec![Effect::Set(A::ClaimedUntil, until.into())]),
+        // From the first renewal on, the task is due when the lease ends: a worker that is stopped after its 15 minutes gets its
+        // message back while its lease lives, and drops it.
+        write: Write::Update(vec![Effect::Set(A::ClaimedUntil, until.into()), Effect::Set(A::DueAt, until.into())]),
     }
 }
 

@@ -74,7 +74,7 @@ fn renewal(steps: &mut Steps<'_>) {
                 next.break_promise(Broken::Fenced);
             }
             let until = Some(clock::LEASE_RENEWED);
-            if next.record(steps.table).is_some_and(|record| record.claimed_until != until) {
+            if next.record(steps.table).is_some_and(|record| record.claimed_until != until || record.due_at != until) {
                 next.break_promise(Broken::NotRenewed);
             }
         }
