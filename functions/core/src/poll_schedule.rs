@@ -11,7 +11,7 @@ use crate::settings::PollSettings;
 pub struct PollSchedule {
     /// From submission to the first status poll.
     pub first: Duration,
-    /// Between the first and the second status poll.
+    /// Shortest delay between two status polls; the first one when a callback waits to be confirmed.
     pub interval: Duration,
     /// Longest delay between two.
     pub max_interval: Duration,

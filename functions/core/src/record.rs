@@ -17,7 +17,7 @@ use crate::transfer::checkpoint::Checkpoints;
 /// least.
 pub const DUE_SHARDS: u8 = 8;
 
-/// How long after a report was recorded it is queued again, if nobody has settled it. Also what a run of `poll` reserves.
+/// How long after a report was recorded it is queued again, if nobody has settled it.
 pub const REQUEUE_AFTER: Duration = Duration::from_mins(1);
 
 /// How long a claim lasts unless it is renewed. A worker that dies costs its task at most this long.

@@ -83,7 +83,7 @@ pub struct PollSettings {
     /// From submission to the first status poll.
     #[serde(rename = "first_seconds", deserialize_with = "seconds")]
     pub first: Option<Duration>,
-    /// Between the first and the second status poll; later delays grow.
+    /// Shortest delay between two status polls.
     #[serde(rename = "interval_seconds", deserialize_with = "seconds")]
     pub interval: Option<Duration>,
     /// Longest delay between two status polls.

@@ -30,6 +30,13 @@ const TASKS_PER_REQUEST: usize = 20;
 /// Tasks claimed together when there is nothing to poll: what was reported is queued although its provider is down.
 const CLAIMED_WITHOUT_POLLING: usize = 256;
 
+/// What a claim reserves. Most tasks that are still open are polled next after about as long, and need no second write then; a
+/// run that dies is repeated after it.
+const RESERVE: Duration = Duration::from_mins(2);
+
+/// The template's schedule.
+const BETWEEN_RUNS: Duration = Duration::from_mins(1);
+
 /// What a stream works with.
 #[derive(Clone, Copy)]
 pub(crate) struct Stream<'a> {
@@ -51,7 +58,7 @@ impl Stream<'_> {
         let mut concurrency = Concurrency::default();
         while Instant::now() < stop_at {
             let (together, reserve) = match concurrency {
-                Concurrency::Limit(limit) => (limit * TASKS_PER_REQUEST, REQUEUE_AFTER),
+                Concurrency::Limit(limit) => (limit * TASKS_PER_REQUEST, RESERVE),
                 Concurrency::Stopped { pause } => (CLAIMED_WITHOUT_POLLING, pause),
             };
             let mut tasks = Vec::new();
@@ -115,7 +122,7 @@ impl Stream<'_> {
         let to_send: Vec<TaskKey> =
             requeues.iter().filter(|(_, requeue)| requeue.send).map(|(record, _)| record.task.clone()).collect();
         let queued = self.queue.send_all(&to_send).await;
-        // What the queue refused is due again when the claim says: in a minute.
+        // What the queue refused is due again when the claim says.
         let all_queued = queued == to_send.len();
         let postponed = requeues.into_iter().filter(|(_, requeue)| all_queued || !requeue.send);
         self.postpone_all(postponed.map(|(record, requeue)| (record, requeue.due_at))).await;
@@ -182,14 +189,19 @@ async fn conclude(
     if let Some(accepted) = status_poll::accepted(record, &step, polled.body()) {
         return record_report(table, record, accepted, now).await;
     }
-    // Claiming it has moved it a minute ahead already; an earlier time could not be kept by a schedule of a minute. Steps
-    // about hints do not occur here: hints are queued.
+    // Steps about hints do not occur here: hints are queued.
     if let Step::Wait { due_at, .. } = step
-        && due_at > now + REQUEUE_AFTER
+        && !is_near_enough(record.due_at, due_at)
     {
         postpone(table, record, due_at).await;
     }
     None
+}
+
+/// Whether the time that the claim reserved serves as well: it is not earlier than wanted, and at most one run later. A write
+/// that moves a task costs three units.
+fn is_near_enough(reserved: Option<Timestamp>, wanted: Timestamp) -> bool {
+    reserved.is_some_and(|reserved| (wanted..=wanted + BETWEEN_RUNS).contains(&reserved))
 }
 
 async fn postpone(table: &Table, record: &Record, due_at: Timestamp) {
@@ -226,9 +238,29 @@ async fn record_report(
             None
         }
         Err(error) => {
-            // Due again in a minute.
+            // It is due again.
             tracing::error!(%task, %error, "a report could not be recorded");
             None
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reserved_time_is_kept_unless_another_run_would_serve_better() {
+        let wanted = Timestamp::from_seconds(1_000_000);
+        let (early, late) = (Timestamp::from_seconds(999_999), wanted + BETWEEN_RUNS + Duration::from_secs(1));
+        for (reserved, kept) in [
+            (Some(early), false),
+            (Some(wanted), true),
+            (Some(wanted + BETWEEN_RUNS), true),
+            (Some(late), false),
+            (None, false),
+        ] {
+            assert_eq!(is_near_enough(reserved, wanted), kept, "{reserved:?}");
         }
     }
 }

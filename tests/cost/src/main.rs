@@ -65,18 +65,18 @@ impl Used {
         self.queue_requests + self.object_writes + self.object_reads + self.invocations
     }
 
-    /// Dollars per million tasks.
-    fn price(&self) -> f64 {
+    /// Dollars per million tasks: for the table, for the functions, for objects and their events, for queue and log.
+    fn prices(&self) -> [f64; 4] {
         let count = |count: u64| u32::try_from(count).map_or(0.0, f64::from);
-        1e6 * (self.written * prices::WRITE_UNIT
-            + self.read * prices::READ_UNIT
-            + count(self.queue_requests) * prices::QUEUE_REQUEST
-            + count(self.object_writes) * prices::OBJECT_WRITE
-            + count(self.object_reads) * prices::OBJECT_READ
-            + count(self.events) * prices::EVENT
-            + count(self.invocations) * prices::INVOCATION
-            + self.gb_seconds * prices::GB_SECOND
-            + count(self.log_bytes) * prices::LOG_BYTE)
+        [
+            self.written * prices::WRITE_UNIT + self.read * prices::READ_UNIT,
+            count(self.invocations) * prices::INVOCATION + self.gb_seconds * prices::GB_SECOND,
+            count(self.object_writes) * prices::OBJECT_WRITE
+                + count(self.object_reads) * prices::OBJECT_READ
+                + count(self.events) * prices::EVENT,
+            count(self.queue_requests) * prices::QUEUE_REQUEST + count(self.log_bytes) * prices::LOG_BYTE,
+        ]
+        .map(|dollars| 1e6 * dollars)
     }
 }
 
@@ -95,7 +95,8 @@ async fn statistics(remote: &Remote) -> Result<Statistics, Error> {
 }
 
 /// Invokes a function and adds what it used. Returns whether it is done with its event.
-async fn invoke(world: &World, used: &mut Used, function: &str, event: Value) -> Result<bool, Error> {
+async fn invoke(world: &World, used: &mut Used, logs: &Path, function: &str, event: Value) -> Result<bool, Error> {
+    let logged = size_of(logs)?;
     let before = statistics(&world.remote).await?;
     let mut process = world.function(function).await?;
     process.time_to_first_next().await.ok_or("it does not start")?;
@@ -108,8 +109,7 @@ async fn invoke(world: &World, used: &mut Used, function: &str, event: Value) ->
         of(&after) - of(&before)
     };
     used.written += after.units.written - before.units.written;
-    used.read += after.units.read - before.units.read;
-    used.queue_requests += ["SendMessage", "SendMessageBatch", "GetQueueAttributes"].map(calls).iter().sum::<u64>();
+    used.queue_requests += ["SendMessage", "SendMessageBatch"].map(calls).iter().sum::<u64>();
     let writes = ["PutObject", "CreateMultipartUpload", "UploadPart", "CompleteMultipartUpload", "ListObjectsV2"];
     used.object_writes += writes.map(calls).iter().sum::<u64>() + calls("ListMultipartUploads");
     used.object_reads += ["GetObject", "HeadObject"].map(calls).iter().sum::<u64>();
@@ -117,8 +117,10 @@ async fn invoke(world: &World, used: &mut Used, function: &str, event: Value) ->
     let made = |statistics: &Statistics| statistics.calls.values().map(|calls| calls.made).sum::<u64>();
     let aws_calls = u32::try_from(made(&after) - made(&before))?;
     let (gigabytes, waiting) = lambda(function);
-    // A run of `poll` reads the index and the queue whatever is due; that is in the fixed costs.
+    // A run of `poll` reads the index and the queue and writes its line whatever is due; that is in the fixed costs.
     if function != "poll" {
+        used.read += after.units.read - before.units.read;
+        used.log_bytes += size_of(logs)? - logged;
         used.invocations += 1;
         used.gb_seconds += gigabytes * (seconds + waiting + AWS_CALL * f64::from(aws_calls));
     }
@@ -134,31 +136,29 @@ async fn task(provider: Provider, looks: u32, functions: Arc<Functions>, logs: &
     let mut world = World::start(provider, script, functions, &http.build()?).await?;
     world.environment.retain(|(name, _)| name != "LOG_LEVEL");
     keep_to_the_schedule(&world).await?;
-    let logged = size_of(logs)?;
     let mut used = Used::default();
-    invoke(&world, &mut used, "tasks", world.submission()).await?;
+    invoke(&world, &mut used, logs, "tasks", world.submission()).await?;
     for _ in 0..looks {
         world.let_seconds_pass(60).await?;
-        invoke(&world, &mut used, "poll", json!({})).await?;
+        invoke(&world, &mut used, logs, "poll", json!({})).await?;
     }
     let callback = world.finished(false).await?;
-    invoke(&world, &mut used, "callback", callback).await?;
+    invoke(&world, &mut used, logs, "callback", callback).await?;
     for _ in 0..10 {
         while world.remote.messages("work").await?.0 > 0 {
             let message = world.remote.receive("work").await?.ok_or("nothing is queued")?;
             // The event source receives it and deletes it.
             used.queue_requests += 2;
-            if invoke(&world, &mut used, "process", json!({ "Records": [message.record] })).await? {
+            if invoke(&world, &mut used, logs, "process", json!({ "Records": [message.record] })).await? {
                 world.remote.delete("work", &message.receipt).await?;
             }
         }
         let item = world.item().await?.ok_or("there is no record")?;
         if item["state"]["S"] == "archived" {
-            used.log_bytes = size_of(logs)? - logged;
             return Ok(used);
         }
         world.let_time_pass().await?;
-        invoke(&world, &mut used, "poll", json!({})).await?;
+        invoke(&world, &mut used, logs, "poll", json!({})).await?;
     }
     Err(format!("{provider} has no result").into())
 }
@@ -186,15 +186,18 @@ async fn run() -> Result<String, Error> {
     let logs = std::env::temp_dir().join(format!("reelhook-cost-{}", std::process::id()));
     std::fs::create_dir_all(&logs)?;
     keep_output_in(logs.clone());
-    let header = "| provider | write units, quick | of 200 s | other requests | log bytes | dollars per million, quick | of 200 s |";
-    let mut lines = vec![header.to_owned(), "|---|---|---|---|---|---|---|".to_owned()];
+    let header = "| provider | write units, quick | of 200 s | other requests | log bytes \
+        | dollars per million, quick: table | functions | objects | queue and log | in all | of 200 s |";
+    let mut lines = vec![header.to_owned(), "|---|---|---|---|---|---|---|---|---|---|---|".to_owned()];
     for provider in Provider::ALL {
         let quick = task(provider, 0, Arc::clone(&functions), &logs).await?;
         let long = task(provider, LOOKS, Arc::clone(&functions), &logs).await?;
         let (written, other, bytes) = (quick.written, quick.requests(), quick.log_bytes);
-        let [price, price_of_long] = [&quick, &long].map(Used::price);
+        let [table, functions, objects, rest] = quick.prices();
+        let [total, total_of_long] = [&quick, &long].map(|used| used.prices().iter().sum::<f64>());
         lines.push(format!(
-            "| {provider} | {written:.0} | {:.0} | {other} | {bytes} | {price:.2} | {price_of_long:.2} |",
+            "| {provider} | {written:.0} | {:.0} | {other} | {bytes} | {table:.2} | {functions:.2} | {objects:.2} | {rest:.2} \
+             | {total:.2} | {total_of_long:.2} |",
             long.written
         ));
     }

@@ -96,9 +96,10 @@ pub struct Profile {
     pub response_timeout: Duration,
     /// How long a link lives when neither the body nor the link itself says so.
     pub link_life: Duration,
-    /// From submission to the first status poll.
+    /// From submission to the first status poll. Three minutes unless the provider's pages suggest otherwise: a choice, because
+    /// a short task whose callback came need not be polled, and each poll costs three write units.
     pub first_poll: Duration,
-    /// From the first to the second status poll. Later delays grow.
+    /// Shortest delay between two status polls; the first one when a callback waits to be confirmed.
     pub poll_interval: Duration,
     /// Longest delay between two status polls.
     pub max_poll_interval: Duration,
