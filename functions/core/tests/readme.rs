@@ -91,6 +91,57 @@ fn the_operations_page_has_every_metric() {
     assert_has_table("infra/OPERATIONS.md", "metrics", &table(&["metric", "unit", "by provider", "meaning"], rows));
 }
 
+/// The entries of a section of the template: name, default, description.
+fn entries_of(template: &str, section: &str) -> Vec<[String; 3]> {
+    let (_, rest) = template.split_once(&format!("\n{section}:\n")).expect("the section");
+    let lines: Vec<&str> = rest.lines().take_while(|line| line.is_empty() || line.starts_with(' ')).collect();
+    let mut entries: Vec<[String; 3]> = Vec::new();
+    let mut is_folded = false;
+    for line in lines {
+        if let Some(name) = line.strip_prefix("  ").filter(|name| !name.starts_with([' ', '#'])) {
+            entries.push([name.trim_end_matches(':').to_owned(), String::new(), String::new()]);
+        }
+        let Some([_, default, description]) = entries.last_mut() else { continue };
+        if let Some(value) = line.strip_prefix("    Default: ") {
+            value.trim_matches('"').clone_into(default);
+        }
+        if is_folded && line.starts_with("      ") {
+            description.push_str(line.trim());
+            description.push(' ');
+        } else if let Some(text) = line.strip_prefix("    Description: ") {
+            is_folded = text == ">-";
+            description.push_str(text.trim_end_matches(">-"));
+        } else {
+            is_folded = false;
+        }
+    }
+    entries.into_iter().map(|entry| entry.map(|text| text.trim().to_owned())).collect()
+}
+
+#[test]
+fn the_operations_page_has_every_parameter_and_output() {
+    let template = read("infra/template.yaml");
+    let code = |name: &str| if name.is_empty() { String::new() } else { format!("`{name}`") };
+    let (parameters, outputs) = (entries_of(&template, "Parameters"), entries_of(&template, "Outputs"));
+    assert!(parameters.len() > 10 && outputs.len() > 5, "the template was not read");
+    for [name, _, description] in parameters.iter().chain(&outputs) {
+        assert!(description.ends_with('.'), "{name} is not described");
+    }
+    for [name, ..] in &parameters {
+        let is_used =
+            [format!("!Ref {name}\n"), format!("!Ref {name},"), format!("!Ref {name}]"), format!("!Ref {name} }}")];
+        assert!(
+            is_used.iter().any(|used| template.contains(used)) || template.contains(&format!("${{{name}}}")),
+            "nothing depends on {name}"
+        );
+    }
+    let rows =
+        parameters.iter().map(|[name, default, description]| vec![code(name), code(default), description.clone()]);
+    assert_has_table("infra/OPERATIONS.md", "parameters", &table(&["parameter", "default", "meaning"], rows));
+    let rows = outputs.iter().map(|[name, _, description]| vec![code(name), description.clone()]);
+    assert_has_table("infra/OPERATIONS.md", "outputs", &table(&["output", "value"], rows));
+}
+
 #[test]
 fn the_operations_page_has_every_alarm() {
     let (template, page) = (read("infra/template.yaml"), read("infra/OPERATIONS.md"));
