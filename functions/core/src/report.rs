@@ -40,6 +40,15 @@ impl Report {
         }
     }
 
+    /// The same without the files of a success.
+    #[must_use]
+    pub fn without_links(&self) -> Self {
+        match self {
+            Self::Succeeded { .. } => Self::Succeeded { artifacts: Vec::new() },
+            Self::Failed(_) | Self::Lost(_) => self.clone(),
+        }
+    }
+
     /// When the first of the links expires, as far as that is known.
     pub fn nearest_expiry(&self) -> Option<Timestamp> {
         match self {

@@ -5,7 +5,8 @@ use super::*;
 use crate::callback::{Accepted, Hint, Open, Raw, Reporter};
 use crate::providers::adapter::HintReason;
 use crate::record::{PendingHint, SubmissionAttempt};
-use crate::report::{Failure, Outcome, Progress, Reason, Report};
+use crate::redacted::SignedUrl;
+use crate::report::{Artifact, Failure, Kind, Outcome, Progress, Reason, Report, Source};
 use crate::time::Timestamp;
 
 use super::leases::{claim, claim_due, postpone, release_open, release_unfinished, renew, settle};
@@ -318,6 +319,18 @@ fn of_two_writers_the_second_sees_the_first() {
         assert_eq!(task.apply(named(second)), second_is_done, "{story}");
         assert_eq!(task.record().state.name(), state, "{story}");
     }
+}
+
+#[test]
+fn a_settled_record_has_no_link() {
+    let link = Source::Url(SignedUrl::new("https://cdn.example/a.mp4?Signature=s"));
+    let artifact = Artifact { kind: Kind::Video, source: link, expires_at: None };
+    let read = said(Report::Succeeded { artifacts: vec![artifact] });
+    let reported = Task::registered().then(&report(&read, None, NOW, LATER));
+    assert!(format!("{:?}", reported.0).contains("Signature=s"));
+    let settled = reported.claimed(NOW).settled();
+    assert!(!format!("{:?}", settled.0).contains("Signature=s"), "{settled:?}");
+    assert_eq!(settled.record().outcome(), Some(Outcome::Succeeded));
 }
 
 #[test]
