@@ -111,8 +111,13 @@ impl Draw {
         }
         if let Some(item) = &mut item {
             for (attribute, value) in &mut *item {
-                // `DynamoDB` fails the call that increments a text, but the emulator does not.
-                if self.one_in(30) && !increments(transition, *attribute) {
+                let is_mistyped = self.one_in(30);
+                // Neither the table nor the evaluator has to increment a text, and they differ over it: the call fails.
+                if increments(transition, *attribute) {
+                    if matches!(value, Value::Text(_)) {
+                        *value = self.value(*attribute);
+                    }
+                } else if is_mistyped {
                     *value = self.mistyped(*attribute);
                 }
             }
