@@ -40,9 +40,9 @@ impl Report {
         }
     }
 
-    /// The same without the files of a success.
+    /// The same without the artifacts of a success.
     #[must_use]
-    pub fn without_links(&self) -> Self {
+    pub fn without_artifacts(&self) -> Self {
         match self {
             Self::Succeeded { .. } => Self::Succeeded { artifacts: Vec::new() },
             Self::Failed(_) | Self::Lost(_) => self.clone(),

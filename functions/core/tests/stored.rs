@@ -1,5 +1,6 @@
 //! What the first release stored is read by every later one: records live for 90 days, and tasks are open during an upgrade.
-//! The items are those that a table held, with other hosts in their links. An item that is added stays; none is changed.
+//! Four items are what a table held, with other hosts in their links; the copy that continues, the failure and the body about no
+//! task were made of such by hand. An item that is added stays; none is changed.
 
 use reelhook_core::item::{Item, Value};
 use reelhook_core::record::{Record, State};

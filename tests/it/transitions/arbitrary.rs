@@ -111,13 +111,12 @@ impl Draw {
         }
         if let Some(item) = &mut item {
             for (attribute, value) in &mut *item {
-                let is_mistyped = self.one_in(30);
-                // Neither the table nor the evaluator has to increment a text, and they differ over it: the call fails.
+                // `DynamoDB` fails the call that increments a text; the evaluator has no such error.
                 if increments(transition, *attribute) {
                     if matches!(value, Value::Text(_)) {
                         *value = self.value(*attribute);
                     }
-                } else if is_mistyped {
+                } else if self.one_in(30) {
                     *value = self.mistyped(*attribute);
                 }
             }

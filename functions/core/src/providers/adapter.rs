@@ -97,7 +97,7 @@ pub struct Profile {
     /// How long a link lives when neither the body nor the link itself says so.
     pub link_life: Duration,
     /// From submission to the first status poll. Three minutes unless the provider's pages suggest otherwise: a choice, because
-    /// a short task whose callback came need not be polled, and each poll costs three write units.
+    /// a short task whose callback came need not be polled, and each poll costs three write units or more.
     pub first_poll: Duration,
     /// Shortest delay between two status polls; the first one when a callback waits to be confirmed.
     pub poll_interval: Duration,

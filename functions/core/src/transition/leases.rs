@@ -95,8 +95,8 @@ pub fn release_unfinished(
 }
 
 /// settle: reported -> final, while the claim is still ours. `report` is what was published: the report held, or the
-/// conclusion that its result is lost. The links of a success end here: its files are among `artifacts`, and without the links
-/// most records stay below the kilobyte that one write unit pays for.
+/// conclusion that its result is lost. A success is kept without its links, which only its body holds from here on: the files
+/// are in `artifacts`, and most records stay below the kilobyte that one write unit pays for.
 pub fn settle(record: &Record, report: &Report, artifacts: &[StoredArtifact], now: Timestamp) -> Transition {
     let outcome = report.outcome();
     Transition {
@@ -109,7 +109,7 @@ pub fn settle(record: &Record, report: &Report, artifacts: &[StoredArtifact], no
         write: Write::Update(vec![
             Effect::Set(A::State, State::settled(outcome).into()),
             Effect::Set(A::Outcome, outcome.name().into()),
-            Effect::Set(A::Report, Value::json(&report.without_links())),
+            Effect::Set(A::Report, Value::json(&report.without_artifacts())),
             Effect::Set(A::Artifacts, Value::json(artifacts)),
             Effect::Set(A::FinishedAt, now.into()),
             Effect::Set(A::ExpiresAt, (now + RETENTION).into()),

@@ -322,7 +322,7 @@ fn of_two_writers_the_second_sees_the_first() {
 }
 
 #[test]
-fn a_settled_record_has_no_link() {
+fn a_settled_report_has_no_link() {
     let link = Source::Url(SignedUrl::new("https://cdn.example/a.mp4?Signature=s"));
     let artifact = Artifact { kind: Kind::Video, source: link, expires_at: None };
     let read = said(Report::Succeeded { artifacts: vec![artifact] });
