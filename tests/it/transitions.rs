@@ -12,12 +12,13 @@ use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
 
 use aws_sdk_dynamodb::Client;
-use aws_sdk_dynamodb::config::{BehaviorVersion, Config, Credentials, Region};
+use aws_sdk_dynamodb::config::Credentials;
 use aws_sdk_dynamodb::types::{AttributeValue, KeysAndAttributes, PutRequest, WriteRequest};
 use futures_util::StreamExt as _;
 use futures_util::future::join_all;
 use futures_util::stream;
 use local_aws::LocalAws;
+use reelhook_aws::clients::{Clients, RetryPolicy};
 use reelhook_aws::table::{Table, TableError};
 use reelhook_core::item::{Attribute, Item, Value};
 use reelhook_core::transition::{Applied, Transition};
@@ -243,11 +244,5 @@ fn read(value: AttributeValue) -> Value {
 
 fn client(endpoint: &str) -> Client {
     let credentials = Credentials::new(local::ACCESS_KEY_ID, local::SECRET_ACCESS_KEY, None, None, "test");
-    let config = Config::builder()
-        .behavior_version(BehaviorVersion::latest())
-        .region(Region::new(local::REGION))
-        .credentials_provider(credentials)
-        .endpoint_url(endpoint)
-        .http_client(aws_smithy_http_client::Builder::new().build_http());
-    Client::from_conf(config.build())
+    Clients::new(RetryPolicy::BACKGROUND, credentials, local::REGION.to_owned(), Some(endpoint)).dynamodb()
 }

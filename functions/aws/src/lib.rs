@@ -12,7 +12,7 @@
 //! | [`copy`] | an origin and S3: the files of results |
 //! | [`ssrf`] | nobody: what a link may connect to |
 //! | [`provider_client`] | the providers' APIs |
-//! | [`clients`] | SDK clients, built for a fast start |
+//! | [`clients`] | SDK clients, built for a fast start, over an HTTP client and a signer of our own |
 //! | [`environment`] | environment variables, named in errors |
 //! | [`clock`], [`logging`], [`metrics`] | time, logs and metrics |
 
@@ -21,11 +21,13 @@ pub mod clients;
 pub mod clock;
 pub mod copy;
 pub mod environment;
+mod http_client;
 pub mod logging;
 pub mod metrics;
 pub mod provider_client;
 pub mod queue;
 pub mod settings;
+mod signer;
 pub mod ssrf;
 pub mod table;
 mod tls;

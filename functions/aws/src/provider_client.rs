@@ -105,7 +105,7 @@ impl ProviderClient {
     /// A client whose responses are complete within this time.
     pub fn new(response_timeout: Duration, connections: Connections) -> Result<Self, reqwest::Error> {
         let http = reqwest::Client::builder()
-            .tls_backend_preconfigured(tls::client_config())
+            .tls_backend_preconfigured(tls::client_config(tls::public_roots()))
             .connect_timeout(CONNECT_TIMEOUT)
             .timeout(response_timeout)
             .pool_idle_timeout(IDLE_TIMEOUT)

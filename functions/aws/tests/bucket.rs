@@ -4,10 +4,8 @@ use std::time::{Duration, Instant};
 
 use aws_credential_types::Credentials;
 use aws_sdk_s3::Client;
-use aws_sdk_s3::config::{BehaviorVersion, Region};
-use aws_smithy_async::rt::sleep::TokioSleep;
 use reelhook_aws::bucket::{Bucket, BucketError};
-use reelhook_aws::clients::RetryPolicy;
+use reelhook_aws::clients::{Clients, RetryPolicy};
 use reelhook_core::callback::{Raw, Reporter};
 use reelhook_core::report::{Failure, Outcome, Reason, Report};
 use reelhook_core::result::{Parts, ResultDocument};
@@ -17,16 +15,8 @@ use tokio::net::TcpListener;
 
 /// A client as the copier has it: without time limits.
 fn client(endpoint: &str) -> Client {
-    let config = aws_sdk_s3::config::Builder::new()
-        .behavior_version(BehaviorVersion::latest())
-        .region(Region::new("us-east-1"))
-        .credentials_provider(Credentials::new("key", "secret", None, None, "test"))
-        .endpoint_url(endpoint)
-        .force_path_style(true)
-        .http_client(aws_smithy_http_client::Builder::new().build_http())
-        .sleep_impl(TokioSleep::new())
-        .build();
-    Client::from_conf(config)
+    let credentials = Credentials::new("key", "secret", None, None, "test");
+    Clients::new(RetryPolicy::BACKGROUND, credentials, "us-east-1".to_owned(), Some(endpoint)).s3()
 }
 
 /// A server that reads requests and sends what is given, and then no more.
@@ -52,8 +42,12 @@ async fn silent(response: &'static [u8]) -> String {
 }
 
 async fn publish(endpoint: &str) -> Result<(), BucketError> {
-    let policy =
-        RetryPolicy { attempt: Duration::from_millis(200), operation: Duration::from_millis(900), attempts: 3 };
+    let policy = RetryPolicy {
+        attempt: Duration::from_millis(200),
+        operation: Duration::from_millis(900),
+        attempts: 3,
+        ..RetryPolicy::CALLBACK
+    };
     let bucket = Bucket::new(&client(endpoint), "results".to_owned(), policy);
     let task = TaskKey::unregistered(Provider::Kling, "job-1");
     let document = ResultDocument::new(Parts {

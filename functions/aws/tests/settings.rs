@@ -46,7 +46,7 @@ async fn store(reads_per_second: u32) -> String {
 async fn have_settings(reads_per_second: u32, within: Duration) -> usize {
     let endpoint = store(reads_per_second).await;
     let credentials = Credentials::new("key", "secret", None, None, "test");
-    let clients = Clients::new(RetryPolicy::CALLBACK, credentials, "us-east-1".to_owned(), Some(endpoint));
+    let clients = Clients::new(RetryPolicy::CALLBACK, credentials, "us-east-1".to_owned(), Some(&endpoint));
     let stores: Vec<_> = (0..COLD_STARTS)
         .map(|index| {
             let partition = RetryPartition::new(format!("process-{index}"));

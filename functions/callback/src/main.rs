@@ -22,10 +22,8 @@ async fn main() -> Result<(), Error> {
         queue: Queue::new(clients.sqs(), required(QUEUE_URL)?),
         settings: SettingsStore::new(clients.secrets(), required(SETTINGS_SECRET)?),
     });
-    // Reads the settings while the runtime fetches the first event; a request that comes first waits for the same read. A
-    // failure is logged by the request that needs them.
-    let warming = Arc::clone(&app);
-    tokio::spawn(async move { warming.settings.get().await.map(drop) });
+    // Lambda gives a function more of a processor before its first event than after.
+    clients.connect(&app.settings).await;
     let service = Adapter::from(service_fn(|request: Request| async {
         let span = logging::invocation(request.lambda_context_ref().map_or("", |context| &context.request_id));
         Ok::<_, Error>(handle(&app, request).instrument(span).await)

@@ -31,8 +31,8 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::stream::Stream;
 
-/// Table writes in flight at once, in each provider's stream. At 5 ms each this is several thousand a second,
-/// more than a run needs.
+/// Table writes that one provider's stream has under way or waiting for a connection. How many there are of all streams together
+/// is limited by [`RetryPolicy::POLL`](reelhook_aws::clients::RetryPolicy::POLL).
 const MAX_CONCURRENT_WRITES: usize = 32;
 
 /// How long before its end a run begins nothing new.

@@ -24,7 +24,7 @@ const RESPONSE_TIMEOUT: Duration = Duration::from_secs(10);
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Error> {
     logging::start();
-    let clients = Clients::from_environment(RetryPolicy::BACKGROUND);
+    let clients = Clients::from_environment(RetryPolicy::POLL);
     let app = Arc::new(App {
         table: Table::new(clients.dynamodb(), required(TABLE_NAME)?),
         queue: Queue::new(clients.sqs(), required(QUEUE_URL)?),

@@ -73,12 +73,6 @@ pub enum Error {
         /// What to do.
         hint: &'static str,
     },
-    /// A function process exited during startup.
-    #[error("the function {function} exited before it requested its first event")]
-    FunctionExited {
-        /// The function.
-        function: &'static str,
-    },
     /// The template could not be deployed.
     #[error("infra/template.yaml could not be deployed:\n{output}")]
     Deployment {

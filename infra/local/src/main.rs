@@ -54,8 +54,12 @@ enum Command {
     /// Put the functions of `cargo lambda build` beside the template, for `sam deploy` without `sam build`. Refuses those that are
     /// built for another architecture than the template's.
     Stage,
-    /// Build the release binaries and print their size, memory and startup time, compared with a function that does nothing.
-    Measure,
+    /// Build the release binaries and print what a start and a callback cost, beside a function that does nothing and the same
+    /// work in Python and JavaScript.
+    Measure {
+        /// `poll`: a run of poll over thousands of tasks. `process`: copies by memory. NAME=PATH: another build of callback, beside the others.
+        arguments: Vec<String>,
+    },
 }
 
 #[tokio::main]
@@ -99,10 +103,7 @@ async fn run(arguments: Arguments) -> Result<ExitCode, Error> {
             Ok(exit_code(stage::run(functions).await.map(|text| print(&text))))
         }
         Some(Command::Settings(command)) => Ok(exit_code(settings::run(command).await.map(|text| print(&text)))),
-        Some(Command::Measure) => {
-            print(&measure::run().await?);
-            Ok(ExitCode::SUCCESS)
-        }
+        Some(Command::Measure { arguments }) => measure::run(&arguments).await,
     }
 }
 

@@ -119,6 +119,16 @@ impl Function {
         at.map(|at| at.duration_since(self.started))
     }
 
+    /// When the process was started.
+    pub fn started(&self) -> Instant {
+        self.started
+    }
+
+    /// The id of the process; none when it has exited.
+    pub fn id(&self) -> Option<u32> {
+        self.process.id()
+    }
+
     /// Peak resident memory of the process so far, in KiB.
     pub fn peak_memory(&self) -> Option<u64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id()?)).ok()?;

@@ -20,10 +20,9 @@ use std::process::{Command, ExitCode, Stdio};
 use std::time::Duration;
 
 use aws_credential_types::Credentials;
-use aws_sdk_s3::config::{BehaviorVersion, Region, RequestChecksumCalculation, ResponseChecksumValidation};
 use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart};
-use aws_smithy_async::rt::sleep::{SharedAsyncSleep, TokioSleep};
 use futures_util::{StreamExt as _, TryStreamExt as _};
+use reelhook_aws::clients::{Clients, RetryPolicy};
 use reelhook_aws::copy::{Copier, CopyRequest, PriorAttempt};
 use reelhook_aws::ssrf::OriginPolicy;
 use reelhook_core::redacted::SignedUrl;
@@ -343,18 +342,8 @@ fn verdict(case: &Case, bucket: &Path) -> io::Result<&'static str> {
 }
 
 fn client(endpoint: &str) -> aws_sdk_s3::Client {
-    let config = aws_sdk_s3::Config::builder()
-        .behavior_version(BehaviorVersion::latest())
-        .region(Region::new("us-east-1"))
-        .credentials_provider(Credentials::new(KEY, KEY, None, None, "benchmark"))
-        .endpoint_url(endpoint)
-        .force_path_style(true)
-        .http_client(aws_smithy_http_client::Builder::new().build_http())
-        .sleep_impl(SharedAsyncSleep::new(TokioSleep::new()))
-        .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
-        .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
-        .build();
-    aws_sdk_s3::Client::from_conf(config)
+    let credentials = Credentials::new(KEY, KEY, None, None, "benchmark");
+    Clients::new(RetryPolicy::BACKGROUND, credentials, "us-east-1".to_owned(), Some(endpoint)).s3()
 }
 
 /// What the function `process` does with the links of a batch, over the same library call.

@@ -122,7 +122,7 @@ fn builder() -> reqwest::ClientBuilder {
     let mut headers = HeaderMap::new();
     headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     reqwest::Client::builder()
-        .tls_backend_preconfigured(tls::client_config())
+        .tls_backend_preconfigured(tls::client_config(tls::public_roots()))
         .default_headers(headers)
         .user_agent(USER_AGENT)
         // HTTP/2 would put all pieces of a file onto one connection, with one congestion window and one speed limit.

@@ -11,16 +11,24 @@ pub(super) type StoredItem = HashMap<String, AttributeValue>;
 
 /// The expressions of one call, with the names and values they mention. Every attribute goes by `#name`: `state` and a few
 /// others are reserved words of the expression language.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Expressions {
     pub(super) names: HashMap<String, String>,
     pub(super) values: HashMap<String, AttributeValue>,
 }
 
+impl Default for Expressions {
+    /// With room for the largest transition, so that the maps need not grow.
+    fn default() -> Self {
+        Self { names: HashMap::with_capacity(28), values: HashMap::with_capacity(28) }
+    }
+}
+
 impl Expressions {
     fn name(&mut self, attribute: Attribute) -> String {
-        let placeholder = format!("#{attribute}");
-        self.names.insert(placeholder.clone(), attribute.to_string());
+        let name: &'static str = attribute.into();
+        let placeholder = ["#", name].concat();
+        self.names.insert(placeholder.clone(), name.to_owned());
         placeholder
     }
 

@@ -15,8 +15,7 @@ mod storing;
 use std::time::Duration;
 
 use aws_credential_types::Credentials;
-use aws_sdk_s3::config::{BehaviorVersion, Region, RequestChecksumCalculation, ResponseChecksumValidation};
-use aws_smithy_async::rt::sleep::{SharedAsyncSleep, TokioSleep};
+use reelhook_aws::clients::{Clients, RetryPolicy};
 use reelhook_aws::copy::{Copier, CopyFailure, CopyRequest, PriorAttempt};
 use reelhook_aws::ssrf::OriginPolicy;
 use reelhook_core::redacted::SignedUrl;
@@ -106,16 +105,7 @@ impl Stage {
 
 fn copier(endpoint: &str, origins: &[&str]) -> Copier {
     let policy = OriginPolicy::allowing(origins.iter().copied()).expect("origins");
-    let config = aws_sdk_s3::Config::builder()
-        .behavior_version(BehaviorVersion::latest())
-        .region(Region::new("us-east-1"))
-        .credentials_provider(Credentials::new("test", "test", None, None, "test"))
-        .endpoint_url(endpoint)
-        .force_path_style(true)
-        .http_client(aws_smithy_http_client::Builder::new().build_http())
-        .sleep_impl(SharedAsyncSleep::new(TokioSleep::new()))
-        .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
-        .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
-        .build();
-    Copier::new(aws_sdk_s3::Client::from_conf(config), Bucket::NAME, policy).expect("a copier")
+    let credentials = Credentials::new("test", "test", None, None, "test");
+    let clients = Clients::new(RetryPolicy::BACKGROUND, credentials, "us-east-1".to_owned(), Some(endpoint));
+    Copier::new(clients.s3(), Bucket::NAME, policy).expect("a copier")
 }

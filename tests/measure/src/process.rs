@@ -1,0 +1,93 @@
+//! What a copy takes with the processor that each size of memory brings, and what it costs then.
+
+use std::fmt::Write as _;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use local::runtime_api::{Function, InvocationResult};
+use serde_json::{Value, json};
+use simulator::Provider;
+
+use crate::share::Share;
+use crate::system::System;
+use crate::{Error, megabytes, processor_time, report};
+
+/// Sizes of memory, in MB. More than 3,538 would be more than two processors.
+const MEMORY: [u32; 6] = [256, 512, 768, 1024, 1769, 3008];
+
+/// Tasks per size of memory, and the length of their videos in bytes.
+const FILES: [(usize, u32); 2] = [(12, 8_000_000), (2, 200_000_000)];
+
+/// What Lambda gives one processor for, in MB.
+const ONE_PROCESSOR: f64 = 1769.0;
+
+/// Dollars per GB and second, arm64, us-east-1.
+const GB_SECOND: f64 = 0.000_013_333_4;
+
+const TIMEOUT: Duration = Duration::from_mins(15);
+
+/// The table.
+pub(crate) async fn table(process: &Path, poll: &Path, tasks: &Path, directory: &Path) -> Result<String, Error> {
+    let mut text = "\none task per invocation of a warm process, from an origin without TLS to S3 over TLS 1.3, both on this machine\n\n\
+        | memory, MB | video, MB | seconds per task | of them processor time | MB/s | peak memory, MB | dollars per million tasks |\n\
+        |---|---|---|---|---|---|---|\n"
+        .to_owned();
+    for (count, length) in FILES {
+        report(&format!("{count} videos of {} MB for each size of memory", length / 1_000_000));
+        let system = System::start(directory).await?;
+        let script = format!("callback=lose delay=0.1 size={length}");
+        system.submit(tasks, count * MEMORY.len(), &[Provider::Kling], &script).await?;
+        // It finds that they are finished, and queues them.
+        let mut poll = Function::start(poll, &system.environment).await?;
+        poll.invoke(json!({}), TIMEOUT).await;
+        for memory in MEMORY {
+            let mut messages = vec![];
+            while messages.len() < count {
+                messages.push(system.remote.receive("work").await?.ok_or("a task is not queued")?.record);
+            }
+            let copied = copy_all(process, &system, memory, messages).await?;
+            // Writing to a String cannot fail.
+            let _ = writeln!(text, "| {memory} | {} |", copied.row(memory, length, count)?);
+        }
+    }
+    Ok(text)
+}
+
+/// What some copies took.
+struct Copied {
+    elapsed: Duration,
+    processor_time: Duration,
+    /// Peak, in bytes.
+    memory: u64,
+}
+
+impl Copied {
+    fn row(&self, memory: u32, length: u32, count: usize) -> Result<String, Error> {
+        let count = f64::from(u32::try_from(count)?);
+        let (seconds, used) = (self.elapsed.as_secs_f64() / count, self.processor_time.as_secs_f64() / count);
+        let (length, peak) = (f64::from(length) / 1e6, megabytes(self.memory));
+        let (speed, dollars) = (length / seconds, 1e6 * seconds * f64::from(memory) / 1024.0 * GB_SECOND);
+        Ok(format!("{length:.0} | {seconds:.3} | {used:.3} | {speed:.0} | {peak:.0} | {dollars:.2}"))
+    }
+}
+
+async fn copy_all(process: &Path, system: &System, memory: u32, messages: Vec<Value>) -> Result<Copied, Error> {
+    let share = Share::of_processor(f64::from(memory) / ONE_PROCESSOR)?;
+    let mut environment = system.environment.clone();
+    environment.push(("AWS_LAMBDA_FUNCTION_MEMORY_SIZE".to_owned(), memory.to_string()));
+    let mut function = Function::start(process, &environment).await?;
+    function.time_to_first_next().await.ok_or("process exited at its start")?;
+    share.limit(function.id().ok_or("process has exited")?)?;
+    let (began, used) = (Instant::now(), processor_time(&function)?);
+    for message in messages {
+        let result = function.invoke(json!({ "Records": [message] }), TIMEOUT).await;
+        if !matches!(&result, InvocationResult::Response(response) if response["batchItemFailures"] == json!([])) {
+            return Err(format!("a task was not copied: {result:?}").into());
+        }
+    }
+    Ok(Copied {
+        elapsed: began.elapsed(),
+        processor_time: processor_time(&function)?.saturating_sub(used),
+        memory: function.peak_memory().unwrap_or_default() * 1024,
+    })
+}
