@@ -83,7 +83,7 @@ impl Used {
 /// Gigabytes of a function, as in the template, and the seconds that it waits for others.
 fn lambda(function: &str) -> (f64, f64) {
     match function {
-        "process" => (1.0, PROVIDER_CALL + COPY),
+        "process" => (0.5, PROVIDER_CALL + COPY),
         "tasks" => (0.25, PROVIDER_CALL),
         // One run serves every due task: a poll waits as long as one of them.
         _ => (0.25, 0.0),
