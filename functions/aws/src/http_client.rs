@@ -39,6 +39,9 @@ use tokio_rustls::TlsConnector;
 /// a word: then a call waits for its whole timeout.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(90);
 
+/// How long an idle connection may take to be ready: it is at once, or perhaps never.
+const READY_WITHIN: Duration = Duration::from_millis(100);
+
 /// How long opening a connection may take when the SDK sets no limit.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
@@ -221,11 +224,12 @@ impl Pool {
 }
 
 impl Site {
-    /// The idle connection used last, unless the service has closed it: then the one before.
+    /// The idle connection used last. One that the service has closed, or that still sends a request which was responded to
+    /// early, is closed in favour of the one before.
     async fn take(&self) -> Option<Connection> {
         loop {
             let mut connection = self.pop()?;
-            if connection.sender.ready().await.is_ok() {
+            if let Ok(Ok(())) = timeout(READY_WITHIN, connection.sender.ready()).await {
                 return Some(connection);
             }
         }

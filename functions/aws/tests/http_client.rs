@@ -12,7 +12,7 @@ use reelhook_aws::table::Table;
 use reelhook_core::TaskKey;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 /// What a service does with a connection.
 #[derive(Clone, Copy, PartialEq)]
@@ -23,6 +23,8 @@ enum Manner {
     ClosesIdle,
     /// Cuts its first response off in the middle, once.
     CutsOnce,
+    /// Responds to the head of a request, and does not read the rest.
+    Hasty,
 }
 
 /// A service in which nothing is stored.
@@ -60,13 +62,16 @@ impl Service {
     async fn serve(&self, mut connection: TcpStream, manner: Manner) -> std::io::Result<()> {
         let mut received = Vec::new();
         loop {
-            while !is_complete(&received) {
+            let is_enough = |received: &[u8]| match manner {
+                Manner::Hasty => !received.is_empty(),
+                _ => is_complete(received),
+            };
+            while !is_enough(&received) {
                 if connection.read_buf(&mut received).await? == 0 {
                     return Ok(());
                 }
             }
             *self.head.lock().expect("no panic") = String::from_utf8_lossy(&received).to_lowercase();
-            received.clear();
             let earlier = self.requests.fetch_add(1, Ordering::SeqCst);
             // Long enough for other calls to come meanwhile.
             sleep(Duration::from_millis(5)).await;
@@ -76,9 +81,12 @@ impl Service {
                 return connection.write_all(&response[..response.len() - 1]).await;
             }
             connection.write_all(response).await?;
-            if manner == Manner::ClosesIdle {
-                return Ok(());
+            match manner {
+                Manner::ClosesIdle => return Ok(()),
+                Manner::Hasty if !is_complete(&received) => sleep(Duration::from_mins(1)).await,
+                _ => {}
             }
+            received.clear();
         }
     }
 
@@ -143,6 +151,18 @@ async fn a_connection_that_was_closed_while_idle_is_replaced() {
 async fn a_connection_with_half_a_response_is_not_used_again() {
     let (service, clients) = Service::start(Manner::CutsOnce).await;
     read(&table(&clients)).await;
+    assert_eq!((service.requests(), service.connections()), (2, 2));
+}
+
+/// Its connection is not done with the request when the response is there, and may never be.
+#[tokio::test]
+async fn a_connection_that_is_still_sending_is_not_waited_for() {
+    let (service, clients) = Service::start(Manner::Hasty).await;
+    let s3 = clients.s3();
+    for _ in 0..2 {
+        let put = s3.put_object().bucket("results").key("video.mp4").body(vec![0; 64 << 20].into()).send();
+        timeout(Duration::from_secs(10), put).await.expect("it ends").expect("the service accepts it");
+    }
     assert_eq!((service.requests(), service.connections()), (2, 2));
 }
 
