@@ -23,7 +23,7 @@ use tokio::time::timeout;
 
 use crate::http_client::HttpClient;
 use crate::settings::SettingsStore;
-use crate::signer::JsonSigV4;
+use crate::signer::{JsonSigV4, ServiceClock};
 use crate::{environment, tls};
 
 /// What every client is built from.
@@ -32,6 +32,7 @@ pub struct Clients {
     config: SdkConfig,
     http: HttpClient,
     endpoints: Endpoints,
+    clock: ServiceClock,
 }
 
 /// How long a function waits at its start for what makes its first event fast.
@@ -221,7 +222,8 @@ impl Clients {
     }
 
     fn of(policy: RetryPolicy, credentials: Credentials, region: String, endpoints: Endpoints) -> Self {
-        let http = HttpClient::new(tls::client_config(roots(&endpoints)), policy.connections);
+        let clock = ServiceClock::default();
+        let http = HttpClient::new(tls::client_config(roots(&endpoints)), policy.connections, clock.clone());
         let config = SdkConfig::builder()
             .behavior_version(BehaviorVersion::latest())
             .region(Region::new(region))
@@ -233,7 +235,7 @@ impl Clients {
             .timeout_config(policy.timeouts())
             .retry_config(policy.retries())
             .build();
-        Self { config, http, endpoints }
+        Self { config, http, endpoints, clock }
     }
 
     /// Opens the connections that a first event needs, side by side, and reads the settings over theirs. What fails is left to
@@ -255,7 +257,7 @@ impl Clients {
     pub fn dynamodb(&self) -> aws_sdk_dynamodb::Client {
         let config = aws_sdk_dynamodb::config::Builder::from(&self.config)
             .endpoint_url(&self.endpoints.dynamodb)
-            .push_auth_scheme(JsonSigV4::default())
+            .push_auth_scheme(JsonSigV4::new(self.clock.clone()))
             .interceptor(WithoutSelfDescription);
         aws_sdk_dynamodb::Client::from_conf(config.build())
     }
@@ -264,7 +266,7 @@ impl Clients {
     pub fn sqs(&self) -> aws_sdk_sqs::Client {
         let config = aws_sdk_sqs::config::Builder::from(&self.config)
             .endpoint_url(&self.endpoints.sqs)
-            .push_auth_scheme(JsonSigV4::default())
+            .push_auth_scheme(JsonSigV4::new(self.clock.clone()))
             .interceptor(WithoutSelfDescription);
         aws_sdk_sqs::Client::from_conf(config.build())
     }
@@ -275,7 +277,7 @@ impl Clients {
         let policy = RetryPolicy::SETTINGS;
         let config = aws_sdk_secretsmanager::config::Builder::from(&self.config)
             .endpoint_url(&self.endpoints.secrets)
-            .push_auth_scheme(JsonSigV4::default())
+            .push_auth_scheme(JsonSigV4::new(self.clock.clone()))
             .interceptor(WithoutSelfDescription)
             .timeout_config(policy.timeouts())
             .retry_config(policy.retries().with_max_backoff(Duration::from_millis(500)));

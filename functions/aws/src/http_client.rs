@@ -10,7 +10,7 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use aws_smithy_runtime_api::client::connection::{CaptureSmithyConnection, ConnectionMetadata};
 use aws_smithy_runtime_api::client::http::{
@@ -35,6 +35,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
+use crate::signer::ServiceClock;
+
 /// How long an idle connection is used again. Services close theirs sooner or later, and what is between may forget one without
 /// a word: then a call waits for its whole timeout.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(90);
@@ -58,6 +60,7 @@ struct Pool {
     tls: TlsConnector,
     /// Most connections to one origin.
     max_connections: usize,
+    clock: ServiceClock,
     sites: Mutex<HashMap<Origin, Arc<Site>>>,
 }
 
@@ -85,9 +88,9 @@ trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
 impl HttpClient {
-    /// A client with at most so many connections to each service.
-    pub(crate) fn new(tls: ClientConfig, max_connections: usize) -> Self {
-        let pool = Pool { tls: Arc::new(tls).into(), max_connections, sites: Mutex::default() };
+    /// A client with at most so many connections to each service. It sets the clock by what services refuse.
+    pub(crate) fn new(tls: ClientConfig, max_connections: usize, clock: ServiceClock) -> Self {
+        let pool = Pool { tls: Arc::new(tls).into(), max_connections, clock, sites: Mutex::default() };
         Self { pool: Arc::new(pool) }
     }
 
@@ -141,6 +144,11 @@ impl HttpConnector for Connector {
         HttpConnectorFuture::new(async move {
             let request = request.try_into_http1x().map_err(|error| ConnectorError::user(error.into()))?;
             let response = pool.send(request, connect_timeout).await?;
+            if response.status().is_client_error()
+                && let Some(date) = response.headers().get(header::DATE).and_then(|date| date.to_str().ok())
+            {
+                pool.clock.learn(date, SystemTime::now());
+            }
             HttpResponse::try_from(response).map_err(|error| ConnectorError::other(error.into(), None))
         })
     }

@@ -5,7 +5,8 @@
 //! [The rules](https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html).
 
 use std::fmt;
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use aws_credential_types::Credentials;
@@ -23,10 +24,36 @@ use ring::{digest, hmac};
 
 const ALGORITHM: &str = "AWS4-HMAC-SHA256";
 
+/// How far the clock of AWS is ahead of this process's, in seconds. AWS refuses signatures that are more than some minutes off;
+/// its refusals say what time it is, and the SDK repeats a call that was refused for it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ServiceClock(Arc<AtomicI64>);
+
+impl ServiceClock {
+    /// Learns from the time of a refusal, as its header has it.
+    pub(crate) fn learn(&self, date: &str, now: SystemTime) {
+        if let Ok(theirs) = DateTime::from_str(date, Format::HttpDate) {
+            self.0.store(theirs.secs() - DateTime::from(now).secs(), Ordering::Relaxed);
+        }
+    }
+
+    /// In seconds since 1970.
+    fn seconds(&self, now: SystemTime) -> i64 {
+        DateTime::from(now).secs() + self.0.load(Ordering::Relaxed)
+    }
+}
+
 /// The scheme under the SDK's own name, which it replaces.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct JsonSigV4 {
     signer: Signer,
+}
+
+impl JsonSigV4 {
+    /// Signs with this clock.
+    pub(crate) fn new(clock: ServiceClock) -> Self {
+        Self { signer: Signer { clock, ..Signer::default() } }
+    }
 }
 
 impl AuthScheme for JsonSigV4 {
@@ -46,6 +73,7 @@ impl AuthScheme for JsonSigV4 {
 /// One per client, and so for one service of one region.
 #[derive(Default)]
 struct Signer {
+    clock: ServiceClock,
     /// The key of a day. Credentials do not change in a process: Lambda starts another one.
     key: Mutex<Option<(String, hmac::Key)>>,
 }
@@ -83,7 +111,7 @@ impl Signer {
         now: SystemTime,
     ) -> Result<(), BoxError> {
         // 20261128T184500Z: the extended format without its punctuation.
-        let now = DateTime::from_secs(DateTime::from(now).secs()).fmt(Format::DateTime)?.replace(['-', ':'], "");
+        let now = DateTime::from_secs(self.clock.seconds(now)).fmt(Format::DateTime)?.replace(['-', ':'], "");
         let day = &now[..8];
         let authority = request.uri().split_once("://").ok_or("the endpoint is not a URL")?.1;
         let (host, path) = authority.split_at(authority.find('/').unwrap_or(authority.len()));
@@ -201,6 +229,15 @@ mod tests {
             signer.sign(&mut request, &credentials, "eu-central-1", "dynamodb", now).expect("it is signed");
             assert_eq!(request.headers().get("authorization"), Some(expected(&request, credentials, now).as_str()));
         }
+    }
+
+    #[test]
+    fn a_clock_that_is_off_is_corrected_by_a_refusal() {
+        let (clock, now) = (ServiceClock::default(), UNIX_EPOCH + Duration::from_secs(1_795_889_398));
+        clock.learn("Sat, 28 Nov 2026 18:23:18 GMT", now);
+        assert_eq!(clock.seconds(now), 1_795_890_198);
+        clock.learn("soon", now);
+        assert_eq!(clock.seconds(now), 1_795_890_198);
     }
 
     #[test]
