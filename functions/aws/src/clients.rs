@@ -111,13 +111,13 @@ struct Endpoints {
     secrets: String,
     /// None: an address per bucket, which the SDK makes.
     s3: Option<String>,
-    /// Whether all of them are known to be AWS's own, or need no certificate.
+    /// Whether all of them are known to have the roots of AWS's commercial regions, or need no certificate.
     are_amazons: bool,
 }
 
 impl Endpoints {
-    /// Those of a region, as far as none are configured. The SDK would find them in a table of its own in each client, with
-    /// regular expressions that took a third of a function's start, and say them too late to connect early.
+    /// Those of a region, as far as none are configured. The SDK finds them too, but not before the first call, which is too
+    /// late to connect early.
     fn new(region: &str, configured: impl Fn(&str) -> Option<String>) -> Self {
         let domain = domain(region);
         let own = |service: &str, host: &str| {
@@ -131,6 +131,7 @@ impl Endpoints {
             secrets: own("SECRETS_MANAGER", "secretsmanager"),
             s3: configured("S3"),
             are_amazons: domain == COMMERCIAL
+                && !region.starts_with("us-gov-")
                 && !["DYNAMODB", "SQS", "SECRETS_MANAGER", "S3"].iter().any(needs_other_roots),
         }
     }
@@ -325,10 +326,10 @@ mod tests {
     #[test]
     fn only_endpoints_of_aws_are_known_to_need_no_other_roots() {
         assert!(endpoints("eu-central-1", None).are_amazons);
-        assert!(endpoints("us-gov-west-1", None).are_amazons);
         assert!(endpoints("eu-central-1", Some(("SQS", "http://127.0.0.1:4566"))).are_amazons);
         assert!(!endpoints("eu-central-1", Some(("S3", "https://vpce.example"))).are_amazons);
         assert!(!endpoints("cn-north-1", None).are_amazons);
+        assert!(!endpoints("us-gov-west-1", None).are_amazons);
     }
 
     /// The SDK has a table of its own, which has to say the same.

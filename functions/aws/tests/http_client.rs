@@ -125,7 +125,7 @@ async fn calls_in_a_row_share_a_connection() {
     assert_eq!((service.requests(), service.connections()), (5, 1));
 }
 
-/// The SDK's four headers about itself and its attempts cost a tenth of what a call executes.
+/// The SDK would make four headers about itself and its attempts for each call.
 #[tokio::test]
 async fn calls_name_reelhook_and_not_the_sdk() {
     let (service, clients) = Service::start(Manner::Patient).await;
