@@ -7,11 +7,12 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::provider::Provider;
-use crate::providers::adapter::{BodyTrust, CallbackBody, ProviderResponse, StatusResult, SubmissionResult};
-use crate::report::{Artifact, Failure, Reason, Report, TaskStatus};
+use crate::providers::adapter::{BodyTrust, CallbackBody, FreshLink, ProviderResponse, StatusResult, SubmissionResult};
+use crate::report::{Artifact, Failure, Kind, Reason, Report, Source, TaskStatus};
 use crate::request::{Authenticity, CallbackRequest, Headers};
 use crate::settings::{ProviderSettings, Settings};
 use crate::time::Timestamp;
+use crate::usage::Usage;
 
 /// What a body belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,6 +24,8 @@ pub enum BodyKind {
     Status,
     /// The response to a submission.
     Submission,
+    /// The response to a call that makes a link out of a file id or a dead link.
+    File,
 }
 
 /// A body with the request or response it came in.
@@ -67,6 +70,9 @@ pub struct Explanation {
     pub code: Option<String>,
     /// The provider's own message.
     pub message: Option<String>,
+    /// What it cost.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub usage: Option<Usage>,
     /// The response to a handshake.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub response: Option<Value>,
@@ -88,6 +94,8 @@ pub enum Verdict {
     Succeeded,
     /// The task failed. Of a submission: it was refused.
     Failed,
+    /// The provider does not know the task: not yet, no longer, or it never did.
+    NotFound,
     /// A check of the URL that expects [`Explanation::response`].
     Handshake,
     /// The task ended, but a status poll has to confirm it.
@@ -106,6 +114,7 @@ impl Explanation {
             retryable: None,
             code: None,
             message: None,
+            usage: None,
             response: None,
             authentic: None,
             authentic_reason: None,
@@ -123,13 +132,12 @@ impl Explanation {
     }
 
     fn of_status(task_status: TaskStatus) -> Self {
-        match task_status {
-            TaskStatus::Open(_) => Self::new(Verdict::Open),
-            TaskStatus::Finished(Report::Succeeded { artifacts }) => {
-                Self { artifacts, ..Self::new(Verdict::Succeeded) }
-            }
-            TaskStatus::Finished(Report::Failed(failure) | Report::Lost(failure)) => {
-                Self::of_failure(Verdict::Failed, failure)
+        let TaskStatus::Finished(report) = task_status else { return Self::new(Verdict::Open) };
+        let usage = report.usage().cloned();
+        match report {
+            Report::Succeeded { artifacts, .. } => Self { artifacts, usage, ..Self::new(Verdict::Succeeded) },
+            Report::Failed(failure) | Report::Lost(failure) => {
+                Self { usage, ..Self::of_failure(Verdict::Failed, failure) }
             }
         }
     }
@@ -159,6 +167,13 @@ pub fn explain(received: &ReceivedBody<'_>) -> Explanation {
             SubmissionResult::Refused(failure) => Explanation::of_failure(Verdict::Failed, failure),
             SubmissionResult::Unclear(_) => Explanation::new(Verdict::Unparseable),
         },
+        BodyKind::File => match adapter.read_resolution(&response, received.now) {
+            Ok(FreshLink { url, expires_at }) => {
+                let artifact = Artifact { kind: Kind::Video, source: Source::Url(url), expires_at };
+                Explanation { artifacts: vec![artifact], ..Explanation::new(Verdict::Succeeded) }
+            }
+            Err(failure) => Explanation::of_failure(Verdict::Unparseable, failure),
+        },
     }
 }
 
@@ -185,7 +200,8 @@ fn explain_status(status: StatusResult) -> Explanation {
     match status {
         StatusResult::Task(task_status) => Explanation::of_status(task_status),
         StatusResult::Refused { failure, .. } => Explanation::of_failure(Verdict::Unparseable, failure),
-        StatusResult::NotFound | StatusResult::Unreadable => Explanation::new(Verdict::Unparseable),
+        StatusResult::NotFound => Explanation::new(Verdict::NotFound),
+        StatusResult::Unreadable => Explanation::new(Verdict::Unparseable),
     }
 }
 

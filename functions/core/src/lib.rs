@@ -59,6 +59,7 @@ pub mod time;
 pub mod token;
 pub mod transfer;
 pub mod transition;
+pub mod usage;
 
 pub use provider::Provider;
 pub use task::{TaskId, TaskKey};

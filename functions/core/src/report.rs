@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::redacted::SignedUrl;
 use crate::time::Timestamp;
+use crate::usage::Usage;
 
 /// Longest text of a provider that is kept, in characters. Chosen freely: longer than every message seen.
 const MAX_MESSAGE: usize = 1000;
@@ -23,6 +24,9 @@ pub enum Report {
     Succeeded {
         /// The files to copy.
         artifacts: Vec<Artifact>,
+        /// What it cost.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        usage: Option<Box<Usage>>,
     },
     /// The provider reports a failure.
     Failed(Failure),
@@ -44,15 +48,30 @@ impl Report {
     #[must_use]
     pub fn without_artifacts(&self) -> Self {
         match self {
-            Self::Succeeded { .. } => Self::Succeeded { artifacts: Vec::new() },
+            Self::Succeeded { usage, .. } => Self::Succeeded { artifacts: Vec::new(), usage: usage.clone() },
             Self::Failed(_) | Self::Lost(_) => self.clone(),
         }
+    }
+
+    /// Why it failed.
+    pub fn failure(&self) -> Option<&Failure> {
+        match self {
+            Self::Succeeded { .. } => None,
+            Self::Failed(failure) | Self::Lost(failure) => Some(failure),
+        }
+    }
+
+    /// What it cost, as far as the provider says.
+    pub fn usage(&self) -> Option<&Usage> {
+        let (Self::Succeeded { usage, .. } | Self::Failed(Failure { usage, .. }) | Self::Lost(Failure { usage, .. })) =
+            self;
+        usage.as_deref()
     }
 
     /// When the first of the links expires, as far as that is known.
     pub fn nearest_expiry(&self) -> Option<Timestamp> {
         match self {
-            Self::Succeeded { artifacts } => artifacts.iter().filter_map(|artifact| artifact.expires_at).min(),
+            Self::Succeeded { artifacts, .. } => artifacts.iter().filter_map(|artifact| artifact.expires_at).min(),
             Self::Failed(_) | Self::Lost(_) => None,
         }
     }
@@ -176,12 +195,15 @@ pub struct Failure {
     /// The provider's own message, at most 1000 characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
+    /// What it cost all the same. Shown beside the failure, see [`Report::usage`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usage: Option<Box<Usage>>,
 }
 
 impl Failure {
     /// A failure without code and message.
     pub fn new(reason: Reason, retryable: bool) -> Self {
-        Self { reason, retryable, code: None, message: None }
+        Self { reason, retryable, code: None, message: None, usage: None }
     }
 
     /// Adds the provider's own code, unless it is empty.
@@ -189,6 +211,12 @@ impl Failure {
     pub fn code(mut self, code: impl Into<String>) -> Self {
         self.code = Some(code.into()).filter(|code| !code.is_empty()).map(|code| shortened(&code));
         self
+    }
+
+    /// The same without what it cost, for a document that has that beside the failure.
+    #[must_use]
+    pub fn without_usage(&self) -> Self {
+        Self { usage: None, ..self.clone() }
     }
 
     /// Adds the provider's own message, cut to 1000 characters, unless it is empty.
@@ -244,7 +272,21 @@ impl TaskStatus {
     /// A success with these artifacts, as far as an item of the table can hold them. Surplus covers and the like are dropped
     /// before surplus results.
     pub fn succeeded(artifacts: Vec<Artifact>) -> Self {
-        Self::Finished(Report::Succeeded { artifacts: bounded(artifacts) })
+        Self::Finished(Report::Succeeded { artifacts: bounded(artifacts), usage: None })
+    }
+
+    /// The same with what the task cost. An open task costs nothing yet.
+    #[must_use]
+    pub fn with_usage(mut self, cost: Usage) -> Self {
+        match &mut self {
+            Self::Finished(
+                Report::Succeeded { usage, .. }
+                | Report::Failed(Failure { usage, .. })
+                | Report::Lost(Failure { usage, .. }),
+            ) => *usage = Some(Box::new(cost)).filter(|cost| !cost.is_empty()),
+            Self::Open(_) => {}
+        }
+        self
     }
 
     /// A failure.
@@ -328,7 +370,7 @@ mod tests {
             expires_at: None,
         };
         let count = |artifacts: Vec<Artifact>| {
-            let TaskStatus::Finished(Report::Succeeded { artifacts }) = TaskStatus::succeeded(artifacts) else {
+            let TaskStatus::Finished(Report::Succeeded { artifacts, .. }) = TaskStatus::succeeded(artifacts) else {
                 panic!("not a success")
             };
             assert!(serde_json::to_vec(&artifacts).expect("artifacts serialise").len() <= MAX_ARTIFACT_BYTES);
@@ -364,6 +406,7 @@ mod tests {
                 },
                 Artifact { kind: Kind::Cover, source: Source::FileId("7".into()), expires_at: None },
             ],
+            usage: None,
         };
         let text = serde_json::to_string(&report).expect("reports serialise");
         assert_eq!(

@@ -9,6 +9,7 @@ use crate::callback::{Raw, Reporter};
 use crate::report::{Failure, Kind, Outcome, Report};
 use crate::task::TaskKey;
 use crate::time::Timestamp;
+use crate::usage::Usage;
 
 /// Version of the document. Adding fields keeps it; any other change raises it.
 pub const VERSION: u32 = 1;
@@ -57,6 +58,8 @@ pub struct ResultDocument {
     outcome: Outcome,
     #[serde(skip_serializing_if = "Option::is_none")]
     failure: Option<Failure>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    usage: Option<Usage>,
     artifacts: Vec<StoredArtifact>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     missing: Vec<MissingArtifact>,
@@ -106,10 +109,6 @@ pub struct Parts<'a> {
 impl ResultDocument {
     /// Builds the document.
     pub fn new(parts: Parts<'_>) -> Self {
-        let failure = match parts.report {
-            Report::Succeeded { .. } => None,
-            Report::Failed(failure) | Report::Lost(failure) => Some(failure.clone()),
-        };
         let text = |time: Option<Timestamp>| time.map(|time| time.to_string());
         Self {
             version: VERSION,
@@ -118,7 +117,8 @@ impl ResultDocument {
             id: parts.task.id().to_owned(),
             provider_task_id: parts.provider_task_id.map(str::to_owned),
             outcome: parts.report.outcome(),
-            failure,
+            failure: parts.report.failure().map(Failure::without_usage),
+            usage: parts.report.usage().cloned(),
             artifacts: parts.artifacts,
             missing: parts.missing,
             times: Times {

@@ -138,7 +138,7 @@ pub fn may_be_one_tasks_fault(result: &PollResult) -> bool {
 /// [`Refreshed::Fresh`] may be a file id still.
 pub fn fresh_link(result: &PollResult, planned: &Planned) -> Refreshed {
     let refreshed = match result {
-        PollResult::Response(StatusResult::Task(TaskStatus::Finished(Report::Succeeded { artifacts }))) => {
+        PollResult::Response(StatusResult::Task(TaskStatus::Finished(Report::Succeeded { artifacts, .. }))) => {
             let mut of_kind = artifacts.iter().filter(|artifact| artifact.kind == planned.artifact.kind);
             let same = of_kind.nth(planned.ordinal.saturating_sub(1));
             same.map_or(Refreshed::NoOtherLink, |artifact| Refreshed::Fresh(artifact.clone()))

@@ -8,6 +8,7 @@ use reelhook_core::explain::{BodyKind, Explanation, ReceivedBody, Verdict, expla
 use reelhook_core::report::{Artifact, Reason};
 use reelhook_core::request::{CallbackRequest, Headers};
 use reelhook_core::settings::ProviderSettings;
+use reelhook_core::usage::Usage;
 use reelhook_core::{Provider, Timestamp};
 use serde::Deserialize;
 use serde_json::Value;
@@ -49,6 +50,7 @@ struct Expectation {
     retryable: Option<bool>,
     code: Option<String>,
     message: Option<String>,
+    usage: Option<Usage>,
     response: Option<Value>,
     authentic: Option<Value>,
     authentic_reason: Option<String>,
@@ -84,6 +86,7 @@ impl Fixture {
             retryable: expect.retryable,
             code: expect.code.clone(),
             message: expect.message.clone(),
+            usage: expect.usage.clone(),
             response: expect.response.clone(),
             authentic: expect.authentic.clone(),
             authentic_reason: expect.authentic_reason.clone(),
@@ -132,6 +135,7 @@ fn every_fixture_describes_itself() {
                 BodyKind::Callback => "callback-",
                 BodyKind::Status => "status-",
                 BodyKind::Submission => "submission-",
+                BodyKind::File => "file-",
             };
             assert!(
                 name.starts_with(kind) && Path::new(&name).extension().is_some_and(|extension| extension == "json"),
@@ -179,7 +183,7 @@ fn no_adapter_lacks_a_case() {
         need("the status of an open task", BodyKind::Status, &is_open);
         need("the status of a task that succeeded", BodyKind::Status, &ended_well);
         need("the status of a task that failed", BodyKind::Status, &ended_badly);
-        need("the status of an unknown id", BodyKind::Status, &is_unparseable);
+        need("the status of an unknown id", BodyKind::Status, &|fixture| fixture.expect.outcome == Verdict::NotFound);
         need("an accepted submission", BodyKind::Submission, &is_open);
         need("a refused submission", BodyKind::Submission, &ended_badly);
         if signs(provider) {

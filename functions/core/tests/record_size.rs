@@ -68,7 +68,7 @@ fn success() -> Report {
 }
 
 fn artifacts(report: &Report) -> Vec<String> {
-    let Report::Succeeded { artifacts } = report else { panic!("no success") };
+    let Report::Succeeded { artifacts, .. } = report else { panic!("no success") };
     plan(&key().prefix(), artifacts, None).into_iter().map(|planned| planned.key_stem).collect()
 }
 

@@ -6,7 +6,7 @@ use reelhook_aws::table::{Claimed, Fenced, TableError};
 use reelhook_core::message::{InvalidMessage, Message};
 use reelhook_core::metric::Metric;
 use reelhook_core::record::{LEASE_DURATION, REQUEUE_AFTER, Record, State};
-use reelhook_core::report::Report;
+use reelhook_core::report::{Failure, Report};
 use reelhook_core::settings::Settings;
 use reelhook_core::transfer::outcome::CopyOutcome;
 use tokio::time::Instant;
@@ -74,8 +74,8 @@ async fn on_task(app: &App, settings: &Settings, record: Record, deadline: Insta
 async fn act_on_report(app: &App, settings: &Settings, record: Record, deadline: Instant) -> Result<(), TableError> {
     let task = &record.task;
     let publisher = Publisher { table: &app.table, bucket: &app.bucket, record: &record };
-    let artifacts = match &record.report {
-        Some(Report::Succeeded { artifacts }) => artifacts,
+    let (report, artifacts) = match &record.report {
+        Some(report @ Report::Succeeded { artifacts, .. }) => (report, artifacts),
         Some(failed) => return publisher.publish_and_settle(failed, vec![], vec![]).await,
         None => {
             tracing::error!(%task, "the task is reported and holds no report");
@@ -86,11 +86,11 @@ async fn act_on_report(app: &App, settings: &Settings, record: Record, deadline:
     let context =
         CopyContext { copier: &app.copier, providers: &app.providers, settings: own, record: &record, deadline };
     match copying::copy(context, artifacts).await {
-        CopyOutcome::Complete { stored, missing } => {
-            publisher.publish_and_settle(&Report::Succeeded { artifacts: artifacts.clone() }, stored, missing).await
-        }
+        CopyOutcome::Complete { stored, missing } => publisher.publish_and_settle(report, stored, missing).await,
         CopyOutcome::Lost { failure, stored, missing } => {
             tracing::error!(%task, reason = failure.message, "the result is lost");
+            // It was paid for all the same.
+            let failure = Failure { usage: report.usage().cloned().map(Box::new), ..failure };
             publisher.publish_and_settle(&Report::Lost(failure), stored, missing).await
         }
         CopyOutcome::Retry { at, checkpoints, last_error } => {

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `PUT /tasks/{provider}/{id}` with the provider's own request body | submits the task, exactly once under this id |
 //! | `PUT /tasks/{provider}/{id}?provider_task_id=…` without a body | registers a task the caller submitted itself |
-//! | `GET /tasks/{provider}/{id}` | shows it |
+//! | `GET /tasks/{provider}/{id}` | shows it; with `?wait=20` once it is final, or after so many seconds |
 //! | `GET /tasks/{provider}/{id}/callback-url` | returns the callback URL, and writes nothing |
 //!
 //! `?endpoint=/…` names the provider's endpoint where it has several. `?interrupted=resubmit` repeats a submission of which
@@ -18,6 +18,8 @@ mod put;
 mod submit;
 mod view;
 
+use std::time::Duration;
+
 use lambda_http::http::{Method, StatusCode};
 use lambda_http::{Body, Request, RequestExt as _, Response};
 use percent_encoding::percent_decode_str;
@@ -29,8 +31,15 @@ use reelhook_core::settings::Settings;
 use reelhook_core::token::STATIC_ID;
 use reelhook_core::{Provider, TaskId, TaskKey, Timestamp};
 use serde_json::json;
+use tokio::time::{Instant, sleep};
 
 use crate::problem::{Problem, respond};
+
+/// Longest `?wait=`, in seconds: a little shorter than the function's own 30 s.
+const MAX_WAIT: u64 = 25;
+
+/// How often a task is read that a caller waits for: half a read unit each.
+const READ_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What the function works with.
 #[derive(Debug)]
@@ -60,7 +69,7 @@ async fn serve(app: &App, request: &Request, now: Timestamp) -> Result<Response<
     let (provider, id, resource) = resource(request.raw_http_path())?;
     let settings = app.settings.get().await.map_err(|error| Problem::unavailable(&error))?;
     match (request.method(), resource) {
-        (&Method::GET, Resource::Task) => show(app, &settings, provider, id, now).await,
+        (&Method::GET, Resource::Task) => show(app, &settings, provider, id, wait(request)?).await,
         (&Method::GET, Resource::CallbackUrl) => {
             let id = if id == STATIC_ID { None } else { Some(task_id(id)?) };
             if id.is_none() && !provider.adapter().names_its_tasks() {
@@ -107,13 +116,27 @@ fn callback_url(app: &App, settings: &Settings, provider: Provider, id: Option<&
     format!("{base}{}", settings.callback_keys.path(provider, id))
 }
 
+/// How long a caller waits for the end of the task.
+fn wait(request: &Request) -> Result<Duration, Problem> {
+    let query = request.query_string_parameters();
+    if let Some((other, _)) = query.iter().find(|(name, _)| *name != "wait") {
+        return Err(Problem::invalid(format!("unknown parameter {other:?}; use wait")));
+    }
+    let Some(wait) = query.first("wait") else { return Ok(Duration::ZERO) };
+    let seconds = wait.parse().ok().filter(|seconds| *seconds <= MAX_WAIT);
+    seconds
+        .map(Duration::from_secs)
+        .ok_or_else(|| Problem::invalid(format!("wait={wait:?} is not a whole number of seconds from 0 to {MAX_WAIT}")))
+}
+
 async fn show(
     app: &App,
     settings: &Settings,
     provider: Provider,
     id: &str,
-    now: Timestamp,
+    wait: Duration,
 ) -> Result<Response<Body>, Problem> {
+    let end = Instant::now() + wait;
     let decoded = percent_decode_str(id).decode_utf8_lossy();
     let registered = decoded.parse::<TaskId>().ok();
     let key = match &registered {
@@ -121,9 +144,16 @@ async fn show(
         // A task nobody registered: its provider's id, as it is or as it stands in the key.
         None => format!("{provider}/{id}").parse().unwrap_or_else(|_| TaskKey::unregistered(provider, &decoded)),
     };
-    let record = app.table.get(&key).await?;
-    let record =
-        record.ok_or_else(|| Problem::new(StatusCode::NOT_FOUND, "no_such_task", format!("task not found: {key}")))?;
-    let callback_url = callback_url(app, settings, provider, registered.as_ref());
-    Ok(respond(StatusCode::OK, &view::of(&record, &callback_url, now)))
+    loop {
+        let record = app
+            .table
+            .get(&key)
+            .await?
+            .ok_or_else(|| Problem::new(StatusCode::NOT_FOUND, "no_such_task", format!("task not found: {key}")))?;
+        if record.state.is_final() || Instant::now() + READ_INTERVAL > end {
+            let callback_url = callback_url(app, settings, provider, registered.as_ref());
+            return Ok(respond(StatusCode::OK, &view::of(&record, &callback_url, clock::now())));
+        }
+        sleep(READ_INTERVAL).await;
+    }
 }

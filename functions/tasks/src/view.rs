@@ -23,7 +23,9 @@ pub(crate) fn of(record: &Record, callback_url: &str, now: Timestamp) -> Value {
     add("endpoint", record.endpoint.as_deref().map(Value::from));
     add("submission", submission(record, now).map(Value::from));
     add("outcome", record.outcome().map(Outcome::name).map(Value::from));
-    add("failure", record.report.as_ref().and_then(failure));
+    let report = record.report.as_ref();
+    add("failure", report.and_then(Report::failure).map(|failure| json!(failure.without_usage())));
+    add("usage", report.and_then(Report::usage).map(|usage| json!(usage)));
     add("last_error", record.last_error.as_deref().map(Value::from));
     add("reported_by", record.reported_by.map(Reporter::name).map(Value::from));
     add("result", record.state.is_final().then(|| json!(format!("{}result.json", record.task.prefix()))));
@@ -42,13 +44,6 @@ fn submission(record: &Record, now: Timestamp) -> Option<&'static str> {
     } else {
         "interrupted"
     })
-}
-
-fn failure(report: &Report) -> Option<Value> {
-    match report {
-        Report::Succeeded { .. } => None,
-        Report::Failed(failure) | Report::Lost(failure) => Some(json!(failure)),
-    }
 }
 
 fn times(record: &Record) -> Value {

@@ -18,7 +18,7 @@ pub(crate) struct Arguments {
     /// The provider that sent the body.
     #[arg(value_parser = provider, required_unless_present = "lines")]
     provider: Option<Provider>,
-    /// What the body belongs to: callback, status or submission.
+    /// What the body belongs to: callback, status, submission, or file for the response to a call that makes a link.
     #[arg(value_parser = kind, required_unless_present = "lines")]
     kind: Option<BodyKind>,
     /// HTTP status of the response to a status request or a submission.
@@ -167,7 +167,8 @@ fn kind(name: &str) -> Result<BodyKind, String> {
         "callback" => Ok(BodyKind::Callback),
         "status" => Ok(BodyKind::Status),
         "submission" => Ok(BodyKind::Submission),
-        _ => Err("use callback, status or submission".to_owned()),
+        "file" => Ok(BodyKind::File),
+        _ => Err("use callback, status, submission or file".to_owned()),
     }
 }
 

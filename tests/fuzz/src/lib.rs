@@ -143,7 +143,7 @@ fn check_status(task_status: &TaskStatus) {
             assert!(progress.percent.is_none_or(|percent| percent <= 100));
             check_text(progress.unknown_status.as_deref());
         }
-        TaskStatus::Finished(Report::Succeeded { artifacts }) => check_artifacts(artifacts),
+        TaskStatus::Finished(Report::Succeeded { artifacts, .. }) => check_artifacts(artifacts),
         TaskStatus::Finished(Report::Failed(failure)) => check_failure(failure),
         TaskStatus::Finished(Report::Lost(_)) => panic!("no provider reports a loss"),
     }

@@ -343,8 +343,8 @@ impl Draw {
         match self.below(4) {
             0 => Report::Failed(failure),
             1 => Report::Lost(failure),
-            2 => Report::Succeeded { artifacts: vec![] },
-            _ => Report::Succeeded { artifacts: vec![video] },
+            2 => Report::Succeeded { artifacts: vec![], usage: None },
+            _ => Report::Succeeded { artifacts: vec![video], usage: None },
         }
     }
 

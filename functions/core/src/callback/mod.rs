@@ -397,7 +397,7 @@ mod tests {
 
     fn said(proof: Proof, outcome: Outcome) -> Event {
         let report = match outcome {
-            Outcome::Succeeded => Report::Succeeded { artifacts: vec![] },
+            Outcome::Succeeded => Report::Succeeded { artifacts: vec![], usage: None },
             _ => Report::Failed(Failure::new(crate::report::Reason::Unknown, false)),
         };
         let key = "apimart/job-1".parse().expect("a key");

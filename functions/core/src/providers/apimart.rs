@@ -126,7 +126,7 @@ impl Adapter for ApiMart {
 const IDS: &[&str] = &["id", "task_id"];
 
 fn task_status(task: &Value, now: Timestamp) -> Option<TaskStatus> {
-    Some(match status_word(&task["status"])?.as_str() {
+    let task_status = match status_word(&task["status"])?.as_str() {
         "pending" | "processing" | "submitted" | "queued" | "in_progress" => responses::open_at(&task["progress"]),
         "completed" => links(task, now).into_success(),
         "failed" => {
@@ -139,7 +139,9 @@ fn task_status(task: &Value, now: Timestamp) -> Option<TaskStatus> {
             TaskStatus::failed(failure.message(message.unwrap_or_default()))
         }
         unknown => TaskStatus::unknown_status(unknown),
-    })
+    };
+    // `cost` names no currency.
+    Some(task_status.with_usage(Usage::of_credits(&task["credits_cost"]).with_amount(&task["cost"], &Value::Null)))
 }
 
 /// Code and message of `error`, which may be a message only.

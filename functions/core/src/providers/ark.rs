@@ -156,7 +156,7 @@ pub(super) fn callback(task: &Value, now: Timestamp) -> CallbackBody {
 }
 
 fn task_status(task: &Value, now: Timestamp) -> Option<TaskStatus> {
-    Some(match status_word(&task["status"])?.as_str() {
+    let task_status = match status_word(&task["status"])?.as_str() {
         "queued" | "running" => TaskStatus::open(),
         "succeeded" => links(task, now).into_success(),
         "failed" => {
@@ -167,7 +167,8 @@ fn task_status(task: &Value, now: Timestamp) -> Option<TaskStatus> {
         "expired" => TaskStatus::failed(with_error(Failure::new(Reason::Expired, true), task)),
         "cancelled" | "canceled" => TaskStatus::failed(with_error(Failure::new(Reason::Cancelled, false), task)),
         unknown => TaskStatus::unknown_status(unknown),
-    })
+    };
+    Some(task_status.with_usage(Usage::of_tokens(&task["usage"]["total_tokens"])))
 }
 
 /// Adds the code and message that may come with a status word that is clear by itself.

@@ -161,7 +161,7 @@ impl Adapter for Kie {
         }
         // Only the code tells the outcome of Runway and Veo.
         let by_code = || match integer(&body["code"])? {
-            200 => Some(links(in_data(&body), now).into_success()),
+            200 => Some(links(in_data(&body), now).into_success().with_usage(usage(in_data(&body)))),
             _ => Some(TaskStatus::failed(task_failure(&body))),
         };
         responses::callback(task_id(&body), task_status(&body, now).or_else(by_code))
@@ -261,14 +261,15 @@ fn names_two_tasks(body: &Value) -> bool {
 fn task_status(body: &Value, now: Timestamp) -> Option<TaskStatus> {
     let data = in_data(body);
     if let Some(state) = status_word(&data["state"]) {
-        return Some(match state.as_str() {
+        let task_status = match state.as_str() {
             "wait" | "waiting" | "queueing" | "queuing" | "generating" | "pending" | "processing" => TaskStatus::open(),
             "success" | "completed" => links(data, now).into_success(),
             "fail" | "failed" => TaskStatus::failed(task_failure(body)),
             unknown => TaskStatus::unknown_status(unknown),
-        });
+        };
+        return Some(task_status.with_usage(usage(data)));
     }
-    Some(match integer(&data["successFlag"])? {
+    let task_status = match integer(&data["successFlag"])? {
         0 => TaskStatus::open(),
         1 => links(data, now).into_success(),
         2 | 3 => TaskStatus::failed(task_failure(body)),
@@ -278,7 +279,14 @@ fn task_status(body: &Value, now: Timestamp) -> Option<TaskStatus> {
             links => links.into_success(),
         },
         unknown => TaskStatus::unknown_status(&unknown.to_string()),
-    })
+    };
+    Some(task_status.with_usage(usage(data)))
+}
+
+/// What a task cost: newer bodies say so, under either name.
+fn usage(data: &Value) -> Usage {
+    let credits = if data["creditsConsumed"].is_null() { &data["consumeCredits"] } else { &data["creditsConsumed"] };
+    Usage::of_credits(credits)
 }
 
 /// Code and message of a failed task: its own, else those of the envelope unless they mean success.

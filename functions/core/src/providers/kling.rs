@@ -238,12 +238,28 @@ fn task_status(task: &Value, now: Timestamp) -> Option<TaskStatus> {
     } else {
         (&task["task_status"], &task["task_status_msg"], &task["updated_at"])
     };
-    Some(match status_word(status)?.as_str() {
+    let task_status = match status_word(status)?.as_str() {
         "submitted" | "processing" => TaskStatus::open(),
         "succeeded" | "succeed" => links(task, timestamp(updated_at).unwrap_or(now)).into_success(),
         "failed" => TaskStatus::failed(FAILURES.of_task(None, text(message))),
         unknown => TaskStatus::unknown_status(unknown),
-    })
+    };
+    Some(task_status.with_usage(usage(task)))
+}
+
+/// What a task cost: `billing[]` of the new generation, in units of a resource pack or in money; the units of the legacy one.
+fn usage(task: &Value) -> Usage {
+    let charges = |kind: &str| {
+        let of_kind = items(&task["billing"]).iter().filter(move |charge| charge["charge_type"] == kind);
+        of_kind.collect::<Vec<_>>()
+    };
+    let amount = |charges: &[&Value]| usage::sum(charges.iter().map(|charge| &charge["amount"]));
+    let (units, cash) = (charges("unit"), charges("cash"));
+    let currency = cash.first().map_or(&Value::Null, |charge| &charge["currency"]);
+    let same_currency = cash.iter().all(|charge| charge["currency"] == *currency);
+    let units = if units.is_empty() { task["final_unit_deduction"].clone() } else { amount(&units) };
+    let cash = if same_currency { amount(&cash) } else { Value::Null };
+    Usage::of_credits(&units).with_amount(&cash, currency)
 }
 
 /// The files of a task: `outputs[]` of the new generation, `task_result` of the legacy one.

@@ -251,7 +251,7 @@ fn v2_status(task: &Value, now: Timestamp) -> Option<TaskStatus> {
         let (code, message) = (code.clone().unwrap_or_default(), message.clone().unwrap_or_default());
         TaskStatus::failed(failure.code(code).message(message))
     };
-    Some(match status_word(&task["status"])?.as_str() {
+    let task_status = match status_word(&task["status"])?.as_str() {
         "queued" | "running" | "preparing" | "queueing" | "processing" => TaskStatus::open(),
         "succeeded" | "success" => {
             // "Query again for a new link": its life starts with the response, not with the end of the task.
@@ -263,7 +263,9 @@ fn v2_status(task: &Value, now: Timestamp) -> Option<TaskStatus> {
         "cancelled" | "canceled" => ended(Failure::new(Reason::Cancelled, false)),
         "expired" => ended(Failure::new(Reason::Expired, true)),
         unknown => TaskStatus::unknown_status(unknown),
-    })
+    };
+    let usage = &task["usage"];
+    Some(task_status.with_usage(Usage::of_tokens(&usage["total_tokens"]).with_seconds(&usage["total_seconds"])))
 }
 
 /// Whether a v2 task is text, which is complete without a file.

@@ -20,3 +20,4 @@ pub(super) use crate::report::{Artifact, Failure, Kind, Reason, Source, TaskStat
 pub(super) use crate::request::{Authenticity, CallbackRequest, Refusal};
 pub(super) use crate::settings::ProviderSettings;
 pub(super) use crate::time::Timestamp;
+pub(super) use crate::usage::{self, Usage};

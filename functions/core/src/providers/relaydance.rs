@@ -163,7 +163,7 @@ fn task_id(task: &Value) -> Option<String> {
 
 fn task_status(task: &Value, now: Timestamp) -> TaskStatus {
     let Some(status) = status_word(&task["status"]) else { return TaskStatus::open() };
-    match status.as_str() {
+    let task_status = match status.as_str() {
         "submitted" | "running" | "queued" | "in_progress" | "not_start" | "processing" | "pending" | "unknown" => {
             responses::open_at(&task["progress"])
         }
@@ -176,7 +176,8 @@ fn task_status(task: &Value, now: Timestamp) -> TaskStatus {
         }
         "expired" => TaskStatus::failed(Failure { reason: Reason::Expired, retryable: true, ..failure(task) }),
         unknown => TaskStatus::unknown_status(unknown),
-    }
+    };
+    task_status.with_usage(Usage::of_tokens(&task["usage"]["total_tokens"]))
 }
 
 /// The one video of a task, with its last frame. The shapes have it in different places, and some in several: the task's own

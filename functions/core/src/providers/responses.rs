@@ -10,6 +10,7 @@ use super::failures::failure_of_http_status;
 use super::json::{has_id, in_data, is_about, percent};
 use super::links::Links;
 use crate::report::{Artifact, Failure, Kind, Progress, Reason, Report, Source, TaskStatus};
+use crate::usage::Usage;
 
 /// The status of an open task with this progress.
 pub(super) fn open_at(progress: &Value) -> TaskStatus {
@@ -53,10 +54,10 @@ pub(super) fn callback_with_optional_id(
 
 fn task(provider_task_id: Option<String>, task_status: TaskStatus) -> CallbackBody {
     let trust = match &task_status {
-        TaskStatus::Finished(Report::Succeeded { artifacts }) if !has_result(artifacts) => {
+        TaskStatus::Finished(Report::Succeeded { artifacts, .. }) if !has_result(artifacts) => {
             BodyTrust::Hint(HintReason::NoResult)
         }
-        TaskStatus::Finished(Report::Succeeded { artifacts })
+        TaskStatus::Finished(Report::Succeeded { artifacts, .. })
             if artifacts.iter().any(|artifact| matches!(artifact.source, Source::FileId(_))) =>
         {
             BodyTrust::Hint(HintReason::FileId)
@@ -70,6 +71,8 @@ fn task(provider_task_id: Option<String>, task_status: TaskStatus) -> CallbackBo
 pub(super) fn foreign(body: CallbackBody) -> CallbackBody {
     match body {
         CallbackBody::Task { task_status, .. } => {
+            // What the upstream charges is between it and the provider.
+            let task_status = task_status.with_usage(Usage::default());
             CallbackBody::Task { provider_task_id: None, task_status, trust: BodyTrust::Hint(HintReason::ForeignBody) }
         }
         other => other,
@@ -80,7 +83,7 @@ pub(super) fn foreign(body: CallbackBody) -> CallbackBody {
 pub(super) fn status(task_status: Option<TaskStatus>) -> StatusResult {
     match task_status {
         None => StatusResult::Unreadable,
-        Some(TaskStatus::Finished(Report::Succeeded { artifacts })) if !has_result(&artifacts) => {
+        Some(TaskStatus::Finished(Report::Succeeded { artifacts, .. })) if !has_result(&artifacts) => {
             StatusResult::Task(TaskStatus::open())
         }
         Some(task_status) => StatusResult::Task(task_status),

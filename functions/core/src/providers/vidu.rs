@@ -191,14 +191,15 @@ pub(super) fn callback(task: &Value, now: Timestamp) -> CallbackBody {
 }
 
 fn task_status(task: &Value, now: Timestamp) -> Option<TaskStatus> {
-    Some(match status_word(&task["state"]).or_else(|| status_word(&task["status"]))?.as_str() {
+    let task_status = match status_word(&task["state"]).or_else(|| status_word(&task["status"]))?.as_str() {
         "created" | "queueing" | "scheduled" | "processing" => TaskStatus::open(),
         "success" => links(task, now).into_success(),
         "failed" => {
             TaskStatus::failed(FAILURES.of_task(text(&task["err_code"]), first_text(task, &["err_msg", "message"])))
         }
         unknown => TaskStatus::unknown_status(unknown),
-    })
+    };
+    Some(task_status.with_usage(Usage::of_credits(&task["credits"])))
 }
 
 fn links(task: &Value, now: Timestamp) -> Links {

@@ -49,7 +49,7 @@ fn record(changes: &[(Attribute, Option<Value>)]) -> Record {
 
 fn success(expires_at: Option<Timestamp>) -> Report {
     let source = Source::Url(SignedUrl::new("https://cdn.example.com/v.mp4"));
-    Report::Succeeded { artifacts: vec![Artifact { kind: Kind::Video, source, expires_at }] }
+    Report::Succeeded { artifacts: vec![Artifact { kind: Kind::Video, source, expires_at }], usage: None }
 }
 
 fn failure() -> Report {
@@ -292,8 +292,9 @@ fn a_status_gives_the_link_of_the_same_file_or_none() {
     let video =
         |link: &str| Artifact { kind: Kind::Video, source: Source::Url(SignedUrl::new(link)), expires_at: None };
     let planned = plan("", &[video("https://a/1"), video("https://a/2")], None).pop().expect("the second");
-    let succeeded =
-        |links: &[&str]| finished(Report::Succeeded { artifacts: links.iter().map(|link| video(link)).collect() });
+    let succeeded = |links: &[&str]| {
+        finished(Report::Succeeded { artifacts: links.iter().map(|link| video(link)).collect(), usage: None })
+    };
     for (story, result, expected) in [
         (
             "the second video has a new link",

@@ -120,7 +120,7 @@ mod tests {
     fn what_is_not_said_twice_is_more_than_a_mention() {
         let item = Item::from([(A::Task, "kling/p-1".into()), (A::State, State::Pending.into())]);
         let mention = Record::from_item(&item).expect("a record");
-        let report = Report::Succeeded { artifacts: vec![] };
+        let report = Report::Succeeded { artifacts: vec![], usage: None };
         let fallback = Fallback { report, received_at: Timestamp::from_seconds(1) };
         assert!(only_a_mention(&mention));
         assert!(!only_a_mention(&Record { fallback: Some(fallback), ..mention.clone() }));

@@ -33,7 +33,7 @@ fn said(report: Report) -> Accepted {
 }
 
 fn success() -> Accepted {
-    said(Report::Succeeded { artifacts: vec![] })
+    said(Report::Succeeded { artifacts: vec![], usage: None })
 }
 
 fn failure() -> Accepted {
@@ -46,7 +46,7 @@ fn hint() -> Hint {
         provider_task_id: Some(ID.to_owned()),
         reason: HintReason::Unsigned,
         outcome: Some(Outcome::Succeeded),
-        fallback: Some(Report::Succeeded { artifacts: vec![] }),
+        fallback: Some(Report::Succeeded { artifacts: vec![], usage: None }),
         raw: Raw::new(b"hint"),
     }
 }
@@ -325,7 +325,7 @@ fn of_two_writers_the_second_sees_the_first() {
 fn a_settled_report_has_no_link() {
     let link = Source::Url(SignedUrl::new("https://cdn.example/a.mp4?Signature=s"));
     let artifact = Artifact { kind: Kind::Video, source: link, expires_at: None };
-    let read = said(Report::Succeeded { artifacts: vec![artifact] });
+    let read = said(Report::Succeeded { artifacts: vec![artifact], usage: None });
     let reported = Task::registered().then(&report(&read, None, NOW, LATER));
     assert!(format!("{:?}", reported.0).contains("Signature=s"));
     let settled = reported.claimed(NOW).settled();

@@ -103,7 +103,7 @@ fn no_body_makes_a_record_too_large() {
     ] {
         let body = provider.adapter().read_callback(body.to_string().as_bytes(), NOW);
         let CallbackBody::Task { task_status: TaskStatus::Finished(report), .. } = body else { panic!("{body:?}") };
-        let Report::Succeeded { artifacts } = report else { panic!("{report:?}") };
+        let Report::Succeeded { artifacts, .. } = report else { panic!("{report:?}") };
         assert_eq!(artifacts.len(), 50);
     }
     let body = json!({"id": long, "status": "succeeded", "outputs": []}).to_string();

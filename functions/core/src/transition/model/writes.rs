@@ -106,7 +106,7 @@ fn id(of_other_task: bool) -> String {
 fn report_of(outcome: Outcome) -> Report {
     let failure = Failure::new(Reason::Unknown, false);
     match outcome {
-        Outcome::Succeeded => Report::Succeeded { artifacts: vec![] },
+        Outcome::Succeeded => Report::Succeeded { artifacts: vec![], usage: None },
         Outcome::Failed => Report::Failed(failure),
         Outcome::Lost => Report::Lost(failure),
     }
