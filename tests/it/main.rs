@@ -22,6 +22,7 @@ mod deployment;
 mod examples;
 mod journeys;
 mod logs;
+mod operations;
 mod origins;
 mod recovery;
 mod roles;
@@ -64,6 +65,7 @@ fn main() -> ExitCode {
         callbacks::cases(),
         recovery::cases(),
         submissions::cases(),
+        operations::cases(),
         origins::cases(),
         transitions::cases(),
         adversary::cases(),

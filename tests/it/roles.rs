@@ -10,12 +10,14 @@ use crate::deployment::aws;
 use crate::world::{World, print_error};
 
 /// What no case sees. Lambda itself writes the logs with a function's role, and receives for it; the emulator does so without.
-const UNSEEN: [(&str, &str); 6] = [
+const UNSEEN: [(&str, &str); 7] = [
     ("", "logs:CreateLogStream"),
     ("", "logs:PutLogEvents"),
     ("Process", "sqs:ReceiveMessage"),
     ("Process", "sqs:DeleteMessage"),
     ("Process", "sqs:GetQueueAttributes"),
+    // S3 asks for it when an object is written with tags; the emulator does not.
+    ("Process", "s3:PutObjectTagging"),
     // After a race only: a success that it confirms replaces a failure that was reported while it polled.
     ("Process", "sqs:SendMessage"),
 ];

@@ -83,6 +83,7 @@ impl Bucket {
                 .bucket(&self.name)
                 .key(&key)
                 .content_type("application/json")
+                .set_tagging(document.tagging())
                 .body(ByteStream::from(body.clone().into_bytes()));
             let put = match &replaced {
                 None => put.if_none_match("*"),

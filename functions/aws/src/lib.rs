@@ -14,7 +14,7 @@
 //! | [`provider_client`] | the providers' APIs |
 //! | [`clients`] | SDK clients, built for a fast start, over an HTTP client and a signer of our own |
 //! | [`environment`] | environment variables, named in errors |
-//! | [`clock`], [`logging`], [`metrics`] | time, logs and metrics |
+//! | [`clock`], [`logging`], [`metrics`], [`unique_id`] | time, logs, metrics, ids |
 
 pub mod bucket;
 pub mod clients;
@@ -31,3 +31,4 @@ mod signer;
 pub mod ssrf;
 pub mod table;
 mod tls;
+pub mod unique_id;

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
-use reelhook_core::providers::adapter::{Method, PolledTask, ProviderResponse, Request, StatusRequest};
+use reelhook_core::providers::adapter::{LookupResult, Method, PolledTask, ProviderResponse, Request, StatusRequest};
+use reelhook_core::record::Record;
 use reelhook_core::settings::ProviderSettings;
 use reelhook_core::status_poll::{self, PollResult};
 use reelhook_core::{Provider, Timestamp, retry_after};
@@ -55,6 +56,27 @@ pub enum RequestError {
     /// It was received, and the response is longer than [`MAX_RESPONSE`].
     #[error("the provider's response is longer than {MAX_RESPONSE} bytes")]
     TooLong,
+}
+
+impl From<RequestError> for PollResult {
+    fn from(error: RequestError) -> Self {
+        match error {
+            RequestError::TooLong => Self::TooLong,
+            RequestError::NotSent(_) | RequestError::NoResponse(_) => Self::NoResponse,
+        }
+    }
+}
+
+/// What came of looking up the task of an interrupted submission.
+#[derive(Clone, Debug)]
+pub enum LookedUp {
+    /// The provider has it.
+    Found {
+        /// The provider's id of the task.
+        provider_task_id: String,
+    },
+    /// It is not known, or the provider could not be asked: as a status poll that said so.
+    Unknown(PolledStatus),
 }
 
 /// What came of polling one task, and the response that said so.
@@ -122,6 +144,7 @@ impl ProviderClient {
         let method = match request.method {
             Method::Get => reqwest::Method::GET,
             Method::Post => reqwest::Method::POST,
+            Method::Delete => reqwest::Method::DELETE,
         };
         let mut sending = self.http.request(method, &request.url);
         for (name, value) in &request.headers {
@@ -209,6 +232,25 @@ impl ProviderClient {
         }
     }
 
+    /// Looks up the task of an interrupted submission by the id of ours that it carried. None where there is no call for it.
+    pub async fn look_up(&self, record: &Record, settings: &ProviderSettings, now: Timestamp) -> Option<LookedUp> {
+        let (adapter, marker) = (record.task.provider().adapter(), record.marker.as_deref()?);
+        let request = adapter.lookup(marker, record.endpoint.as_deref(), settings, now)?;
+        Some(match self.send(&request, now).await {
+            Ok(response) => match adapter.read_lookup(&response, marker, now) {
+                LookupResult::Found { provider_task_id } => LookedUp::Found { provider_task_id },
+                LookupResult::Unknown(status) => LookedUp::Unknown(PolledStatus {
+                    result: PollResult::Response(status),
+                    response: Some(Arc::new(response)),
+                }),
+            },
+            Err(error) => {
+                tracing::warn!(task = %record.task, %error, "a submission could not be looked up");
+                LookedUp::Unknown(PolledStatus::without_response(error.into()))
+            }
+        })
+    }
+
     /// One status request, and what it says about each of its tasks.
     async fn poll_together(
         &self,
@@ -228,11 +270,7 @@ impl ProviderClient {
             }
             Err(error) => {
                 tracing::warn!(%provider, %error, tasks = request.tasks.len(), "a status poll got no response");
-                let result = match error {
-                    RequestError::TooLong => PollResult::TooLong,
-                    RequestError::NotSent(_) | RequestError::NoResponse(_) => PollResult::NoResponse,
-                };
-                vec![PolledStatus::without_response(result); request.tasks.len()]
+                vec![PolledStatus::without_response(error.into()); request.tasks.len()]
             }
         }
     }

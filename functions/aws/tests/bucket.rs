@@ -6,6 +6,7 @@ use aws_credential_types::Credentials;
 use aws_sdk_s3::Client;
 use reelhook_aws::bucket::{Bucket, BucketError};
 use reelhook_aws::clients::{Clients, RetryPolicy};
+use reelhook_core::annotations::Annotations;
 use reelhook_core::callback::{Raw, Reporter};
 use reelhook_core::report::{Failure, Outcome, Reason, Report};
 use reelhook_core::result::{Parts, ResultDocument};
@@ -56,6 +57,7 @@ async fn publish(endpoint: &str) -> Result<(), BucketError> {
         report: &Report::Failed(Failure::new(Reason::Unknown, false)),
         artifacts: vec![],
         missing: vec![],
+        annotations: &Annotations::default(),
         reported_by: Reporter::Callback,
         raw: &Raw::default(),
         submitted_at: None,

@@ -40,6 +40,12 @@ pub enum Attribute {
     Owner,
     /// The endpoint the task was submitted to.
     Endpoint,
+    /// The caller's own words, as JSON.
+    Annotations,
+    /// The id of ours that the submission carried.
+    Marker,
+    /// When the provider was asked to cancel the task.
+    CancelRequestedAt,
     /// When the application made the task known; absent when only callbacks did.
     RegisteredAt,
     /// Fingerprint of the submission's request.
@@ -238,6 +244,9 @@ impl Record {
             state,
             provider_task_id: reader.text(A::ProviderTaskId)?,
             endpoint: reader.text(A::Endpoint)?,
+            annotations: reader.json(A::Annotations)?.unwrap_or_default(),
+            marker: reader.text(A::Marker)?,
+            cancel_requested_at: reader.time(A::CancelRequestedAt)?,
             registered_at: reader.time(A::RegisteredAt)?,
             submission,
             report: reader.json(A::Report)?,

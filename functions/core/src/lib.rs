@@ -31,6 +31,7 @@
 //!
 //! `functions/ARCHITECTURE.md` walks a callback, a message, a scheduled run and a submission through the tree.
 
+pub mod annotations;
 pub mod backoff;
 pub mod callback;
 pub mod concurrency;

@@ -5,12 +5,14 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::annotations::Annotations;
 use crate::callback::{Raw, Reporter};
 use crate::report::{Outcome, Report};
 use crate::result::StoredArtifact;
 use crate::task::TaskKey;
 use crate::time::Timestamp;
 use crate::transfer::checkpoint::Checkpoints;
+use crate::transition::submissions::Given;
 
 /// Shards of the index `due`. One partition of an index takes 1,000 writes a second, and every task writes its due time a
 /// few times; eight shards carry well over a thousand tasks a second. Also the number of queries a run of `poll` makes at
@@ -92,6 +94,12 @@ pub struct Record {
     pub provider_task_id: Option<String>,
     /// The endpoint the task was submitted to; some status calls depend on it.
     pub endpoint: Option<String>,
+    /// The caller's own words.
+    pub annotations: Annotations,
+    /// The id of ours that the submission carried, by which an interrupted one is looked up.
+    pub marker: Option<String>,
+    /// When the provider was asked to cancel it.
+    pub cancel_requested_at: Option<Timestamp>,
     /// When the application made the task known; none when only callbacks did.
     pub registered_at: Option<Timestamp>,
     /// The submission this record was made for, if it was made for one.
@@ -187,14 +195,19 @@ pub struct SubmissionAttempt {
     pub in_flight_until: Timestamp,
 }
 
-/// Fingerprint of a submission: the same endpoint and the same JSON, whatever the order of its fields and its white space,
-/// give the same 32 characters.
-pub fn fingerprint(endpoint: Option<&str>, body: &serde_json::Value) -> String {
+/// Fingerprint of a submission: the same endpoint, the same JSON, whatever the order of its fields and its white space, and the same
+/// annotations give the same 32 characters.
+pub fn fingerprint(given: &Given, body: &serde_json::Value) -> String {
     let mut hash = Sha256::new();
-    hash.update(endpoint.unwrap_or_default());
+    hash.update(given.endpoint.as_deref().unwrap_or_default());
     hash.update([0]);
     // serde_json keeps objects sorted by key (the `preserve_order` feature is off), so equal values print equally.
     hash.update(body.to_string());
+    // Without annotations it is what earlier releases stored.
+    if !given.annotations.is_empty() {
+        hash.update([0]);
+        hash.update(serde_json::to_vec(&given.annotations).unwrap_or_default());
+    }
     hex::encode(hash.finalize())[..32].to_owned()
 }
 
@@ -230,8 +243,14 @@ mod tests {
     fn fingerprints_ignore_layout_and_nothing_else() {
         let one: Value = serde_json::from_str(r#"{"a":1,"b":{"c":2,"d":3}}"#).expect("JSON");
         let two: Value = serde_json::from_str("{ \"b\": {\"d\":3, \"c\":2},\n \"a\":1 }").expect("JSON");
-        assert_eq!(fingerprint(None, &one), fingerprint(None, &two));
-        assert_ne!(fingerprint(None, &one), fingerprint(None, &json!({"a": 1})));
-        assert_ne!(fingerprint(None, &one), fingerprint(Some("/v1"), &one));
+        let none = Given::default();
+        assert_eq!(fingerprint(&none, &one), fingerprint(&none, &two));
+        assert_ne!(fingerprint(&none, &one), fingerprint(&none, &json!({"a": 1})));
+        let elsewhere = Given { endpoint: Some("/v1".to_owned()), ..Given::default() };
+        assert_ne!(fingerprint(&none, &one), fingerprint(&elsewhere, &one));
+        let annotations = Annotations::new(Some("1"), []).expect("JSON");
+        assert_ne!(fingerprint(&none, &one), fingerprint(&Given { annotations, ..Given::default() }, &one));
+        // As stored by the first release.
+        assert_eq!(fingerprint(&none, &json!({"a": 1})), "c7261463ebd776f4650b6d0fe942d9cc");
     }
 }

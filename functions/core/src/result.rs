@@ -5,6 +5,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::annotations::Annotations;
 use crate::callback::{Raw, Reporter};
 use crate::report::{Failure, Kind, Outcome, Report};
 use crate::task::TaskKey;
@@ -63,6 +64,8 @@ pub struct ResultDocument {
     artifacts: Vec<StoredArtifact>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     missing: Vec<MissingArtifact>,
+    #[serde(flatten)]
+    annotations: Annotations,
     times: Times,
     reported_by: &'static str,
     raw: Value,
@@ -94,6 +97,8 @@ pub struct Parts<'a> {
     pub artifacts: Vec<StoredArtifact>,
     /// The files that could not be copied.
     pub missing: Vec<MissingArtifact>,
+    /// The caller's own words.
+    pub annotations: &'a Annotations,
     /// Who reported it.
     pub reported_by: Reporter,
     /// The body the report came in.
@@ -121,6 +126,7 @@ impl ResultDocument {
             usage: parts.report.usage().cloned(),
             artifacts: parts.artifacts,
             missing: parts.missing,
+            annotations: parts.annotations.clone(),
             times: Times {
                 submitted_at: text(parts.submitted_at),
                 reported_at: text(parts.reported_at),
@@ -131,6 +137,11 @@ impl ResultDocument {
             raw_cut_from_bytes: (parts.raw.received_bytes() > parts.raw.expose().len())
                 .then(|| parts.raw.received_bytes()),
         }
+    }
+
+    /// The tags of the object, as S3's header has them.
+    pub fn tagging(&self) -> Option<String> {
+        self.annotations.tagging()
     }
 
     /// The document as it is stored in the bucket.
@@ -182,6 +193,7 @@ mod tests {
             report: &report,
             artifacts: vec![],
             missing: vec![],
+            annotations: &Annotations::new(Some("{\"user\":7}"), [("team", "film")]).expect("valid annotations"),
             reported_by: Reporter::Callback,
             raw: &Raw::new(br#"{"id":"8"}"#),
             submitted_at: None,
@@ -198,7 +210,7 @@ mod tests {
                 "version": 1, "task": "kling/job-1", "provider": "kling", "id": "job-1", "provider_task_id": "8",
                 "outcome": "failed",
                 "failure": {"reason": "content_moderation", "retryable": false, "message": "risk control"},
-                "artifacts": [],
+                "artifacts": [], "metadata": {"user": 7}, "tags": {"team": "film"},
                 "times": {"reported_at": "2026-02-26T07:42:43Z", "finished_at": "2026-02-26T07:42:45Z"},
                 "reported_by": "callback", "raw": {"id": "8"}
             })

@@ -76,6 +76,15 @@ fn the_readme_has_the_figures_of_every_adapter() {
 }
 
 #[test]
+fn the_readme_says_what_every_provider_cancels_and_charges() {
+    let columns = ["provider", "`DELETE` cancels a task", "a submission carries", "`usage` has"];
+    let rows = provider_rows(|profile| {
+        [profile.cancellable, profile.marker, profile.usage].map(|cell| cell.unwrap_or("-").to_owned()).into()
+    });
+    assert_has_table("README.md", "operations", &table(&columns, rows));
+}
+
+#[test]
 fn the_readme_of_the_bodies_has_what_is_confirmed_of_every_provider() {
     let rows = provider_rows(|profile| vec![profile.confirmed.to_owned(), profile.unconfirmed.to_owned()]);
     let table = table(&["provider", "confirmed", "not confirmed"], rows);

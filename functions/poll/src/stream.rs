@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures_util::stream::{self, StreamExt as _};
 use reelhook_aws::clock;
 use reelhook_aws::metrics::count;
-use reelhook_aws::provider_client::{PollLimits, PolledStatus, ProviderClient};
+use reelhook_aws::provider_client::{LookedUp, PollLimits, PolledStatus, ProviderClient};
 use reelhook_aws::queue::Queue;
 use reelhook_aws::table::{Recorded, Table};
 use reelhook_core::callback::{Accepted, Reporter};
@@ -50,6 +50,13 @@ pub(crate) struct Stream<'a> {
     pub(crate) waiting: Option<u64>,
 }
 
+/// An open task that was claimed.
+struct OpenTask {
+    record: Record,
+    /// What the provider said of an interrupted submission that it does not have.
+    looked_up: Option<PolledStatus>,
+}
+
 impl Stream<'_> {
     /// Reconciles what is due until there is no more or the time is up. What it does not reach stays due, for the next run.
     pub(crate) async fn reconcile_all(self, mut due: mpsc::UnboundedReceiver<DueTask>, stop_at: Instant) -> Summary {
@@ -72,6 +79,7 @@ impl Stream<'_> {
                 summary.left_over += open.len();
                 continue;
             };
+            let open = self.look_up_interrupted(open, limit).await;
             let polled = self.poll(&open, PollLimits { concurrency: limit, stop_at: Some(stop_at) }).await;
             concurrency = concurrency.after(polled.iter().flatten().map(|polled| &polled.result));
             let mut until_next = Duration::ZERO;
@@ -81,7 +89,7 @@ impl Stream<'_> {
                 until_next = pause;
             }
             let (polled, not_polled): (Vec<_>, Vec<_>) =
-                open.into_iter().zip(polled).partition(|(_, polled)| polled.is_some());
+                open.into_iter().map(|open| open.record).zip(polled).partition(|(_, polled)| polled.is_some());
             summary.left_over += not_polled.len();
             self.postpone_all(not_polled.iter().map(|(record, _)| (record, clock::now() + until_next))).await;
             let polled = polled.into_iter().filter_map(|(record, polled)| Some((record, polled?)));
@@ -135,19 +143,52 @@ impl Stream<'_> {
             .await;
     }
 
-    /// Polls some open tasks. The results stand in the order of the records; one that is missing was not polled.
-    async fn poll(&self, records: &[Record], limits: PollLimits) -> Vec<Option<PolledStatus>> {
-        let (positions, tasks): (Vec<usize>, Vec<PolledTask<'_>>) = records
+    /// Looks up at the provider what has no provider task id, because its submission was interrupted. What is found is recorded,
+    /// and polled like any other; for the rest, what the provider said stands for a status poll.
+    async fn look_up_interrupted(&self, records: Vec<Record>, concurrency: usize) -> Vec<OpenTask> {
+        stream::iter(records)
+            .map(|record| async move {
+                if record.provider_task_id.is_some() {
+                    return OpenTask { record, looked_up: None };
+                }
+                let now = clock::now();
+                let provider_task_id = match self.providers.look_up(&record, self.settings, now).await {
+                    Some(LookedUp::Found { provider_task_id }) => provider_task_id,
+                    Some(LookedUp::Unknown(polled)) => return OpenTask { record, looked_up: Some(polled) },
+                    None => return OpenTask { record, looked_up: None },
+                };
+                let task = &record.task;
+                tracing::info!(%task, provider_task_id, "the provider has the task of an interrupted submission");
+                let due_at = record.due_at.unwrap_or(now);
+                // As after a submission: whoever else has it by a callback keeps what it has.
+                let owned = self.table.own(task, &provider_task_id, now).await.map(drop);
+                match owned.and(self.table.submitted(task, &provider_task_id, now, due_at).await) {
+                    Ok(identified) => OpenTask { record: identified, looked_up: None },
+                    Err(error) => {
+                        tracing::error!(%task, %error, "the id of an interrupted submission could not be recorded");
+                        OpenTask { record, looked_up: None }
+                    }
+                }
+            })
+            .buffer_unordered(concurrency)
+            .collect()
+            .await
+    }
+
+    /// Polls some open tasks. The results stand in the order of the tasks; one that is missing was not polled.
+    async fn poll(&self, open: &[OpenTask], limits: PollLimits) -> Vec<Option<PolledStatus>> {
+        let (positions, tasks): (Vec<usize>, Vec<PolledTask<'_>>) = open
             .iter()
             .enumerate()
-            .filter_map(|(position, record)| {
+            .filter_map(|(position, OpenTask { record, .. })| {
                 let provider_task_id = record.provider_task_id.as_deref()?;
                 Some((position, PolledTask { provider_task_id, endpoint: record.endpoint.as_deref() }))
             })
             .unzip();
         let now = clock::now();
         let polled = self.providers.poll_status(self.provider, &tasks, self.settings, limits, now).await;
-        let mut results = vec![Some(PolledStatus::not_pollable()); records.len()];
+        let looked_up = |open: &OpenTask| Some(open.looked_up.clone().unwrap_or_else(PolledStatus::not_pollable));
+        let mut results: Vec<_> = open.iter().map(looked_up).collect();
         for (position, polled) in positions.into_iter().zip(polled) {
             results[position] = polled;
         }

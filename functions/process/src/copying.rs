@@ -164,6 +164,7 @@ async fn copy_once(
         link,
         key_stem: &planned.key_stem,
         kind: planned.artifact.kind,
+        tagging: context.record.annotations.tagging(),
         expires_at: artifact.expires_at,
         deadline: context.deadline,
         prior: prior_attempt(context.record),

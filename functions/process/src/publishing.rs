@@ -38,6 +38,7 @@ impl Publisher<'_> {
             report,
             artifacts: stored.clone(),
             missing,
+            annotations: &record.annotations,
             reported_by: record.reported_by.unwrap_or(Reporter::Callback),
             raw: &record.raw,
             submitted_at: record.submitted_at,

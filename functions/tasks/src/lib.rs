@@ -5,6 +5,7 @@
 //! | `PUT /tasks/{provider}/{id}` with the provider's own request body | submits the task, exactly once under this id |
 //! | `PUT /tasks/{provider}/{id}?provider_task_id=…` without a body | registers a task the caller submitted itself |
 //! | `GET /tasks/{provider}/{id}` | shows it; with `?wait=20` once it is final, or after so many seconds |
+//! | `DELETE /tasks/{provider}/{id}` | asks the provider to cancel it |
 //! | `GET /tasks/{provider}/{id}/callback-url` | returns the callback URL, and writes nothing |
 //!
 //! `?endpoint=/…` names the provider's endpoint where it has several. `?interrupted=resubmit` repeats a submission of which
@@ -13,6 +14,7 @@
 //! The record is written before the provider is called, so a callback that is faster than the provider's response finds it,
 //! and a process that dies in between leaves a trace: a record without a provider task id.
 
+mod cancel;
 mod problem;
 mod put;
 mod submit;
@@ -27,6 +29,7 @@ use reelhook_aws::clock;
 use reelhook_aws::provider_client::ProviderClient;
 use reelhook_aws::settings::SettingsStore;
 use reelhook_aws::table::Table;
+use reelhook_core::record::Record;
 use reelhook_core::settings::Settings;
 use reelhook_core::token::STATIC_ID;
 use reelhook_core::{Provider, TaskId, TaskKey, Timestamp};
@@ -85,7 +88,12 @@ async fn serve(app: &App, request: &Request, now: Timestamp) -> Result<Response<
             let callback_url = callback_url(app, &settings, provider, Some(&id));
             put::put(app, &settings, TaskKey::registered(provider, &id), callback_url, request, now).await
         }
-        (_, Resource::Task) => Err(Problem::method("GET, PUT", "use GET or PUT")),
+        (&Method::DELETE, Resource::Task) => {
+            let (key, registered) = key_of(provider, id);
+            let callback_url = callback_url(app, &settings, provider, registered.as_ref());
+            cancel::cancel(app, &settings, &key, &callback_url).await
+        }
+        (_, Resource::Task) => Err(Problem::method("GET, PUT, DELETE", "use GET, PUT or DELETE")),
         (_, Resource::CallbackUrl) => Err(Problem::method("GET", "use GET")),
     }
 }
@@ -129,6 +137,24 @@ fn wait(request: &Request) -> Result<Duration, Problem> {
         .ok_or_else(|| Problem::invalid(format!("wait={wait:?} is not a whole number of seconds from 0 to {MAX_WAIT}")))
 }
 
+/// The key of the task that a path names, and the caller's own id, where it is one.
+fn key_of(provider: Provider, id: &str) -> (TaskKey, Option<TaskId>) {
+    let decoded = percent_decode_str(id).decode_utf8_lossy();
+    let registered = decoded.parse::<TaskId>().ok();
+    let key = match &registered {
+        Some(id) => TaskKey::registered(provider, id),
+        // A task nobody registered: its provider's id, as it is or as it stands in the key.
+        None => format!("{provider}/{id}").parse().unwrap_or_else(|_| TaskKey::unregistered(provider, &decoded)),
+    };
+    (key, registered)
+}
+
+/// The record of a task.
+pub(crate) async fn existing(app: &App, key: &TaskKey) -> Result<Record, Problem> {
+    let record = app.table.get(key).await?;
+    record.ok_or_else(|| Problem::new(StatusCode::NOT_FOUND, "no_such_task", format!("task not found: {key}")))
+}
+
 async fn show(
     app: &App,
     settings: &Settings,
@@ -137,19 +163,9 @@ async fn show(
     wait: Duration,
 ) -> Result<Response<Body>, Problem> {
     let end = Instant::now() + wait;
-    let decoded = percent_decode_str(id).decode_utf8_lossy();
-    let registered = decoded.parse::<TaskId>().ok();
-    let key = match &registered {
-        Some(id) => TaskKey::registered(provider, id),
-        // A task nobody registered: its provider's id, as it is or as it stands in the key.
-        None => format!("{provider}/{id}").parse().unwrap_or_else(|_| TaskKey::unregistered(provider, &decoded)),
-    };
+    let (key, registered) = key_of(provider, id);
     loop {
-        let record = app
-            .table
-            .get(&key)
-            .await?
-            .ok_or_else(|| Problem::new(StatusCode::NOT_FOUND, "no_such_task", format!("task not found: {key}")))?;
+        let record = existing(app, &key).await?;
         if record.state.is_final() || Instant::now() + READ_INTERVAL > end {
             let callback_url = callback_url(app, settings, provider, registered.as_ref());
             return Ok(respond(StatusCode::OK, &view::of(&record, &callback_url, clock::now())));

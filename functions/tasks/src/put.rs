@@ -5,11 +5,12 @@ use std::time::Duration;
 use lambda_http::http::StatusCode;
 use lambda_http::{Body, Request, RequestExt as _, Response};
 use reelhook_aws::table::{Owned, Registered};
+use reelhook_core::annotations::Annotations;
 use reelhook_core::poll_schedule::PollSchedule;
 use reelhook_core::record::Record;
 use reelhook_core::settings::Settings;
 use reelhook_core::transition::ownership::{RECORDED_WITHIN, only_a_mention};
-use reelhook_core::transition::submissions::Registration;
+use reelhook_core::transition::submissions::{Given, Registration};
 use reelhook_core::{TaskKey, Timestamp};
 use serde_json::Value;
 use tokio::time::sleep;
@@ -21,13 +22,16 @@ use crate::{App, view};
 const LOOKS: u32 = 8;
 const LOOK_INTERVAL: Duration = Duration::from_millis(250);
 
+/// Begins the name of a parameter that is a tag.
+const TAG: &str = "tag.";
+
 /// One PUT.
 pub(crate) struct Put<'a> {
     pub(crate) app: &'a App,
     pub(crate) settings: &'a Settings,
     pub(crate) key: TaskKey,
     pub(crate) callback_url: String,
-    pub(crate) endpoint: Option<&'a str>,
+    pub(crate) given: Given,
     pub(crate) schedule: PollSchedule,
     /// When the request came.
     pub(crate) now: Timestamp,
@@ -43,16 +47,20 @@ pub(crate) async fn put(
 ) -> Result<Response<Body>, Problem> {
     let query = request.query_string_parameters();
     for (name, _) in query.iter() {
-        if !matches!(name, "endpoint" | "provider_task_id" | "interrupted") {
+        if !matches!(name, "endpoint" | "provider_task_id" | "interrupted" | "metadata") && !name.starts_with(TAG) {
             return Err(Problem::invalid(format!(
-                "unknown parameter {name:?}; use endpoint, provider_task_id or interrupted"
+                "unknown parameter {name:?}; use endpoint, provider_task_id, interrupted, metadata or {TAG}NAME"
             )));
         }
     }
     let given = |name: &str| query.first(name).filter(|value| !value.is_empty());
     let provider = key.provider();
     let schedule = PollSchedule::new(provider.adapter().profile(), &settings.provider(provider).poll);
-    let put = Put { app, settings, key, callback_url, endpoint: given("endpoint"), schedule, now };
+    let tags = query.iter().filter_map(|(name, value)| Some((name.strip_prefix(TAG)?, value)));
+    let annotations =
+        Annotations::new(given("metadata"), tags).map_err(|invalid| Problem::invalid(invalid.to_string()))?;
+    let given_with_it = Given { endpoint: given("endpoint").map(str::to_owned), annotations };
+    let put = Put { app, settings, key, callback_url, given: given_with_it, schedule, now };
     let body: &[u8] = request.body();
     match given("provider_task_id") {
         Some(_) if !body.is_empty() => Err(Problem::invalid(
@@ -130,7 +138,8 @@ impl Put<'_> {
         let registration = Registration {
             task: self.key.clone(),
             provider_task_id: Some(provider_task_id.to_owned()),
-            endpoint: self.endpoint.map(str::to_owned),
+            given: self.given.clone(),
+            marker: None,
             submission: None,
             due_at,
             deadline_at: self.now + self.schedule.deadline,
@@ -144,7 +153,7 @@ impl Put<'_> {
             (Some(other), None) if other != provider_task_id => held,
             // The callback was faster, or a submission was interrupted and the caller found out what became of it. A task that
             // only callbacks made known is registered by this, or it would be removed once a hint about it is refuted.
-            _ => self.app.table.identify(&self.key, provider_task_id, self.endpoint, self.now, Some(due_at)).await?,
+            _ => self.app.table.identify(&self.key, provider_task_id, &self.given, self.now, Some(due_at)).await?,
         };
         if record.provider_task_id.as_deref() == Some(provider_task_id) {
             return Ok(self.view(StatusCode::OK, &record));

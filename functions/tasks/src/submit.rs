@@ -5,15 +5,16 @@ use std::time::Duration;
 use lambda_http::http::StatusCode;
 use lambda_http::{Body, Response};
 use reelhook_aws::clock;
-use reelhook_aws::provider_client::RequestError;
+use reelhook_aws::provider_client::{LookedUp, RequestError};
 use reelhook_aws::table::Registered;
+use reelhook_aws::unique_id::unique_id;
 use reelhook_core::providers::adapter::{ProviderResponse, Submission, SubmissionResult};
 use reelhook_core::record::{Record, SubmissionAttempt, fingerprint};
 use reelhook_core::report::Failure;
 use reelhook_core::submission::{self, Existing, IN_FLIGHT};
 use reelhook_core::transition::submissions::{Registration, interrupt, resubmit};
 use serde_json::Value;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::problem::Problem;
 use crate::put::Put;
@@ -22,6 +23,9 @@ use crate::put::Put;
 /// function's own 30 s.
 const WAIT_FOR_OTHER: Duration = Duration::from_secs(24);
 const LOOK_EVERY: Duration = Duration::from_millis(250);
+
+/// How long an interrupted submission is looked up: a submission has to fit after it.
+const LOOK_UP_WITHIN: Duration = Duration::from_secs(5);
 
 /// Whether the submission is the first under its id.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -36,18 +40,24 @@ impl Put<'_> {
     pub(crate) async fn submit(&self, body: &Value, may_resubmit: bool) -> Result<Response<Body>, Problem> {
         let provider = self.key.provider();
         let own = self.settings.provider(provider);
-        let submission = Submission { body, endpoint: self.endpoint, callback_url: &self.callback_url };
+        let adapter = provider.adapter();
+        let request = |marker: &str| {
+            let endpoint = self.given.endpoint.as_deref();
+            let submission = Submission { body, endpoint, callback_url: &self.callback_url, marker };
+            adapter
+                .submission(&submission, own, self.now)
+                .map_err(|error| Problem::invalid(format!("{} was not submitted: {error}", self.key)))
+        };
+        let marker = unique_id();
         // Everything that can be wrong with the request is found before anything is written.
-        let request = provider
-            .adapter()
-            .submission(&submission, own, self.now)
-            .map_err(|error| Problem::invalid(format!("{} was not submitted: {error}", self.key)))?;
+        let mut sent = request(&marker)?;
         let attempt =
-            SubmissionAttempt { fingerprint: fingerprint(self.endpoint, body), in_flight_until: self.now + IN_FLIGHT };
+            SubmissionAttempt { fingerprint: fingerprint(&self.given, body), in_flight_until: self.now + IN_FLIGHT };
         let registration = Registration {
             task: self.key.clone(),
             provider_task_id: None,
-            endpoint: self.endpoint.map(str::to_owned),
+            given: self.given.clone(),
+            marker: adapter.profile().marker.map(|_| marker),
             submission: Some(attempt.clone()),
             // Not before the submission has its response or is known to have none.
             due_at: self.now + self.schedule.first.max(IN_FLIGHT),
@@ -55,12 +65,17 @@ impl Put<'_> {
         };
         let round = match self.app.table.register(&registration, self.now).await? {
             Registered::New(_) => Round::First,
-            Registered::Existing(held) => match self.existing(*held, &attempt, may_resubmit).await? {
-                Some(response) => return Ok(response),
-                None => Round::Repeated,
-            },
+            Registered::Existing(held) => {
+                let marker = held.marker.clone();
+                if let Some(response) = self.existing(*held, &attempt, may_resubmit).await? {
+                    return Ok(response);
+                }
+                // The same id of ours as before: a provider that takes one has one task under it.
+                sent = request(&marker.unwrap_or_else(unique_id))?;
+                Round::Repeated
+            }
         };
-        match self.app.providers.send(&request, self.now).await {
+        match self.app.providers.send(&sent, self.now).await {
             Ok(response) => self.conclude(&attempt, round, &response).await,
             Err(RequestError::NotSent(why)) if round == Round::Repeated => {
                 self.left_open(&attempt, format!("could not be repeated ({why}), the one before it")).await
@@ -88,7 +103,9 @@ impl Put<'_> {
     ) -> Result<Response<Body>, Problem> {
         let http_status = response.status;
         match self.key.provider().adapter().read_submission(response) {
-            SubmissionResult::Accepted { provider_task_id } => self.accepted(&provider_task_id).await,
+            SubmissionResult::Accepted { provider_task_id } => {
+                self.accepted(StatusCode::CREATED, &provider_task_id).await
+            }
             // A provider at fault may have made the task before, whatever its words: only a refusal for a reason of ours proves
             // that there is none.
             SubmissionResult::Refused(failure) if submission::may_exist(&failure, http_status) => {
@@ -128,18 +145,37 @@ impl Put<'_> {
             Existing::Accepted => return Ok(Some(self.view(StatusCode::OK, &held))),
             // Nothing is begun after waiting for it, because there would be no time left to record what came of it.
             Existing::InFlight(theirs) => return self.wait_for_other(&theirs).await.map(Some),
-            Existing::Interrupted(_) if !may_resubmit => return Err(self.interrupted("was interrupted", &held)),
-            Existing::Interrupted(theirs) => theirs,
+            Existing::Interrupted(theirs) => {
+                if let Some(found) = self.look_up(&held).await? {
+                    return Ok(Some(found));
+                }
+                if !may_resubmit {
+                    return Err(self.interrupted("was interrupted", &held));
+                }
+                theirs
+            }
         };
         let due_at = self.now + self.schedule.first.max(IN_FLIGHT);
         let deadline_at = self.now + self.schedule.deadline;
-        let again = resubmit(&self.key, &theirs, attempt, self.endpoint, due_at, deadline_at);
+        let again = resubmit(&self.key, &theirs, attempt, self.given.endpoint.as_deref(), due_at, deadline_at);
         if !self.app.table.replace_attempt(&again).await? {
             let message = format!("{} is being repeated by another request; get it in a moment", self.key);
             return Err(self.conflict("in_flight", message, &held));
         }
         tracing::warn!(task = %self.key, "an interrupted submission is repeated at the caller's wish");
         Ok(None)
+    }
+
+    /// Whether the provider has the task of an interrupted submission, as far as it can be asked. The response if so.
+    async fn look_up(&self, held: &Record) -> Result<Option<Response<Body>>, Problem> {
+        let own = self.settings.provider(self.key.provider());
+        match timeout(LOOK_UP_WITHIN, self.app.providers.look_up(held, own, self.now)).await {
+            Ok(Some(LookedUp::Found { provider_task_id })) => {
+                tracing::info!(task = %self.key, provider_task_id, "the provider has the task of an interrupted submission");
+                self.accepted(StatusCode::OK, &provider_task_id).await.map(Some)
+            }
+            Ok(_) | Err(_) => Ok(None),
+        }
     }
 
     /// Waits for the submission another caller is making, and returns the response to what came of it.
@@ -167,7 +203,7 @@ impl Put<'_> {
         }
     }
 
-    async fn accepted(&self, provider_task_id: &str) -> Result<Response<Body>, Problem> {
+    async fn accepted(&self, status: StatusCode, provider_task_id: &str) -> Result<Response<Body>, Problem> {
         tracing::info!(task = %self.key, provider_task_id, "submitted");
         let now = clock::now();
         // Our own response says with more authority than any callback whose task it is. Where somebody's callback was faster
@@ -180,7 +216,7 @@ impl Put<'_> {
             Err(_) => tracing::error!(task = %self.key, provider_task_id, "a submitted task could not be claimed"),
         }
         match self.app.table.submitted(&self.key, provider_task_id, now, now + self.schedule.first).await {
-            Ok(record) => Ok(self.view(StatusCode::CREATED, &record)),
+            Ok(record) => Ok(self.view(status, &record)),
             Err(error) => {
                 tracing::error!(task = %self.key, provider_task_id, %error, "the id of a submitted task could not be recorded");
                 let message = format!(

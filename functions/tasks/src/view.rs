@@ -21,6 +21,8 @@ pub(crate) fn of(record: &Record, callback_url: &str, now: Timestamp) -> Value {
     };
     add("provider_task_id", record.provider_task_id.as_deref().map(Value::from));
     add("endpoint", record.endpoint.as_deref().map(Value::from));
+    add("metadata", record.annotations.metadata.clone());
+    add("tags", (!record.annotations.tags.is_empty()).then(|| json!(record.annotations.tags)));
     add("submission", submission(record, now).map(Value::from));
     add("outcome", record.outcome().map(Outcome::name).map(Value::from));
     let report = record.report.as_ref();
@@ -50,6 +52,7 @@ fn times(record: &Record) -> Value {
     let times = [
         ("created_at", record.created_at),
         ("submitted_at", record.submitted_at),
+        ("cancel_requested_at", record.cancel_requested_at),
         ("reported_at", record.reported_at),
         ("finished_at", record.finished_at),
         ("due_at", record.due_at),

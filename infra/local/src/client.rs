@@ -65,6 +65,11 @@ impl Client {
         self.call_tasks(Method::PUT, path, body).await
     }
 
+    /// `DELETE /tasks/{path}`.
+    pub async fn delete(&self, path: &str) -> Result<HttpResponse, Error> {
+        self.call_tasks(Method::DELETE, path, String::new()).await
+    }
+
     /// `GET /tasks/{path}`.
     pub async fn get(&self, path: &str) -> Result<HttpResponse, Error> {
         self.call_tasks(Method::GET, path, String::new()).await

@@ -36,8 +36,12 @@ fn every_provider_has_one_sample_that_its_adapter_accepts() {
             panic!("{provider} has {} samples in infra/local/src/samples.rs", samples.len())
         };
         let body = sample.body("a prompt");
-        let submission =
-            Submission { body: &body, endpoint: sample.endpoint, callback_url: "https://hub.test/callback/p/1/t" };
+        let submission = Submission {
+            body: &body,
+            endpoint: sample.endpoint,
+            callback_url: "https://hub.test/callback/p/1/t",
+            marker: "m",
+        };
         let request = provider.adapter().submission(&submission, &settings, Timestamp::from_seconds(1_767_225_600));
         let request = request.unwrap_or_else(|refused| panic!("{provider} rejects its sample: {refused}"));
         let sent = String::from_utf8(request.body.expect("a body")).expect("JSON");

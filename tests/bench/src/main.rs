@@ -360,6 +360,7 @@ async fn copy(words: &[String]) -> Result<(), Failure> {
                 link: &SignedUrl::new(link.as_str()),
                 key_stem: &format!("{number}/video"),
                 kind: Kind::Video,
+                tagging: None,
                 expires_at: None,
                 deadline,
                 prior: PriorAttempt::None,

@@ -1,6 +1,7 @@
 //! Random items, transitions and expressions. All values come from small domains, and most items are bent towards the
 //! condition of their transition, so that conditions hold about as often as they fail.
 
+use reelhook_core::annotations::Annotations;
 use reelhook_core::callback::{Accepted, Hint, Kept, Open, Raw, Reporter};
 use reelhook_core::item::{Attribute as A, Item, Value};
 use reelhook_core::providers::adapter::HintReason;
@@ -8,7 +9,7 @@ use reelhook_core::record::{DUE_SHARDS, Fallback, PendingHint, Record, State, Su
 use reelhook_core::report::{Artifact, Failure, Kind, Outcome, Progress, Reason, Report, Source};
 use reelhook_core::result::{Checksum, StoredArtifact};
 use reelhook_core::transfer::checkpoint::{Checkpoint, Checkpoints};
-use reelhook_core::transition::submissions::Registration;
+use reelhook_core::transition::submissions::{Given, Registration};
 use reelhook_core::transition::{Condition, Effect, Transition, Write, leases, ownership, reports, submissions};
 use reelhook_core::{Provider, TaskKey, Timestamp};
 use strum::VariantArray as _;
@@ -17,13 +18,14 @@ use strum::VariantArray as _;
 type Constructor = fn(&mut Draw) -> Transition;
 
 /// Every constructor of `reelhook_core::transition`, by name.
-pub(super) const CONSTRUCTORS: [(&str, Constructor); 27] = [
+pub(super) const CONSTRUCTORS: [(&str, Constructor); 28] = [
     ("register", |draw| {
         let known = draw.maybe(Draw::id);
         let registration = Registration {
             task: draw.key(),
             provider_task_id: known,
-            endpoint: draw.maybe(Draw::endpoint),
+            given: draw.given(),
+            marker: draw.maybe(Draw::id),
             submission: draw.maybe(Draw::attempt),
             due_at: draw.time(),
             deadline_at: draw.time(),
@@ -31,13 +33,13 @@ pub(super) const CONSTRUCTORS: [(&str, Constructor); 27] = [
         submissions::register(&registration, draw.time())
     }),
     ("identify", |draw| {
-        let endpoint = draw.maybe(Draw::endpoint);
-        submissions::identify(&draw.key(), &draw.id(), endpoint.as_deref(), draw.time(), Some(draw.time()))
+        let given = draw.given();
+        submissions::identify(&draw.key(), &draw.id(), &given, draw.time(), Some(draw.time()))
     }),
     ("correct_identity", |draw| submissions::correct_identity(&draw.key(), &draw.id(), draw.time(), draw.time())),
     ("note_submission", |draw| {
-        let endpoint = draw.maybe(Draw::endpoint);
-        submissions::note_submission(&draw.key(), &draw.id(), endpoint.as_deref(), draw.time())
+        let given = draw.given();
+        submissions::note_submission(&draw.key(), &draw.id(), &given, draw.time())
     }),
     ("withdraw", |draw| submissions::withdraw(&draw.key(), &draw.attempt())),
     ("resubmit", |draw| {
@@ -46,6 +48,7 @@ pub(super) const CONSTRUCTORS: [(&str, Constructor); 27] = [
         let task = draw.key();
         submissions::resubmit(&task, &interrupted, &attempt, endpoint.as_deref(), draw.time(), draw.time())
     }),
+    ("note_cancellation", |draw| submissions::note_cancellation(&draw.key(), draw.time(), draw.time())),
     ("interrupt", |draw| submissions::interrupt(&draw.key(), &draw.attempt(), draw.time())),
     ("report", |draw| {
         let read = draw.maybe(Draw::record);
@@ -260,7 +263,8 @@ impl Draw {
             A::Fallback => Value::json(&Fallback { report: self.report(), received_at: self.time() }),
             A::Artifacts => Value::json(&self.artifacts()),
             A::Checkpoints => Value::json(&self.checkpoints()),
-            A::Unreadable | A::LastError | A::WriteId => self.text().as_str().into(),
+            A::Annotations => Value::json(&self.given().annotations),
+            A::Unreadable | A::LastError | A::Marker | A::WriteId => self.text().as_str().into(),
             A::RawBytes | A::FencingToken | A::Revision | A::Attempts => self.count().into(),
             A::DueShard => (self.count() % u64::from(DUE_SHARDS)).into(),
             A::RegisteredAt
@@ -270,6 +274,7 @@ impl Draw {
             | A::DeadlineAt
             | A::CreatedAt
             | A::SubmittedAt
+            | A::CancelRequestedAt
             | A::ReportedAt
             | A::FinishedAt
             | A::ExpiresAt => self.time().into(),
@@ -322,6 +327,12 @@ impl Draw {
 
     fn endpoint(&mut self) -> String {
         self.pick(&["/v1", "/v2"]).to_owned()
+    }
+
+    fn given(&mut self) -> Given {
+        let metadata = self.maybe(|draw| draw.pick(&["{\"user\":7}", "\"é\""]));
+        let annotations = Annotations::new(metadata, self.maybe(|_| ("team", "film"))).expect("valid annotations");
+        Given { endpoint: self.maybe(Self::endpoint), annotations }
     }
 
     fn attempt(&mut self) -> SubmissionAttempt {

@@ -16,6 +16,8 @@ pub struct CopyRequest<'a> {
     pub key_stem: &'a str,
     /// What it is.
     pub kind: Kind,
+    /// The object's tags, as S3's header has them.
+    pub tagging: Option<String>,
     /// When the link dies, for the log.
     pub expires_at: Option<Timestamp>,
     /// When the copy must have ended. It ends by itself before.

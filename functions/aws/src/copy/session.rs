@@ -15,7 +15,7 @@ use super::memory_pool::{Buffer, Content, MemoryPool};
 use super::origin::OriginSession;
 use super::request::{CopyRequest, PriorAttempt};
 use super::stats::CopyStats;
-use super::store::{ATTEMPTS, FIRST_BACKOFF, Store, Written, checksum_of};
+use super::store::{ATTEMPTS, FIRST_BACKOFF, Label, Store, Written, checksum_of};
 
 /// Between two attempts to begin an upload: as the SDK waits between two attempts at everything else.
 const CREATE_BACKOFF: Backoff = Backoff { first: FIRST_BACKOFF, max: Duration::from_secs(4), growth: Growth::Double };
@@ -75,6 +75,11 @@ impl<'a> CopySession<'a> {
         format!("{}.{}", self.request.key_stem, format.extension)
     }
 
+    /// What the object is labelled with.
+    pub(super) fn label(&self, format: Format) -> Label<'_> {
+        Label { content_type: format.content_type, tagging: self.request.tagging.as_deref() }
+    }
+
     pub(super) fn check_length(&self, length: u64) -> Result<(), Halt> {
         let limit = self.max_bytes;
         if length > limit { Err(CopyFault::TooLarge { limit }.into()) } else { Ok(()) }
@@ -92,7 +97,7 @@ impl<'a> CopySession<'a> {
                         self.abort_upload(&key, &id).await;
                     }
                 }
-                match self.store.create(key, format.content_type).await {
+                match self.store.create(key, self.label(format)).await {
                     Err(_) if attempt < ATTEMPTS => are_left = true,
                     created => return Ok(created?),
                 }

@@ -65,7 +65,7 @@ pub(super) async fn put(session: &CopySession<'_>, format: Format, content: &Con
     let (content_type, bytes, checksum) = (format.content_type, content.length(), content.checksum());
     session
         .sending(async {
-            let written = session.store.put(&key, content_type, content).await?;
+            let written = session.store.put(&key, session.label(format), content).await?;
             session.stats.parts.add(1);
             let settled = session.settled(written, Sent { key: &key, content_type, bytes, checksum }).await?;
             settled.ok_or_else(|| {

@@ -40,6 +40,14 @@ pub(super) struct Store {
     bucket: String,
 }
 
+/// What an object is labelled with.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Label<'a> {
+    pub(super) content_type: &'a str,
+    /// As S3's header has them.
+    pub(super) tagging: Option<&'a str>,
+}
+
 /// What became of a final write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Written {
@@ -72,10 +80,11 @@ impl Store {
     }
 
     /// Writes a small file in one go.
-    pub(super) async fn put(&self, key: &str, content_type: &str, content: &Content) -> Result<Written, CopyFault> {
+    pub(super) async fn put(&self, key: &str, label: Label<'_>, content: &Content) -> Result<Written, CopyFault> {
         let request = self.client.put_object().bucket(&self.bucket).key(key);
         let request = request
-            .content_type(content_type)
+            .content_type(label.content_type)
+            .set_tagging(label.tagging.map(str::to_owned))
             .if_none_match("*")
             .checksum_crc64_nvme(checksum_text(content.checksum()))
             .body(content.body())
@@ -93,10 +102,11 @@ impl Store {
 
     /// Begins a multipart upload; gives back its id. Tries once: a second try would begin another one beside an upload whose
     /// response was lost.
-    pub(super) async fn create(&self, key: &str, content_type: &str) -> Result<String, CopyFault> {
+    pub(super) async fn create(&self, key: &str, label: Label<'_>) -> Result<String, CopyFault> {
         let request = self.client.create_multipart_upload().bucket(&self.bucket).key(key);
         let request = request
-            .content_type(content_type)
+            .content_type(label.content_type)
+            .set_tagging(label.tagging.map(str::to_owned))
             .checksum_algorithm(ChecksumAlgorithm::Crc64Nvme)
             .checksum_type(ChecksumType::FullObject)
             .customize()

@@ -12,10 +12,6 @@ mod render;
 mod reports;
 mod submissions;
 
-use std::hash::{BuildHasher as _, RandomState};
-use std::sync::LazyLock;
-use std::sync::atomic::{AtomicU64, Ordering};
-
 use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_dynamodb::operation::delete_item::DeleteItemError;
 use aws_sdk_dynamodb::operation::update_item::UpdateItemError;
@@ -27,6 +23,7 @@ use reelhook_core::transition::{Applied, Effect, Transition, Write};
 
 use self::render::{Expressions, item};
 use crate::clients::{described, described_service};
+use crate::unique_id::unique_id;
 
 pub use self::leases::{Claimed, Fenced};
 pub use self::ownership::Owned;
@@ -98,7 +95,7 @@ impl Table {
     }
 
     async fn update(&self, transition: &Transition, effects: &[Effect]) -> Result<Applied<Item>, TableError> {
-        let own = Value::Text(write_id());
+        let own = Value::Text(unique_id());
         let mut effects = effects.to_vec();
         effects.push(Effect::Set(Attribute::WriteId, own.clone()));
         let mut expressions = Expressions::default();
@@ -179,28 +176,10 @@ fn record(item: &Item) -> Result<Record, TableError> {
     Ok(Record::from_item(item)?)
 }
 
-/// An id that no other write has: that of the process, and a count.
-fn write_id() -> String {
-    static PROCESS: LazyLock<u64> = LazyLock::new(|| RandomState::new().hash_one("write"));
-    static COUNT: AtomicU64 = AtomicU64::new(0);
-    format!("{:016x}-{}", *PROCESS, COUNT.fetch_add(1, Ordering::Relaxed))
-}
-
 fn refused(transition: &Transition, error: &impl ProvideErrorMetadata) -> TableError {
     TableError::Call { action: transition.action, task: transition.task.to_string(), reason: described_service(error) }
 }
 
 fn failed<E: ProvideErrorMetadata, R>(action: &'static str, task: &TaskKey, error: &SdkError<E, R>) -> TableError {
     TableError::Call { action, task: task.to_string(), reason: described(error) }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn no_two_writes_have_one_id() {
-        let ids: std::collections::HashSet<_> = (0..1000).map(|_| write_id()).collect();
-        assert_eq!(ids.len(), 1000);
-    }
 }

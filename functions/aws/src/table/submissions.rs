@@ -1,7 +1,7 @@
 //! From nothing to a task that is known and can be polled.
 
 use reelhook_core::record::{REQUEUE_AFTER, Record, State, SubmissionAttempt};
-use reelhook_core::transition::submissions::{self, Registration};
+use reelhook_core::transition::submissions::{self, Given, Registration};
 use reelhook_core::transition::{Applied, Transition};
 use reelhook_core::{TaskKey, Timestamp};
 
@@ -35,7 +35,7 @@ impl Table {
         now: Timestamp,
         due_at: Timestamp,
     ) -> Result<Record, TableError> {
-        let record = self.identify(task, provider_task_id, None, now, None).await?;
+        let record = self.identify(task, provider_task_id, &Given::default(), now, None).await?;
         if record.provider_task_id.as_deref() == Some(provider_task_id) {
             // `poll` saw the task before it had an id, and put it off for long.
             if record.state == State::Pending
@@ -57,15 +57,15 @@ impl Table {
         &self,
         task: &TaskKey,
         provider_task_id: &str,
-        endpoint: Option<&str>,
+        given: &Given,
         now: Timestamp,
         due_at: Option<Timestamp>,
     ) -> Result<Record, TableError> {
-        let identify = submissions::identify(task, provider_task_id, endpoint, now, due_at);
+        let identify = submissions::identify(task, provider_task_id, given, now, due_at);
         if let Applied::Done(record) = self.apply(&identify).await? {
             return self.present(&identify, record).map(|record| *record);
         }
-        let note = submissions::note_submission(task, provider_task_id, endpoint, now);
+        let note = submissions::note_submission(task, provider_task_id, given, now);
         match self.apply(&note).await? {
             Applied::Done(record) | Applied::Refused(record) => self.present(&note, record).map(|record| *record),
         }
@@ -78,6 +78,20 @@ impl Table {
             Applied::Done(_) | Applied::Refused(None) => true,
             Applied::Refused(Some(_)) => false,
         })
+    }
+
+    /// [`submissions::note_cancellation`]. None when the task was reported meanwhile.
+    pub async fn note_cancellation(
+        &self,
+        task: &TaskKey,
+        now: Timestamp,
+        due_at: Timestamp,
+    ) -> Result<Option<Record>, TableError> {
+        let note = submissions::note_cancellation(task, now, due_at);
+        match self.apply(&note).await? {
+            Applied::Done(record) => self.present(&note, record).map(|record| Some(*record)),
+            Applied::Refused(_) => Ok(None),
+        }
     }
 
     /// [`submissions::resubmit`], [`submissions::interrupt`]: false when the attempt does not stand there any more.

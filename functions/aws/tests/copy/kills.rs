@@ -24,6 +24,7 @@ async fn copies_until_it_is_killed() {
         link: &SignedUrl::new(format!("http://{origin}/v")),
         key_stem: STEM,
         kind: Kind::Video,
+        tagging: None,
         expires_at: None,
         deadline: Instant::now() + LONG,
         prior: PriorAttempt::Possible,

@@ -73,6 +73,7 @@ impl Stage {
             link: &SignedUrl::new(link),
             key_stem: STEM,
             kind: Kind::Video,
+            tagging: None,
             expires_at: None,
             deadline: Instant::now() + time,
             prior,

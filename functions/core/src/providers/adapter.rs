@@ -67,6 +67,46 @@ pub trait Adapter: Sync {
     /// counts as open, because a later response may have it.
     fn read_status(&self, response: &ProviderResponse, provider_task_id: &str, now: Timestamp) -> StatusResult;
 
+    /// The request that looks up the task of a submission by the id of ours that it carried ([`Submission::marker`]). None where the
+    /// provider has no such call, and the default.
+    fn lookup(
+        &self,
+        marker: &str,
+        endpoint: Option<&str>,
+        settings: &ProviderSettings,
+        now: Timestamp,
+    ) -> Option<Request> {
+        let _ = (marker, endpoint, settings, now);
+        None
+    }
+
+    /// Reads the response to a [`Adapter::lookup`].
+    fn read_lookup(&self, response: &ProviderResponse, marker: &str, now: Timestamp) -> LookupResult {
+        let _ = (marker, now);
+        LookupResult::Unknown(StatusResult::Refused {
+            failure: failure_of_http_status(response.status),
+            retry_after: response.retry_after,
+        })
+    }
+
+    /// The request that cancels a task, given the response to a status poll of this moment: some providers' call deletes a task
+    /// that is not queued any more. None where the provider has no such call, the task cannot be cancelled any more, and the
+    /// default. [`Profile::cancellable`] says which tasks can.
+    fn cancellation(
+        &self,
+        task: &PolledTask<'_>,
+        status: &ProviderResponse,
+        settings: &ProviderSettings,
+    ) -> Option<Request> {
+        let _ = (task, status, settings);
+        None
+    }
+
+    /// Reads the response to a [`Adapter::cancellation`]: why it was refused, if it was.
+    fn read_cancellation(&self, response: &ProviderResponse) -> Option<Failure> {
+        (!response.is_success()).then(|| failure_of_http_status(response.status))
+    }
+
     /// The id of the first task in the response to a status request, for a reader that does not know the request. The
     /// poller does not need it.
     fn status_id(&self, response: &ProviderResponse) -> Option<String>;
@@ -105,6 +145,12 @@ pub struct Profile {
     pub max_poll_interval: Duration,
     /// From submission until a task without a final report is closed as lost.
     pub deadline: Duration,
+    /// Which tasks the provider's API cancels. None where it has no call for it.
+    pub cancellable: Option<&'static str>,
+    /// How a submission is kept from being paid twice: what of ours it carries. None where the provider takes nothing of the kind.
+    pub marker: Option<&'static str>,
+    /// What the provider says of a task's cost. None where it says nothing.
+    pub usage: Option<&'static str>,
     /// How a callback is verified.
     pub verified: &'static str,
     /// How often the provider repeats a callback that was not acknowledged.
@@ -179,6 +225,8 @@ pub struct Submission<'a> {
     pub endpoint: Option<&'a str>,
     /// Where the provider has to send its callbacks.
     pub callback_url: &'a str,
+    /// An id of ours, the same whenever this submission is repeated, for providers that take one.
+    pub marker: &'a str,
 }
 
 /// Why a submission cannot be turned into a request. Nothing was sent. The texts are shown to the caller.
@@ -215,7 +263,7 @@ pub enum InvalidSubmission {
 /// An HTTP request to a provider, as a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {
-    /// GET or POST.
+    /// The method.
     pub method: Method,
     /// Absolute, including the query.
     pub url: String,
@@ -231,6 +279,7 @@ pub struct Request {
 pub enum Method {
     Get,
     Post,
+    Delete,
 }
 
 /// A provider's response to a request.
@@ -286,6 +335,18 @@ pub struct StatusRequest {
     pub request: Request,
     /// The tasks it covers, as indices into the slice given to [`Adapter::status_requests`].
     pub tasks: Vec<usize>,
+}
+
+/// The result of looking a submission up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LookupResult {
+    /// The provider has the task.
+    Found {
+        /// The provider's id of the task.
+        provider_task_id: String,
+    },
+    /// It is not known, for this reason. That the provider does not know it is no proof that it never will.
+    Unknown(StatusResult),
 }
 
 /// The result of a status poll for one task.

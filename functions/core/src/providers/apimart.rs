@@ -39,6 +39,9 @@ const PROFILE: Profile = Profile {
     max_poll_interval: Duration::from_mins(2),
     // Not documented. After a day, the links of a task whose end was missed would be dead anyway.
     deadline: Duration::from_hours(24),
+    cancellable: None,
+    marker: Some("`Idempotency-Key`, not confirmed"),
+    usage: Some("an amount without a currency, credits"),
     verified: "URL token",
     retries: "3 within about 2 minutes, none after a 4xx",
     confirmed: "submission; status body and words; expires_at, 24 h ahead in the samples",
@@ -82,7 +85,9 @@ impl Adapter for ApiMart {
         // A base URL: APIMart drops a trailing slash and appends `/callback`.
         let base = submission.callback_url.trim_end_matches('/');
         let body = requests::with_callback_url(submission, &["webhook"], base)?;
-        Ok(api(settings)?.post(endpoint, &body))
+        let mut request = api(settings)?.post(endpoint, &body);
+        request.headers.push(("idempotency-key", Secret::new(submission.marker)));
+        Ok(request)
     }
 
     fn read_submission(&self, response: &ProviderResponse) -> SubmissionResult {

@@ -36,6 +36,9 @@ const PROFILE: Profile = Profile {
     max_poll_interval: Duration::from_mins(5),
     // Unknown. The longest that an upstream documents, Vidu's 48 hours off-peak, plus two.
     deadline: Duration::from_hours(50),
+    cancellable: None,
+    marker: None,
+    usage: None,
     verified: "URL token, and always a status poll",
     retries: "as the upstream",
     confirmed: "submission; callbacks are the upstreams' own; the status call with not_started, finished and files",

@@ -37,6 +37,9 @@ const PROFILE: Profile = Profile {
     max_poll_interval: Duration::from_mins(5),
     // The maximum of `execution_expires_after` is 72 hours, plus one to learn of the expiry.
     deadline: Duration::from_hours(73),
+    cancellable: Some("while queued"),
+    marker: None,
+    usage: Some("tokens"),
     verified: "URL token",
     retries: "2 or 3 (the page is unclear)",
     confirmed: "status body; pushed states (cancelled is not one); 5 s and three attempts for succeeded and failed; links \
@@ -142,6 +145,25 @@ impl Adapter for Ark {
             Ok(task) => responses::status(task_status(task, now)),
             Err(result) => result,
         }
+    }
+
+    /// The same call deletes a task that has ended, with its links.
+    fn cancellation(
+        &self,
+        task: &PolledTask<'_>,
+        status: &ProviderResponse,
+        settings: &ProviderSettings,
+    ) -> Option<Request> {
+        let body = object(&status.body)?;
+        let is_queued =
+            has_id(&body, &["id"], task.provider_task_id) && status_word(&body["status"]).as_deref() == Some("queued");
+        let path = format!("{}/{}", ENDPOINTS[0], encoded(task.provider_task_id));
+        is_queued.then(|| api(settings).ok().map(|api| api.delete(&path)))?
+    }
+
+    fn read_cancellation(&self, response: &ProviderResponse) -> Option<Failure> {
+        let body = object(&response.body).unwrap_or_default();
+        responses::cancellation(response, refusal(response, &body))
     }
 
     fn status_id(&self, response: &ProviderResponse) -> Option<String> {

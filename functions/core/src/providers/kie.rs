@@ -42,6 +42,9 @@ const PROFILE: Profile = Profile {
     max_poll_interval: Duration::from_mins(5),
     // The Market page stops after 15 minutes. Chosen freely above that, within the two months that logs are kept.
     deadline: Duration::from_hours(24),
+    cancellable: None,
+    marker: None,
+    usage: Some("credits, on newer endpoints"),
     verified: "HMAC over task id and time, not the body (opt-in), and always a status poll",
     retries: "until 3 failures in a row",
     confirmed: "Runway: callback, 15 s, 3 failures, polls every 30 s; files for 14 days; string to sign; status bodies",

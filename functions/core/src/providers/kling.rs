@@ -41,6 +41,9 @@ const PROFILE: Profile = Profile {
     max_poll_interval: Duration::from_mins(5),
     // Chosen freely: hundreds of times the usual render, well within the 30 days.
     deadline: Duration::from_hours(24),
+    cancellable: None,
+    marker: Some("an own id (`external_task_id`), by which an interrupted submission is looked up"),
+    usage: Some("units of a resource pack, or money"),
     verified: "Standard Webhooks over the body (opt-in)",
     retries: "not documented",
     confirmed: "both callback bodies, on every status change; signature with test vector; files for 30 days; error \
@@ -122,7 +125,13 @@ impl Adapter for Kling {
         let endpoint =
             requests::named_endpoint(submission, "/text-to-video/kling-2.6", |endpoint| endpoint != "/tasks")?;
         let field: &[&'static str] = if is_legacy(endpoint) { &["callback_url"] } else { &["options", "callback_url"] };
-        let body = requests::with_callback_url(submission, field, submission.callback_url)?;
+        let mut body = requests::with_callback_url(submission, field, submission.callback_url)?;
+        let own_id: &[&'static str] =
+            if is_legacy(endpoint) { &["external_task_id"] } else { &["options", "external_task_id"] };
+        let own_id = requests::field(&mut body, own_id)?;
+        if text(own_id).is_none() {
+            *own_id = submission.marker.into();
+        }
         Ok(api(settings, is_legacy(endpoint), now)?.post(endpoint, &body))
     }
 
@@ -187,6 +196,27 @@ impl Adapter for Kling {
         match task_status(task, now) {
             Some(task_status) if is_without_files(task) => StatusResult::Task(task_status),
             task_status => responses::status(task_status),
+        }
+    }
+
+    fn lookup(
+        &self,
+        marker: &str,
+        endpoint: Option<&str>,
+        settings: &ProviderSettings,
+        now: Timestamp,
+    ) -> Option<Request> {
+        Some(match endpoint.filter(|endpoint| is_legacy(endpoint)) {
+            Some(endpoint) => api(settings, true, now).ok()?.get(&format!("{endpoint}/{}", encoded(marker))),
+            None => api(settings, false, now).ok()?.get(&format!("/tasks?external_task_ids={}", encoded(marker))),
+        })
+    }
+
+    fn read_lookup(&self, response: &ProviderResponse, marker: &str, now: Timestamp) -> LookupResult {
+        let status = self.read_status(response, marker, now);
+        match (&status, self.status_id(response)) {
+            (StatusResult::Task(_), Some(provider_task_id)) => LookupResult::Found { provider_task_id },
+            _ => LookupResult::Unknown(status),
         }
     }
 
@@ -416,7 +446,8 @@ mod tests {
             ..ProviderSettings::default()
         };
         let submit = |endpoint| {
-            let submission = Submission { body: &json!({}), endpoint: Some(endpoint), callback_url: "https://hub" };
+            let submission =
+                Submission { body: &json!({}), endpoint: Some(endpoint), callback_url: "https://hub", marker: "m" };
             Kling.submission(&submission, &settings, NOW)
         };
         let request = submit("/v1/videos/text2video").expect("a valid submission");

@@ -34,6 +34,9 @@ const PROFILE: Profile = Profile {
     max_poll_interval: Duration::from_mins(10),
     // The 4 hours plus one.
     deadline: Duration::from_hours(5),
+    cancellable: None,
+    marker: None,
+    usage: None,
     verified: "URL token",
     retries: "none",
     confirmed: "callback body; status words; 5 s; no retry; links for 7 days; Seedance takes up to 4 h",

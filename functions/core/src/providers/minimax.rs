@@ -39,6 +39,9 @@ const PROFILE: Profile = Profile {
     max_poll_interval: Duration::from_mins(2),
     // v2 forgets tasks after 7 days, v1 is not documented. Chosen freely: a day is hundreds of renders.
     deadline: Duration::from_hours(24),
+    cancellable: Some("v2, while queued"),
+    marker: None,
+    usage: Some("v2: seconds, tokens"),
     verified: "URL token",
     retries: "not documented",
     confirmed: "challenge within 3 s; callbacks on every status change; polls every 10 s; v1 links for 1 h; error codes",
@@ -164,6 +167,25 @@ impl Adapter for MiniMax {
             Some(failure) => responses::status_refused(response, failure),
             None => responses::status_by_http_status(response),
         }
+    }
+
+    /// The same call deletes a task that has ended, with its link. v1 has none.
+    fn cancellation(
+        &self,
+        task: &PolledTask<'_>,
+        status: &ProviderResponse,
+        settings: &ProviderSettings,
+    ) -> Option<Request> {
+        let body = object(&status.body)?;
+        let polled = v2_task(&body).filter(|polled| has_id(polled, &["id"], task.provider_task_id))?;
+        let is_queued = status_word(&polled["status"]).as_deref() == Some("queued");
+        let path = format!("{V2}/{}", encoded(task.provider_task_id));
+        is_queued.then(|| api(settings).ok().map(|api| api.delete(&path)))?
+    }
+
+    fn read_cancellation(&self, response: &ProviderResponse) -> Option<Failure> {
+        let body = object(&response.body).unwrap_or_default();
+        responses::cancellation(response, refusal(response, &body))
     }
 
     fn status_id(&self, response: &ProviderResponse) -> Option<String> {

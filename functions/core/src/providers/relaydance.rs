@@ -36,6 +36,9 @@ const PROFILE: Profile = Profile {
     max_poll_interval: Duration::from_mins(2),
     // Not documented. Ark's tasks expire after 48 hours by default.
     deadline: Duration::from_hours(48),
+    cancellable: None,
+    marker: None,
+    usage: Some("tokens, where the upstream gives them"),
     verified: "URL token",
     retries: "yes, number not documented",
     confirmed: "submission; status words; the flat body of a success; that failed deliveries are retried; HTTP errors",

@@ -57,6 +57,11 @@ impl<'a> Api<'a> {
         self.request(Method::Post, path, Some(body.to_string().into_bytes()))
     }
 
+    /// DELETE of a path below the base URL.
+    pub(super) fn delete(&self, path: &str) -> Request {
+        self.request(Method::Delete, path, None)
+    }
+
     fn request(&self, method: Method, path: &str, body: Option<Vec<u8>>) -> Request {
         let url = format!("{}{path}", self.base_url);
         Request { method, url, headers: vec![("authorization", self.authorization.clone())], body }
@@ -147,6 +152,12 @@ pub(super) fn with_callback_url(
     url: &str,
 ) -> Result<Value, InvalidSubmission> {
     let mut body = submission.body.clone();
+    *field(&mut body, path)? = Value::String(url.to_owned());
+    Ok(body)
+}
+
+/// The field at a path of fields, null where there is none. Missing objects on the way are added.
+pub(super) fn field<'a>(body: &'a mut Value, path: &[&'static str]) -> Result<&'a mut Value, InvalidSubmission> {
     let (last, parents) = path.split_last().expect("an adapter names at least one field");
     let mut parent = body.as_object_mut().ok_or(InvalidSubmission::NotAnObject)?;
     for field in parents {
@@ -156,8 +167,7 @@ pub(super) fn with_callback_url(
         }
         parent = entry.as_object_mut().ok_or(InvalidSubmission::FieldNotAnObject(field))?;
     }
-    parent.insert((*last).to_owned(), Value::String(url.to_owned()));
-    Ok(body)
+    Ok(parent.entry(*last).or_insert(Value::Null))
 }
 
 /// Whether a path is a plain endpoint below a base URL: at most 256 bytes, segments of `[A-Za-z0-9._-]`, none of them `.` or
@@ -180,7 +190,7 @@ mod tests {
     #[test]
     fn the_callback_url_is_put_into_nested_fields() {
         let put = |body: Value, path: &[&'static str]| {
-            let submission = Submission { body: &body, endpoint: None, callback_url: "https://hub" };
+            let submission = Submission { body: &body, endpoint: None, callback_url: "https://hub", marker: "m" };
             with_callback_url(&submission, path, "https://hub")
         };
         assert_eq!(put(json!({"a": 1}), &["webhook"]), Ok(json!({"a": 1, "webhook": "https://hub"})));

@@ -167,6 +167,11 @@ pub(super) fn submission(
     }
 }
 
+/// Why a cancellation was refused, if it was: in the provider's own form, or as its HTTP status means.
+pub(super) fn cancellation(response: &ProviderResponse, failure: Option<Failure>) -> Option<Failure> {
+    failure.or_else(|| (!response.is_success()).then(|| failure_of_http_status(response.status)))
+}
+
 /// The link in the response to a resolution, or the failure that its HTTP status means.
 pub(super) fn fresh_link(response: &ProviderResponse, links: Links) -> Result<FreshLink, Failure> {
     match links.into_artifacts().pop() {

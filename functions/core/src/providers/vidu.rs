@@ -41,6 +41,9 @@ const PROFILE: Profile = Profile {
     max_poll_interval: Duration::from_mins(10),
     // Off-peak tasks take up to 48 hours and are cancelled then, plus two to learn of it.
     deadline: Duration::from_hours(50),
+    cancellable: Some("until it is scheduled"),
+    marker: None,
+    usage: Some("credits"),
     verified: "HMAC over route and headers, not the body, and always a status poll",
     retries: "up to 3 for success and failed",
     confirmed: "string to sign; three retries of success and failed; links for 24 h; off-peak takes up to 48 h",
@@ -172,6 +175,21 @@ impl Adapter for Vidu {
             Ok(task) => responses::status(task_status(task, now)),
             Err(result) => result,
         }
+    }
+
+    fn cancellation(
+        &self,
+        task: &PolledTask<'_>,
+        _: &ProviderResponse,
+        settings: &ProviderSettings,
+    ) -> Option<Request> {
+        let path = format!("/ent/v2/tasks/{}/cancel", encoded(task.provider_task_id));
+        Some(api(settings).ok()?.post(&path, &json!({ "id": task.provider_task_id })))
+    }
+
+    fn read_cancellation(&self, response: &ProviderResponse) -> Option<Failure> {
+        let body = object(&response.body).unwrap_or_default();
+        responses::cancellation(response, refusal(response, &body))
     }
 
     fn status_id(&self, response: &ProviderResponse) -> Option<String> {

@@ -1,10 +1,26 @@
 //! From nothing to a task that is known and can be polled.
 
 use super::{Condition, Effect, Transition, Write};
+use crate::annotations::Annotations;
 use crate::item::{Attribute as A, Value};
 use crate::record::{State, SubmissionAttempt, due_shard};
 use crate::task::TaskKey;
 use crate::time::Timestamp;
+
+/// What the caller gives with a task, besides its id.
+#[derive(Clone, Debug, Default)]
+pub struct Given {
+    /// The endpoint of the submission.
+    pub endpoint: Option<String>,
+    /// The caller's own words.
+    pub annotations: Annotations,
+}
+
+impl Given {
+    fn stored_annotations(&self) -> Option<Value> {
+        (!self.annotations.is_empty()).then(|| Value::json(&self.annotations))
+    }
+}
 
 /// A task that the application makes known.
 #[derive(Clone, Debug)]
@@ -13,8 +29,10 @@ pub struct Registration {
     pub task: TaskKey,
     /// The provider's own id, where the caller submitted the task and knows it.
     pub provider_task_id: Option<String>,
-    /// The endpoint of the submission.
-    pub endpoint: Option<String>,
+    /// What the caller gives with it.
+    pub given: Given,
+    /// The id of ours that the submission carries, where the provider takes one.
+    pub marker: Option<String>,
     /// The submission that is about to be made, where reelhook makes it.
     pub submission: Option<SubmissionAttempt>,
     /// When to look first.
@@ -37,7 +55,9 @@ pub fn register(registration: &Registration, now: Timestamp) -> Transition {
     ];
     effects.extend(Effect::set_some(A::ProviderTaskId, known));
     effects.extend(Effect::set_some(A::SubmittedAt, known.map(|_| now)));
-    effects.extend(Effect::set_some(A::Endpoint, registration.endpoint.as_deref()));
+    effects.extend(Effect::set_some(A::Endpoint, registration.given.endpoint.as_deref()));
+    effects.extend(Effect::set_some(A::Annotations, registration.given.stored_annotations()));
+    effects.extend(Effect::set_some(A::Marker, registration.marker.as_deref()));
     effects.extend(Effect::set_some(A::Fingerprint, submission.map(|attempt| attempt.fingerprint.as_str())));
     effects.extend(Effect::set_some(A::InFlightUntil, submission.map(|attempt| attempt.in_flight_until)));
     Transition {
@@ -54,7 +74,7 @@ pub fn register(registration: &Registration, now: Timestamp) -> Transition {
 pub fn identify(
     task: &TaskKey,
     provider_task_id: &str,
-    endpoint: Option<&str>,
+    given: &Given,
     now: Timestamp,
     due_at: Option<Timestamp>,
 ) -> Transition {
@@ -65,7 +85,7 @@ pub fn identify(
             Condition::Is(A::ProviderTaskId, provider_task_id.into()),
         ]),
     ]);
-    let mut effects = identification(provider_task_id, endpoint, now);
+    let mut effects = identification(provider_task_id, given, now);
     effects.extend(Effect::set_some(A::DueAt, due_at));
     Transition { action: "recording the submission", task: task.clone(), condition, write: Write::Update(effects) }
 }
@@ -92,23 +112,24 @@ pub fn correct_identity(task: &TaskKey, provider_task_id: &str, now: Timestamp, 
 }
 
 /// The same for a task that was reported before its submission was recorded: nothing becomes due by this.
-pub fn note_submission(task: &TaskKey, provider_task_id: &str, endpoint: Option<&str>, now: Timestamp) -> Transition {
+pub fn note_submission(task: &TaskKey, provider_task_id: &str, given: &Given, now: Timestamp) -> Transition {
     Transition {
         action: "recording the submission",
         task: task.clone(),
         condition: Condition::Has(A::Task),
-        write: Write::Update(identification(provider_task_id, endpoint, now)),
+        write: Write::Update(identification(provider_task_id, given, now)),
     }
 }
 
-fn identification(provider_task_id: &str, endpoint: Option<&str>, now: Timestamp) -> Vec<Effect> {
+fn identification(provider_task_id: &str, given: &Given, now: Timestamp) -> Vec<Effect> {
     let mut effects = vec![
         Effect::SetOnce(A::ProviderTaskId, provider_task_id.into()),
         Effect::SetOnce(A::SubmittedAt, now.into()),
         Effect::SetOnce(A::RegisteredAt, now.into()),
         Effect::Increment(A::Revision),
     ];
-    effects.extend(Effect::set_once_some(A::Endpoint, endpoint));
+    effects.extend(Effect::set_once_some(A::Endpoint, given.endpoint.as_deref()));
+    effects.extend(Effect::set_once_some(A::Annotations, given.stored_annotations()));
     effects
 }
 
@@ -157,6 +178,16 @@ pub fn interrupt(task: &TaskKey, attempt: &SubmissionAttempt, now: Timestamp) ->
         task: task.clone(),
         condition: Condition::All(interrupted(attempt)),
         write: Write::Update(vec![Effect::Set(A::InFlightUntil, now.into())]),
+    }
+}
+
+/// The provider was asked to cancel the task: its status is polled at `due_at`, and whatever arrives is kept all the same.
+pub fn note_cancellation(task: &TaskKey, now: Timestamp, due_at: Timestamp) -> Transition {
+    Transition {
+        action: "recording the cancellation",
+        task: task.clone(),
+        condition: Condition::Is(A::State, State::Pending.into()),
+        write: Write::Update(vec![Effect::Set(A::CancelRequestedAt, now.into()), Effect::Set(A::DueAt, due_at.into())]),
     }
 }
 

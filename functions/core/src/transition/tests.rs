@@ -1,6 +1,6 @@
 //! The transitions as tables: every one on a task in every situation, and the races between two writers.
 
-use super::submissions::Registration;
+use super::submissions::{Given, Registration};
 use super::*;
 use crate::callback::{Accepted, Hint, Open, Raw, Reporter};
 use crate::providers::adapter::HintReason;
@@ -11,7 +11,9 @@ use crate::time::Timestamp;
 
 use super::leases::{claim, claim_due, postpone, release_open, release_unfinished, renew, settle};
 use super::reports::{close, keep, note_hint, note_open, remove, reopen, report, restore, take_over};
-use super::submissions::{correct_identity, identify, interrupt, note_submission, register, resubmit, withdraw};
+use super::submissions::{
+    correct_identity, identify, interrupt, note_cancellation, note_submission, register, resubmit, withdraw,
+};
 
 const NOW: Timestamp = Timestamp::from_seconds(1000);
 const LEASE_END: Timestamp = Timestamp::from_seconds(1090);
@@ -59,7 +61,8 @@ fn registration(provider_task_id: Option<&str>) -> Registration {
     Registration {
         task: key(),
         provider_task_id: provider_task_id.map(str::to_owned),
-        endpoint: None,
+        given: Given::default(),
+        marker: None,
         submission: provider_task_id.is_none().then(attempt),
         due_at: NOW,
         deadline_at: DEADLINE,
@@ -165,12 +168,13 @@ fn transitions(read: &Record) -> Vec<(&'static str, Transition)> {
     let closing = Accepted::lost(key(), failed());
     vec![
         ("register", register(&registration(Some(ID)), NOW)),
-        ("identify", identify(task, ID, None, NOW, Some(NOW))),
-        ("identify otherwise", identify(task, "id-2", None, NOW, Some(NOW))),
+        ("identify", identify(task, ID, &Given::default(), NOW, Some(NOW))),
+        ("identify otherwise", identify(task, "id-2", &Given::default(), NOW, Some(NOW))),
         ("correct_identity", correct_identity(task, "id-2", NOW, NOW)),
-        ("note_submission", note_submission(task, ID, None, NOW)),
+        ("note_submission", note_submission(task, ID, &Given::default(), NOW)),
         ("withdraw", withdraw(task, &attempt())),
         ("resubmit", resubmit(task, &attempt(), &attempt(), None, NOW, DEADLINE)),
+        ("note_cancellation", note_cancellation(task, NOW, NOW)),
         ("interrupt", interrupt(task, &attempt(), NOW)),
         ("report a success", report(&success(), None, NOW, NOW)),
         ("report a failure", report(&failure(), None, NOW, NOW)),
@@ -219,6 +223,7 @@ fn every_transition_on_a_task_in_every_situation() {
         ("note_submission", ".ppppprrarrflppu"),
         ("withdraw", ".x.............."),
         ("resubmit", ".p.............."),
+        ("note_cancellation", ".ppppp.......pp."),
         ("interrupt", ".p.............."),
         ("report a success", "rrrrrr.......rr."),
         ("report a failure", "rrrrrr.........."),

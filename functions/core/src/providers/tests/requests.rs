@@ -6,7 +6,10 @@ use serde_json::{Value, json};
 
 use super::{NOW, settings};
 use crate::provider::Provider;
-use crate::providers::adapter::{InvalidSubmission, Method, PolledTask, Request, StatusRequest, Submission};
+use crate::providers::adapter::{
+    InvalidSubmission, LookupResult, Method, PolledTask, ProviderResponse, Request, StatusRequest, StatusResult,
+    Submission,
+};
 use crate::redacted::SignedUrl;
 use crate::report::{Artifact, Kind, Source};
 use crate::settings::ProviderSettings;
@@ -16,12 +19,13 @@ fn with_key() -> ProviderSettings {
 }
 
 fn submit(provider: Provider, body: &Value, endpoint: Option<&str>) -> Result<Request, InvalidSubmission> {
-    let submission = Submission { body, endpoint, callback_url: "https://hub.test/callback/p/id/token/" };
+    let submission =
+        Submission { body, endpoint, callback_url: "https://hub.test/callback/p/id/token/", marker: "our-id" };
     provider.adapter().submission(&submission, &with_key(), NOW)
 }
 
 fn authorization(request: &Request) -> &str {
-    let [(name, value)] = &request.headers[..] else { panic!("one header expected") };
+    let [(name, value), ..] = &request.headers[..] else { panic!("a header expected") };
     assert_eq!(*name, "authorization");
     value.expose()
 }
@@ -44,7 +48,11 @@ fn urls(provider: Provider, tasks: &[(&str, Option<&str>)]) -> Vec<(String, Vec<
 /// Submissions with the path and the body they have to be sent with.
 fn submissions() -> Vec<(Provider, Option<&'static str>, &'static str, Value, Value)> {
     let url = "https://hub.test/callback/p/id/token/";
-    let (top, options) = (json!({"callback_url": url}), json!({"options": {"x": 1, "callback_url": url}}));
+    let top = json!({"callback_url": url});
+    let options = json!({"options": {"x": 1, "callback_url": url, "external_task_id": "our-id"}});
+    let (own, own_kept) =
+        (json!({"external_task_id": "theirs"}), json!({"external_task_id": "theirs", "callback_url": url}));
+    let with_own = json!({"external_task_id": "our-id", "callback_url": url});
     let ratio = json!({"metadata": {"ratio": "16:9"}});
     let with_ratio = json!({"metadata": {"ratio": "16:9", "callback_url": url}});
     let webhook = json!({"webhook": "https://hub.test/callback/p/id/token"});
@@ -60,7 +68,8 @@ fn submissions() -> Vec<(Provider, Option<&'static str>, &'static str, Value, Va
         (Provider::ApiMart, Some(images), images, json!({}), webhook),
         (Provider::Apimp, None, "/api/generate/submit", prompt, with_prompt),
         (Provider::Kling, Some(kling), kling, json!({"options": {"x": 1}}), options),
-        (Provider::Kling, Some(legacy), legacy, json!({}), top.clone()),
+        (Provider::Kling, Some(legacy), legacy, json!({}), with_own),
+        (Provider::Kling, Some(legacy), legacy, own, own_kept),
         (Provider::Ark, None, "/contents/generations/tasks", json!({}), top.clone()),
         (Provider::MiniMax, None, v1, json!({}), top.clone()),
         (Provider::MiniMax, Some(v2), v2, json!({}), top.clone()),
@@ -83,6 +92,76 @@ fn the_callback_url_goes_into_each_providers_own_field() {
         tested.insert(provider);
     }
     assert_eq!(tested, BTreeSet::from(Provider::ALL), "a provider has no row here");
+}
+
+#[test]
+fn a_repeated_submission_carries_the_same_id_of_ours_where_the_provider_takes_one() {
+    for provider in Provider::ALL {
+        let endpoint = match provider {
+            Provider::Kling => Some("/text-to-video/kling-2.6"),
+            Provider::Vidu => Some("/ent/v2/text2video"),
+            Provider::Kie => Some("/api/v1/jobs/createTask"),
+            _ => None,
+        };
+        let request = submit(provider, &json!({}), endpoint).expect("a request");
+        let in_body = String::from_utf8_lossy(request.body.as_deref().unwrap_or_default()).contains("our-id");
+        let in_header = request.headers.iter().any(|(_, value)| value.expose() == "our-id");
+        assert_eq!(in_body || in_header, provider.adapter().profile().marker.is_some(), "{provider}");
+    }
+}
+
+#[test]
+fn an_interrupted_submission_is_looked_up_by_the_id_of_ours() {
+    let kling = Provider::Kling.adapter();
+    let url = |endpoint| kling.lookup("our/id", endpoint, &with_key(), NOW).expect("a request").url;
+    assert_eq!(url(None), "https://api.test/tasks?external_task_ids=our%2Fid");
+    assert_eq!(url(Some("/v1/videos/text2video")), "https://api.test/v1/videos/text2video/our%2Fid");
+    let read =
+        |status: u16, body: Value| kling.read_lookup(&ProviderResponse::new(status, body.to_string()), "our-id", NOW);
+    let found = LookupResult::Found { provider_task_id: "8".to_owned() };
+    assert_eq!(
+        read(200, json!({"code": 0, "data": [{"id": "8", "external_id": "our-id", "status": "submitted"}]})),
+        found
+    );
+    let legacy = json!({"task_id": "8", "task_status": "failed", "task_info": {"external_task_id": "our-id"}});
+    assert_eq!(read(200, json!({"code": 0, "data": legacy})), found);
+    let unknown = LookupResult::Unknown(StatusResult::NotFound);
+    assert_eq!(read(200, json!({"code": 0, "data": []})), unknown);
+    // Somebody else's task is not ours.
+    assert_eq!(
+        read(200, json!({"code": 0, "data": [{"id": "8", "external_id": "theirs", "status": "submitted"}]})),
+        unknown
+    );
+    assert!(matches!(read(500, json!({})), LookupResult::Unknown(StatusResult::Refused { .. })));
+}
+
+/// Ark's and `MiniMax`'s calls delete what has ended, with its link.
+#[test]
+fn only_what_is_still_queued_is_cancelled() {
+    let cancellation = |provider: Provider, endpoint: Option<&'static str>, status: Value| {
+        let task = PolledTask { provider_task_id: "t/1", endpoint };
+        let response = ProviderResponse::new(200, status.to_string());
+        let request = provider.adapter().cancellation(&task, &response, &with_key());
+        request.map(|request| (request.method, request.url.replace("https://api.test", "")))
+    };
+    let ark = |status: &str, id: &str| cancellation(Provider::Ark, None, json!({"id": id, "status": status}));
+    let path = "/contents/generations/tasks/t%2F1".to_owned();
+    assert_eq!(ark("queued", "t/1"), Some((Method::Delete, path)));
+    assert_eq!([ark("running", "t/1"), ark("succeeded", "t/1"), ark("queued", "other")], [None, None, None]);
+    let v2 = Some("/v2/video_generation");
+    let minimax = |status: &str| cancellation(Provider::MiniMax, v2, json!({"task": {"id": "t/1", "status": status}}));
+    assert_eq!(minimax("queued"), Some((Method::Delete, "/v2/video_generation/t%2F1".to_owned())));
+    assert_eq!([minimax("running"), minimax("succeeded")], [None, None]);
+    assert_eq!(cancellation(Provider::MiniMax, None, json!({"task_id": "t/1", "status": "Queueing"})), None);
+    let vidu = cancellation(Provider::Vidu, None, json!({"id": "t/1", "state": "created"}));
+    assert_eq!(vidu, Some((Method::Post, "/ent/v2/tasks/t%2F1/cancel".to_owned())));
+    for provider in Provider::ALL {
+        let endpoint = (provider == Provider::MiniMax).then_some("/v2/video_generation");
+        let queued = json!({"id": "t/1", "status": "queued", "task": {"id": "t/1", "status": "queued"}});
+        let can = cancellation(provider, endpoint, queued.clone()).is_some()
+            || cancellation(provider, endpoint, queued["task"].clone()).is_some();
+        assert_eq!(can, provider.adapter().profile().cancellable.is_some(), "{provider}");
+    }
 }
 
 #[test]
@@ -122,7 +201,7 @@ fn nothing_is_sent_without_a_key_or_a_base_url() {
             _ => None,
         };
         let adapter = provider.adapter();
-        let submission = Submission { body: &json!({}), endpoint, callback_url: "https://hub.test" };
+        let submission = Submission { body: &json!({}), endpoint, callback_url: "https://hub.test", marker: "m" };
         let nothing = ProviderSettings::default();
         let refused = adapter.submission(&submission, &nothing, NOW);
         assert_eq!(refused, Err(InvalidSubmission::NoApiKey(provider.name())));
@@ -147,7 +226,7 @@ fn base_urls_may_end_in_the_version_as_in_the_docs() {
         (Provider::RelayDance, "https://twin.test/v1/video/generations"),
     ] {
         let settings = settings(json!({"api_key": "k", "base_url": "https://twin.test/v1"}));
-        let submission = Submission { body: &json!({}), endpoint: None, callback_url: "https://hub.test" };
+        let submission = Submission { body: &json!({}), endpoint: None, callback_url: "https://hub.test", marker: "m" };
         let request = provider.adapter().submission(&submission, &settings, NOW).expect("a valid submission");
         assert_eq!(request.url, expected);
     }

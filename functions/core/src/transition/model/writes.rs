@@ -11,7 +11,7 @@ use crate::status_poll::{self, Decision, PollResult, Step};
 use crate::task::TaskKey;
 use crate::time::Timestamp;
 use crate::transfer::checkpoint::{Checkpoint, Checkpoints};
-use crate::transition::submissions::Registration;
+use crate::transition::submissions::{Given, Registration};
 use crate::transition::{Transition, leases, reports, submissions};
 
 /// The provider's id of the task, and of another one.
@@ -174,8 +174,8 @@ pub(super) fn transition(operation: Operation, table: &Table) -> Transition {
     };
     match operation {
         Operation::Register { is_submitted } => submissions::register(&registration(is_submitted), now),
-        Operation::Identify => submissions::identify(&key(), OWN, None, now, Some(clock::DUE_REGISTERED)),
-        Operation::NoteSubmission => submissions::note_submission(&key(), OWN, None, now),
+        Operation::Identify => submissions::identify(&key(), OWN, &Given::default(), now, Some(clock::DUE_REGISTERED)),
+        Operation::NoteSubmission => submissions::note_submission(&key(), OWN, &Given::default(), now),
         Operation::Report(said) => reports::report(&accepted(said, table), read_by(said), now, due),
         Operation::TakeOver(said) => reports::take_over(&accepted(said, table), now, due),
         Operation::Close { read, answer, at } => {
@@ -228,7 +228,8 @@ fn registration(is_submitted: bool) -> Registration {
     Registration {
         task: key(),
         provider_task_id: is_submitted.then(|| OWN.to_owned()),
-        endpoint: None,
+        given: Given::default(),
+        marker: None,
         submission: Some(attempt).filter(|_| !is_submitted),
         due_at: clock::DUE_REGISTERED,
         deadline_at: clock::DEADLINE,
