@@ -10,12 +10,12 @@ import io
 import json
 import os
 import sys
-import urllib.parse
 import zipfile
 
 import botocore.session
 from awscli.clidriver import create_clidriver
 from awscli.customizations.cloudformation.yamlhelper import yaml_parse
+from stack import describe
 
 
 def fail(message: str) -> None:
@@ -46,14 +46,6 @@ def failed_resources(cloudformation, stack_name: str) -> str:
         if event["ResourceStatus"].endswith("FAILED")
     ]
     return "\n".join(reasons) or "no resource reports a reason"
-
-
-def path_form(endpoint: str, url: str) -> str:
-    """The path-style URL of a Function URL or an API. Their host-style URLs need a resolver that knows `*.localhost`."""
-    identifier, service = urllib.parse.urlsplit(url).hostname.split(".")[:2]
-    if service == "execute-api":
-        return f"{endpoint}/_aws/execute-api/{identifier}/$default"
-    return f"{endpoint}/_aws/lambda-url/{identifier}"
 
 
 def fill_gaps(session, template: dict, names: dict) -> None:
@@ -112,7 +104,7 @@ def make_concurrency_a_number(session, function_names: set) -> None:
 
 def main() -> None:
     request = json.load(sys.stdin)
-    endpoint, stack_name = request["endpoint"], request["stack_name"]
+    stack_name = request["stack_name"]
     session = botocore.session.get_session()
     cloudformation = session.create_client("cloudformation")
 
@@ -140,30 +132,21 @@ def main() -> None:
     names = {resource["LogicalResourceId"]: resource["PhysicalResourceId"] for resource in resources}
     with open(packaged, encoding="utf-8") as file:
         template = yaml_parse(file.read())
-    functions = {
-        logical.removesuffix("Function").lower(): names[logical]
-        for logical, resource in template["Resources"].items()
-        if resource["Type"] == "AWS::Serverless::Function"
-    }
-    make_concurrency_a_number(session, set(functions.values()))
+    stack = describe(session, stack_name)
+    make_concurrency_a_number(session, set(stack["functions"].values()))
     allow_batches(
         session,
         [names[logical] for logical, resource in template["Resources"].items() if resource["Type"] == "AWS::IAM::Role"],
     )
     fill_gaps(session, template, names)
 
-    stack = cloudformation.describe_stacks(StackName=stack_name)["Stacks"][0]
-    outputs = {output["OutputKey"]: output["OutputValue"] for output in stack["Outputs"]}
-    for key in ("CallbackUrl", "TasksUrl"):
-        outputs[key] = path_form(endpoint, outputs[key])
-
     if settings := request["settings"]:
         # CALLBACK_BASE_URL in the stack names an AWS host, which the simulated providers cannot reach.
-        settings.setdefault("callback", {}).setdefault("base_url", outputs["CallbackUrl"])
+        settings.setdefault("callback", {}).setdefault("base_url", stack["outputs"]["CallbackUrl"])
         session.create_client("secretsmanager").put_secret_value(
-            SecretId=outputs["SettingsSecretName"], SecretString=json.dumps(settings)
+            SecretId=stack["outputs"]["SettingsSecretName"], SecretString=json.dumps(settings)
         )
-    json.dump({"outputs": outputs, "functions": functions}, sys.stdout)
+    json.dump(stack, sys.stdout)
 
 
 if __name__ == "__main__":

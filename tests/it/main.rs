@@ -18,6 +18,7 @@ macro_rules! case {
 
 mod adversary;
 mod callbacks;
+mod commands;
 mod deployment;
 mod examples;
 mod journeys;
@@ -66,6 +67,7 @@ fn main() -> ExitCode {
         recovery::cases(),
         submissions::cases(),
         operations::cases(),
+        commands::cases(),
         origins::cases(),
         transitions::cases(),
         adversary::cases(),

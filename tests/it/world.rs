@@ -167,6 +167,19 @@ impl World {
         assert_eq!(count(), times, "events for {key}");
     }
 
+    /// Checks that a text has no key, secret or token of a callback URL in it.
+    pub(crate) fn assert_nothing_secret(&self, text: &str) {
+        let settings = demonstration::settings(&self.simulator);
+        let mut secrets: Vec<String> = vec![settings["callback"]["keys"][0].as_str().expect("a key").to_owned()];
+        for own in settings["providers"].as_object().expect("providers").values() {
+            secrets.extend(own["api_key"].as_str().map(str::to_owned));
+            secrets.extend(own["signing_secrets"][0].as_str().map(str::to_owned));
+        }
+        let token = text.split("/callback/").skip(1).find_map(|rest| rest.split(['/', '"', ' ', '\n']).nth(2));
+        assert_eq!(token.filter(|token| token.len() == 22), None, "a token is printed: {text}");
+        assert!(!secrets.iter().any(|secret| text.contains(secret.as_str())), "a secret is printed: {text}");
+    }
+
     /// Sends a callback.
     pub(crate) async fn post(
         &self,

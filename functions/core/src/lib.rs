@@ -61,6 +61,7 @@ pub mod token;
 pub mod transfer;
 pub mod transition;
 pub mod usage;
+pub mod view;
 
 pub use provider::Provider;
 pub use task::{TaskId, TaskKey};

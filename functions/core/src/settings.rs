@@ -191,6 +191,11 @@ impl Settings {
         }
     }
 
+    /// Whether the document names a provider.
+    pub fn lists(&self, provider: Provider) -> bool {
+        self.providers.contains_key(&provider)
+    }
+
     /// The settings of a provider, the defaults if it is not listed.
     pub fn provider(&self, provider: Provider) -> &ProviderSettings {
         static DEFAULT: std::sync::LazyLock<ProviderSettings> = std::sync::LazyLock::new(ProviderSettings::default);

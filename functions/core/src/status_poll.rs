@@ -364,7 +364,12 @@ fn next_poll(
         (_, None) if record.deadline_at.is_some() => now + terms.schedule.max_interval,
         _ => {
             let seed = seed_of(record.task.id());
-            now + terms.schedule.next_delay(now.since(began_at), result.retry_after(), seed)
+            let waited = now.since(began_at);
+            let delay = terms.schedule.next_delay(waited, result.retry_after(), seed);
+            // An interrupted submission that the provider does not have will hardly appear later: each lookup waits for twice as long.
+            let not_submitted =
+                record.provider_task_id.is_none() && *result == PollResult::Response(StatusResult::NotFound);
+            now + if not_submitted { delay.max(waited) } else { delay }
         }
     };
     // The task is looked at once more at its deadline.

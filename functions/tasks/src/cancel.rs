@@ -7,16 +7,16 @@ use lambda_http::http::StatusCode;
 use lambda_http::{Body, Response};
 use reelhook_aws::clock;
 use reelhook_aws::provider_client::{PollLimits, PolledStatus};
-use reelhook_core::TaskKey;
 use reelhook_core::providers::adapter::{PolledTask, StatusResult};
 use reelhook_core::record::{Record, State};
 use reelhook_core::report::{Reason, Report, TaskStatus};
 use reelhook_core::settings::{ProviderSettings, Settings};
 use reelhook_core::status_poll::PollResult;
+use reelhook_core::{TaskKey, view};
 use serde_json::json;
 
 use crate::problem::{Problem, respond};
-use crate::{App, existing, view};
+use crate::{App, existing};
 
 /// After a cancellation, `poll` looks at the task this much later: providers show it at once or within seconds.
 const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(5);
@@ -138,7 +138,7 @@ impl Cancelling<'_> {
             Cancellation::Impossible => (StatusCode::CONFLICT, "impossible"),
         };
         let message = format!("{}: {message}", record.task);
-        let task = view::of(record, self.callback_url, clock::now());
+        let task = view::of(record, Some(self.callback_url), clock::now());
         respond(status, &json!({ "cancellation": name, "message": message, "task": task }))
     }
 }

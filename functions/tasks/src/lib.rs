@@ -18,7 +18,6 @@ mod cancel;
 mod problem;
 mod put;
 mod submit;
-mod view;
 
 use std::time::Duration;
 
@@ -32,7 +31,7 @@ use reelhook_aws::table::Table;
 use reelhook_core::record::Record;
 use reelhook_core::settings::Settings;
 use reelhook_core::token::STATIC_ID;
-use reelhook_core::{Provider, TaskId, TaskKey, Timestamp};
+use reelhook_core::{Provider, TaskId, TaskKey, Timestamp, view};
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 
@@ -168,7 +167,7 @@ async fn show(
         let record = existing(app, &key).await?;
         if record.state.is_final() || Instant::now() + READ_INTERVAL > end {
             let callback_url = callback_url(app, settings, provider, registered.as_ref());
-            return Ok(respond(StatusCode::OK, &view::of(&record, &callback_url, clock::now())));
+            return Ok(respond(StatusCode::OK, &view::of(&record, Some(&callback_url), clock::now())));
         }
         sleep(READ_INTERVAL).await;
     }

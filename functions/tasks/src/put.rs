@@ -11,12 +11,12 @@ use reelhook_core::record::Record;
 use reelhook_core::settings::Settings;
 use reelhook_core::transition::ownership::{RECORDED_WITHIN, only_a_mention};
 use reelhook_core::transition::submissions::{Given, Registration};
-use reelhook_core::{TaskKey, Timestamp};
+use reelhook_core::{TaskKey, Timestamp, view};
 use serde_json::Value;
 use tokio::time::sleep;
 
+use crate::App;
 use crate::problem::{Problem, respond};
-use crate::{App, view};
 
 /// How often, and how far apart, a provider task is looked at that a callback is recording at this moment.
 const LOOKS: u32 = 8;
@@ -87,11 +87,11 @@ pub(crate) async fn put(
 
 impl Put<'_> {
     pub(crate) fn view(&self, status: StatusCode, record: &Record) -> Response<Body> {
-        respond(status, &view::of(record, &self.callback_url, self.now))
+        respond(status, &view::of(record, Some(&self.callback_url), self.now))
     }
 
     pub(crate) fn conflict(&self, error: &'static str, message: impl Into<String>, record: &Record) -> Problem {
-        Problem::conflict(error, message, view::of(record, &self.callback_url, self.now))
+        Problem::conflict(error, message, view::of(record, Some(&self.callback_url), self.now))
     }
 
     pub(crate) async fn stored(&self) -> Result<Record, Problem> {

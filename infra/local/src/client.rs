@@ -8,17 +8,37 @@ use aws_sigv4::http_request::{
     sign,
 };
 use aws_sigv4::sign::v4::SigningParams;
-use aws_smithy_runtime_api::client::identity::Identity;
 use reqwest::{Method, Response};
 use serde_json::Value;
 
 use crate::samples::Sample;
 use crate::{ACCESS_KEY_ID, Error, Outputs, REGION, SECRET_ACCESS_KEY, Stack};
 
+/// Who signs, where.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// The credentials.
+    pub credentials: Credentials,
+    /// The region.
+    pub region: String,
+}
+
+impl Identity {
+    /// For the local emulator, which verifies no signature. It takes no signed link without its own session token.
+    pub fn local() -> Self {
+        let token = Some("test".to_owned());
+        let credentials = Credentials::new(ACCESS_KEY_ID, SECRET_ACCESS_KEY, token, None, "local");
+        Self { credentials, region: REGION.to_owned() }
+    }
+}
+
 /// Calls one stack. Clones share its connections.
 #[derive(Clone, Debug)]
 pub struct Client {
     http: reqwest::Client,
+    identity: Identity,
+    /// Of an AWS that is not Amazon's.
+    endpoint: Option<String>,
     tasks_url: String,
     bucket_url: String,
 }
@@ -40,13 +60,42 @@ impl Client {
 
     /// A client for a stack with these outputs, in the AWS at this endpoint.
     pub fn of(endpoint: &str, outputs: &Outputs) -> Result<Self, Error> {
-        let http =
-            reqwest::Client::builder().no_proxy().timeout(Duration::from_mins(1)).build().map_err(Error::http)?;
-        Ok(Self {
-            http,
-            tasks_url: format!("{}/tasks", outputs.tasks_url),
-            bucket_url: format!("{endpoint}/{}", outputs.bucket_name),
-        })
+        Self::of_account(Identity::local(), Some(endpoint), outputs)
+    }
+
+    /// A client for a stack with these outputs in somebody's account. Without an endpoint it is Amazon's.
+    pub fn of_account(identity: Identity, endpoint: Option<&str>, outputs: &Outputs) -> Result<Self, Error> {
+        // Somebody else may have installed one first, which is just as good.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let mut http = reqwest::Client::builder().timeout(Duration::from_mins(1));
+        if endpoint.is_some() {
+            http = http.no_proxy();
+        }
+        let http = http.build().map_err(Error::http)?;
+        let bucket = &outputs.bucket_name;
+        let bucket_url = match endpoint {
+            Some(endpoint) => format!("{endpoint}/{bucket}"),
+            None => format!("https://{bucket}.s3.{}.amazonaws.com", identity.region),
+        };
+        let tasks_url = format!("{}/tasks", outputs.tasks_url);
+        Ok(Self { http, identity, endpoint: endpoint.map(str::to_owned), tasks_url, bucket_url })
+    }
+
+    /// Calls an AWS service that speaks JSON 1.1.
+    pub async fn call(&self, service: &str, target: &str, request: &Value) -> Result<Value, Error> {
+        let url = match &self.endpoint {
+            Some(endpoint) => format!("{endpoint}/"),
+            None => format!("https://{service}.{}.amazonaws.com/", self.identity.region),
+        };
+        let headers = [("content-type", "application/x-amz-json-1.1"), ("x-amz-target", target)];
+        let response = self.send_with(service, Method::POST, &url, &headers, request.to_string()).await?;
+        let status = response.status();
+        let text = response.text().await.map_err(Error::http)?;
+        if status.is_success() {
+            serde_json::from_str(&text).map_err(|error| Error::Http(format!("{target}: {error}")))
+        } else {
+            Err(Error::Http(format!("{target} returned {status}: {text}")))
+        }
     }
 
     /// The plain HTTP client, for callbacks and other unsigned requests.
@@ -111,17 +160,29 @@ impl Client {
     }
 
     async fn call_tasks(&self, method: Method, path: &str, body: String) -> Result<HttpResponse, Error> {
-        let response = self.send("lambda", method, &format!("{}/{path}", self.tasks_url), body).await?;
+        let service = if self.tasks_url.contains(".execute-api.") { "execute-api" } else { "lambda" };
+        let response = self.send(service, method, &format!("{}/{path}", self.tasks_url), body).await?;
         let status = response.status().as_u16();
         let text = response.text().await.map_err(Error::http)?;
         let body = serde_json::from_str(&text).unwrap_or(Value::String(text));
         Ok(HttpResponse { status, body })
     }
 
-    /// Signs a request for a service and sends it.
     async fn send(&self, service: &str, method: Method, url: &str, body: String) -> Result<Response, Error> {
+        self.send_with(service, method, url, &[], body).await
+    }
+
+    /// Signs a request for a service and sends it.
+    async fn send_with(
+        &self,
+        service: &str,
+        method: Method,
+        url: &str,
+        headers: &[(&str, &str)],
+        body: String,
+    ) -> Result<Response, Error> {
         let signing = |error: &dyn std::fmt::Display| Error::Http(format!("cannot sign the request: {error}"));
-        let identity: Identity = Credentials::new(ACCESS_KEY_ID, SECRET_ACCESS_KEY, None, None, "local").into();
+        let identity = self.identity.credentials.clone().into();
         let mut settings = SigningSettings::default();
         if service == "s3" {
             settings.payload_checksum_kind = PayloadChecksumKind::XAmzSha256;
@@ -130,7 +191,7 @@ impl Client {
         }
         let parameters = SigningParams::builder()
             .identity(&identity)
-            .region(REGION)
+            .region(&self.identity.region)
             .name(service)
             .time(SystemTime::now())
             .settings(settings)
@@ -138,10 +199,13 @@ impl Client {
             .map_err(|error| signing(&error))?
             .into();
         let content = SignableBody::Bytes(body.as_bytes());
-        let signable = SignableRequest::new(method.as_str(), url, std::iter::empty(), content);
+        let signable = SignableRequest::new(method.as_str(), url, headers.iter().copied(), content);
         let signed = sign(signable.map_err(|error| signing(&error))?, &parameters).map_err(|error| signing(&error))?;
         let (instructions, _) = signed.into_parts();
         let mut request = self.http.request(method, url);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
         for (name, value) in instructions.headers() {
             request = request.header(name, value);
         }

@@ -39,15 +39,33 @@ pub struct Outputs {
     pub dead_letter_queue_url: String,
     /// Name of the secret with the settings.
     pub settings_secret: String,
+    /// ARN of the topic of the alarms.
+    pub alarm_topic: String,
     /// Physical names of the functions, by package name: `callback`, `process`, `poll`, `tasks`.
     pub functions: BTreeMap<String, String>,
 }
 
-/// What `deploy.py` writes.
+/// What `deploy.py` and `stack.py` write.
 #[derive(Deserialize)]
-struct DeployOutput {
+pub(crate) struct DescribedStack {
     outputs: TemplateOutputs,
     functions: BTreeMap<String, String>,
+}
+
+impl From<DescribedStack> for Outputs {
+    fn from(DescribedStack { outputs, functions }: DescribedStack) -> Self {
+        Self {
+            callback_url: outputs.callback_url.trim_end_matches('/').to_owned(),
+            tasks_url: outputs.tasks_url.trim_end_matches('/').to_owned(),
+            bucket_name: outputs.bucket_name,
+            table_name: outputs.table_name,
+            queue_url: outputs.queue_url,
+            dead_letter_queue_url: outputs.dead_letter_queue_url,
+            settings_secret: outputs.settings_secret_name,
+            alarm_topic: outputs.alarm_topic_arn,
+            functions,
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -60,6 +78,7 @@ struct TemplateOutputs {
     queue_url: String,
     dead_letter_queue_url: String,
     settings_secret_name: String,
+    alarm_topic_arn: String,
 }
 
 /// Packages and deploys the template, applies by API what the emulator ignores in it, and stores the settings.
@@ -74,7 +93,6 @@ pub async fn deploy(emulator: &Emulator, functions: &Functions, request: DeployR
     functions.lay_out(&root.join("functions"))?;
 
     let input = json!({
-        "endpoint": emulator.endpoint(),
         "stack_name": request.stack_name,
         "template": template,
         "parameters": request.parameters,
@@ -84,17 +102,8 @@ pub async fn deploy(emulator: &Emulator, functions: &Functions, request: DeployR
         .await
         .map_err(Error::system("cannot run deploy.py"))?
         .map_err(|output| Error::Deployment { output })?;
-    let DeployOutput { outputs, functions } = serde_json::from_str(&output).map_err(Error::DeploymentOutput)?;
-    Ok(Outputs {
-        callback_url: outputs.callback_url,
-        tasks_url: outputs.tasks_url,
-        bucket_name: outputs.bucket_name,
-        table_name: outputs.table_name,
-        queue_url: outputs.queue_url,
-        dead_letter_queue_url: outputs.dead_letter_queue_url,
-        settings_secret: outputs.settings_secret_name,
-        functions,
-    })
+    let described: DescribedStack = serde_json::from_str(&output).map_err(Error::DeploymentOutput)?;
+    Ok(described.into())
 }
 
 /// The logs of a stack's functions, oldest first, each line prefixed with the name of its log group.

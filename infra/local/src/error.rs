@@ -88,6 +88,31 @@ pub enum Error {
         /// The output of `logs.py`.
         output: String,
     },
+    /// Nothing runs on this machine.
+    #[error(
+        "no reelhook runs on port {port} of this machine: start it with `cargo run -- up`, or name a deployed stack with --stack"
+    )]
+    NotRunning {
+        /// The emulator's port.
+        port: u16,
+    },
+    /// The stack is not there, or nobody may read it.
+    #[error("the stack {name} cannot be read: {output}")]
+    StackNotFound {
+        /// Its name.
+        name: String,
+        /// What AWS says.
+        output: String,
+    },
+    /// The stack is another's.
+    #[error("the stack {name} does not have the outputs of reelhook's template: is it a stack of reelhook?")]
+    NotReelhook {
+        /// Its name.
+        name: String,
+    },
+    /// What was wanted is not possible; the text says why and what to do.
+    #[error("{0}")]
+    Refused(String),
     /// An HTTP request to the running stack failed.
     #[error("a request to the running stack failed: {0}")]
     Http(String),

@@ -16,15 +16,17 @@
 //! - [`functions`]: builds the four function binaries, or takes the output of `cargo lambda build`.
 //! - [`deployment`]: deploys the template and returns the stack outputs.
 //! - [`runtime_api`]: a single function process, for measurements and tests.
+//! - [`deployed`]: a deployment that somebody operates, here or in an account.
 //! - [`client`]: calls a running stack as an application does.
 //! - [`samples`], [`demonstration`]: a request for every provider, and what `cargo run` does with them.
-//! - `deploy.py`, `emulator.py`, `logs.py` next to `src/`: what needs the AWS CLI and ministack as Python libraries.
+//! - `deploy.py`, `stack.py`, `emulator.py`, `logs.py` next to `src/`: what needs the AWS CLI and ministack as Python libraries.
 //!
 //! However this process exits, the emulator and its functions exit with it: [`Drop`] kills them, and if the process dies
 //! first, a closed pipe does.
 
 pub mod client;
 pub mod demonstration;
+pub mod deployed;
 pub mod deployment;
 pub mod emulator;
 mod error;

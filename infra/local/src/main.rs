@@ -3,6 +3,7 @@
 mod explain;
 mod introduction;
 mod measure;
+mod operate;
 mod settings;
 mod stage;
 
@@ -10,7 +11,7 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use local::{Error, FunctionSource, Options, Progress, Stack, demonstration, emulator, workspace_root};
 use simulator::{Config, Simulator};
 use tokio::signal::unix::{SignalKind, signal};
@@ -22,6 +23,8 @@ use tokio::signal::unix::{SignalKind, signal};
 struct Arguments {
     #[command(flatten)]
     system: System,
+    #[command(flatten)]
+    operated: operate::Where,
     #[command(subcommand)]
     command: Option<Command>,
 }
@@ -54,6 +57,13 @@ enum Command {
     /// Put the functions of `cargo lambda build` beside the template, for `sam deploy` without `sam build`. Refuses those that are
     /// built for another architecture than the template's.
     Stage,
+    #[command(flatten)]
+    Operate(operate::Command),
+    /// Print a completion script for a shell.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
     /// Build the release binaries and print what a start and a callback cost, beside a function that does nothing and the same
     /// work in Python and JavaScript.
     Measure {
@@ -102,7 +112,28 @@ async fn run(arguments: Arguments) -> Result<ExitCode, Error> {
             let functions = arguments.system.functions.unwrap_or_else(|| workspace_root().join("target/lambda"));
             Ok(exit_code(stage::run(functions).await.map(|text| print(&text))))
         }
-        Some(Command::Settings(command)) => Ok(exit_code(settings::run(command).await.map(|text| print(&text)))),
+        Some(Command::Settings(command)) => {
+            let stack = arguments.operated.stack.as_deref();
+            Ok(exit_code(settings::run(command, stack).await.map(|text| print(&text))))
+        }
+        Some(Command::Operate(command)) => {
+            let output = if arguments.operated.json { operate::Output::Programs } else { operate::Output::People };
+            let target = arguments.operated.target(arguments.system.port);
+            match operate::run(command, target, output).await {
+                // What it says is what to do.
+                Err(Error::Refused(message)) => {
+                    print_error(&format!("error: {message}\n"));
+                    Ok(operate::Code::Refused.into())
+                }
+                ended => ended.map(ExitCode::from),
+            }
+        }
+        Some(Command::Completions { shell }) => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Arguments::command(), "local", &mut script);
+            print(&String::from_utf8_lossy(&script));
+            Ok(ExitCode::SUCCESS)
+        }
         Some(Command::Measure { arguments }) => measure::run(&arguments).await,
     }
 }

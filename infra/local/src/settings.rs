@@ -47,9 +47,6 @@ pub(crate) enum Command {
 pub(crate) struct Put {
     /// The file.
     file: PathBuf,
-    /// Name of the stack.
-    #[arg(long)]
-    stack: String,
 }
 
 /// Why nothing was written or stored.
@@ -64,6 +61,9 @@ pub(crate) enum SettingsFileError {
     /// The AWS CLI failed.
     #[error("aws {command} failed, and nothing was stored: {output}")]
     Aws { command: String, output: String },
+    /// Nobody says where to.
+    #[error("name the stack to store them in: --stack NAME")]
+    NoStack,
     /// The stack is not one of this template.
     #[error("the stack {0} has no output SettingsSecretName: is it a stack of reelhook?")]
     Stack(String),
@@ -73,7 +73,7 @@ pub(crate) enum SettingsFileError {
 }
 
 /// Runs a command. Returns what to print.
-pub(crate) async fn run(command: Command) -> Result<String, SettingsFileError> {
+pub(crate) async fn run(command: Command, stack: Option<&str>) -> Result<String, SettingsFileError> {
     match command {
         Command::Init { providers, file } => {
             init(&file, &providers)?;
@@ -84,9 +84,9 @@ pub(crate) async fn run(command: Command) -> Result<String, SettingsFileError> {
             check(&file)?;
             Ok(format!("{} is valid\n", file.display()))
         }
-        Command::Put(Put { file, stack }) => {
+        Command::Put(Put { file }) => {
             check(&file)?;
-            let secret = put(&file, &stack).await?;
+            let secret = put(&file, stack.ok_or(SettingsFileError::NoStack)?).await?;
             Ok(format!("stored in {secret}; every function uses it within five minutes\n"))
         }
     }

@@ -166,7 +166,7 @@ fn errors_have_a_message_and_exit_code_2() {
     let missing = "no/such/settings.json";
     for (arguments, words) in [
         (&["klingon", "callback"][..], "unknown provider"),
-        (&["kling", "guess"], "callback, status or submission"),
+        (&["kling", "guess"], "callback, status, submission or file"),
         (&["kling"], "<KIND>"),
         (&["kling", "status", "--http-status", "many"], "--http-status"),
         (&["kling", "callback", "--header", "nonsense"], "Name: value"),

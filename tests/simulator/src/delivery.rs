@@ -226,6 +226,23 @@ fn sign(world: &World, id: &str, push: &Push) -> Option<Callback> {
     Some(Callback { url, headers, body: push.body.clone() })
 }
 
+/// A body as the callback of a task with this id, signed as this provider signs.
+pub(crate) fn signed(world: &World, provider: Provider, url: &str, task_id: &str, body: Bytes) -> Callback {
+    // Each provider signs all its dialects the same way.
+    let dialect = match provider {
+        Provider::Kling => Dialect::KlingNew,
+        Provider::Kie => Dialect::KieMarket,
+        Provider::Vidu => Dialect::Vidu,
+        Provider::ApiMart => Dialect::ApiMart,
+        _ => Dialect::MaxApi,
+    };
+    let push = Push { phase: Phase::Open(Stage::Running), message_id: world.uuid(), body };
+    let url = target(dialect, url);
+    let mut headers = vec![("content-type".to_owned(), providers::callback_content_type(dialect).to_owned())];
+    headers.extend(signatures(world, dialect, task_id, &url, &push));
+    Callback { url, headers, body: push.body }
+}
+
 /// The URL that a provider posts to for the submitted callback URL.
 fn target(dialect: Dialect, url: &str) -> String {
     match dialect {

@@ -49,6 +49,7 @@ use axum::{
     response::Response,
     routing::get,
 };
+use bytes::Bytes;
 use http::StatusCode;
 use tokio::{net::TcpListener, runtime::Runtime};
 
@@ -175,6 +176,11 @@ impl Simulator {
     /// The callback about the task's current phase, signed but not sent, for a test that modifies it.
     pub fn callback(&self, task_id: &str) -> Option<Callback> {
         delivery::callback(&self.world, task_id)
+    }
+
+    /// A body of somebody's as the callback of a task with this id, signed with the account's secret and not sent.
+    pub fn signed(&self, provider: Provider, url: &str, task_id: &str, body: impl Into<Bytes>) -> Callback {
+        delivery::signed(&self.world, provider, url, task_id, body.into())
     }
 
     /// Applies a fault to the next `times` calls of this kind. Replaces an earlier fault; 0 clears it.

@@ -7,6 +7,7 @@
 
 mod due;
 mod leases;
+mod listing;
 mod ownership;
 mod render;
 mod reports;
@@ -26,6 +27,7 @@ use crate::clients::{described, described_service};
 use crate::unique_id::unique_id;
 
 pub use self::leases::{Claimed, Fenced};
+pub use self::listing::Page;
 pub use self::ownership::Owned;
 pub use self::reports::{Noted, Recorded};
 pub use self::submissions::Registered;

@@ -126,6 +126,31 @@ fn an_open_task_is_polled_again_on_schedule_and_at_its_deadline() {
     }
 }
 
+/// "Could not ask" is never "no": an outage is waited out past the deadline.
+#[test]
+fn an_interrupted_submission_is_looked_up_less_and_less_often() {
+    let interrupted =
+        [(Attribute::ProviderTaskId, None), (Attribute::SubmittedAt, None), (Attribute::Marker, Some("m".into()))];
+    for (result, seconds, due) in [
+        (not_found(), 30 * MINUTE, Some(HOUR)),
+        (not_found(), 2 * HOUR, Some(3 * HOUR)),
+        (not_found(), 3 * HOUR, None),
+        (refused(Reason::ProviderError), 30 * MINUTE, Some(35 * MINUTE)),
+        (PollResult::NoResponse, 3 * HOUR, Some(3 * HOUR + 5 * MINUTE)),
+    ] {
+        let due = due.map(|due| Step::Wait { due_at: at(due), hint: None });
+        match (step(&interrupted, &result, seconds), due) {
+            (Step::Close(_), None) => {}
+            (Step::Wait { due_at, .. }, Some(Step::Wait { due_at: expected, .. })) => {
+                // The schedule's own delays have jitter.
+                let off = due_at.seconds().abs_diff(expected.seconds());
+                assert!(off <= 60, "{result:?} after {seconds} s: {off} s off");
+            }
+            (found, due) => panic!("{result:?} after {seconds} s: {found:?}, not {due:?}"),
+        }
+    }
+}
+
 #[test]
 fn a_task_is_lost_only_by_an_answer_or_when_nobody_can_be_polled() {
     let past = 3 * HOUR + 1;

@@ -1,24 +1,25 @@
-//! What a caller sees of a record.
+//! What a caller sees of a record: the response to `GET /tasks/{provider}/{id}`, and what the command line and the page show.
 
-use reelhook_core::Timestamp;
-use reelhook_core::callback::Reporter;
-use reelhook_core::record::{Record, State};
-use reelhook_core::report::{Outcome, Report};
 use serde_json::{Map, Value, json};
 
+use crate::callback::Reporter;
+use crate::record::{Record, State};
+use crate::report::{Outcome, Report};
+use crate::time::Timestamp;
+
 /// The record as JSON. Fields that have no value are absent. Nothing in it gives access to anything but the callback URL.
-pub(crate) fn of(record: &Record, callback_url: &str, now: Timestamp) -> Value {
+pub fn of(record: &Record, callback_url: Option<&str>, now: Timestamp) -> Value {
     let mut view = Map::new();
     view.insert("task".into(), json!(record.task.to_string()));
     view.insert("provider".into(), json!(record.task.provider().name()));
     view.insert("id".into(), json!(record.task.id()));
     view.insert("state".into(), json!(record.state.name()));
-    view.insert("callback_url".into(), json!(callback_url));
     let mut add = |name: &str, value: Option<Value>| {
         if let Some(value) = value {
             view.insert(name.to_owned(), value);
         }
     };
+    add("callback_url", callback_url.map(Value::from));
     add("provider_task_id", record.provider_task_id.as_deref().map(Value::from));
     add("endpoint", record.endpoint.as_deref().map(Value::from));
     add("metadata", record.annotations.metadata.clone());
