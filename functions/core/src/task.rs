@@ -52,7 +52,7 @@ impl FromStr for TaskId {
 }
 
 /// The key of a task, `{provider}/{id}`, with the id percent-encoded.
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TaskKey {
     provider: Provider,
     /// Percent-encoded: only `[A-Za-z0-9._~%-]`.

@@ -8,10 +8,11 @@ use local::{Error, Stack};
 use simulator::{Provider, Simulator};
 
 /// The text. Its commands work unchanged against this stack.
-pub(crate) async fn text(stack: &Stack, simulator: &Simulator) -> Result<String, Error> {
+pub(crate) async fn text(stack: &Stack, simulator: &Simulator, console: &str) -> Result<String, Error> {
     let outputs = stack.outputs();
     let mut text = format!(
         "\nreelhook is running. Press Ctrl-C to stop it.\n\n\
+         page        {console}\n\
          callbacks   {}/callback/{{provider}}/{{id}}/{{token}}\n\
          tasks       {}/tasks/{{provider}}/{{id}}\n\
          providers   {}   (simulated)\n\

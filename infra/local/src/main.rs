@@ -1,5 +1,6 @@
 //! `cargo run`: all of reelhook, locally.
 
+mod console;
 mod explain;
 mod introduction;
 mod measure;
@@ -12,6 +13,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
+use local::deployed::{Deployed, Target};
 use local::{Error, FunctionSource, Options, Progress, Stack, demonstration, emulator, workspace_root};
 use simulator::{Config, Simulator};
 use tokio::signal::unix::{SignalKind, signal};
@@ -47,8 +49,21 @@ struct System {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Start the system, print its endpoints, and serve until Ctrl-C.
-    Up,
+    /// Start the system, print its endpoints, and serve until Ctrl-C, with a page of its tasks.
+    Up {
+        /// Port of the page on 127.0.0.1; 0 picks a free one.
+        #[arg(long, default_value_t = 4577)]
+        console_port: u16,
+    },
+    /// Serve a page of a deployment's tasks on 127.0.0.1, until Ctrl-C. It shows and plays; it changes nothing.
+    Console {
+        /// Port of the page; 0 picks a free one.
+        #[arg(long, default_value_t = 4577)]
+        console_port: u16,
+        /// Let the page submit samples, replay callbacks, cancel tasks and copy again.
+        #[arg(long)]
+        allow_writes: bool,
+    },
     /// Read a provider's body from standard input and print as JSON how reelhook interprets it. Starts nothing.
     Explain(explain::Arguments),
     /// Write, check and store the provider settings.
@@ -102,9 +117,17 @@ async fn run(arguments: Arguments) -> Result<ExitCode, Error> {
             print_error(&format!("\nlogs of the functions:\n{}\n", stack.logs().await.unwrap_or_default()));
             Ok(ExitCode::FAILURE)
         }
-        Some(Command::Up) => {
+        Some(Command::Up { console_port }) => {
+            let port = arguments.system.port;
             let (stack, simulator) = start(arguments.system).await?;
-            print(&introduction::text(&stack, &simulator).await?);
+            let console = console::serve(Deployed::find(Target::Local { port }).await?, console_port, true).await?;
+            print(&introduction::text(&stack, &simulator, &console.url).await?);
+            std::future::pending().await
+        }
+        Some(Command::Console { console_port, allow_writes }) => {
+            let deployed = Deployed::find(arguments.operated.target(arguments.system.port)).await?;
+            let console = console::serve(deployed, console_port, allow_writes).await?;
+            print(&format!("the page is at {}; Ctrl-C ends it\n", console.url));
             std::future::pending().await
         }
         Some(Command::Explain(arguments)) => Ok(exit_code(explain::run(&arguments))),

@@ -62,7 +62,8 @@ impl Table {
 
     /// The records of some tasks, in no order; of those that exist.
     pub async fn get_all(&self, tasks: &[TaskKey]) -> Result<Vec<Record>, TableError> {
-        let reads = stream::iter(tasks).map(|task| self.get(task)).buffer_unordered(CONCURRENT_READS);
+        let reads = stream::iter(tasks.to_vec()).map(|task| async move { self.get(&task).await });
+        let reads = reads.buffer_unordered(CONCURRENT_READS);
         Ok(reads.try_collect::<Vec<_>>().await?.into_iter().flatten().collect())
     }
 }

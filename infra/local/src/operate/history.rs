@@ -34,6 +34,11 @@ impl Line {
         Some(Self { time, function, level, message, fields })
     }
 
+    /// Its time in RFC 3339.
+    pub(crate) fn time_text(&self) -> String {
+        time(self.time)
+    }
+
     pub(crate) fn to_json(&self) -> Value {
         json!({
             "time": time(self.time), "function": self.function, "level": self.level, "message": self.message,

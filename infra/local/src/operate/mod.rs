@@ -3,11 +3,11 @@
 mod backlog;
 mod doctor;
 mod download;
-mod history;
-mod output;
+pub(crate) mod history;
+pub(crate) mod output;
 mod tail;
-mod tasks;
-mod trigger;
+pub(crate) mod tasks;
+pub(crate) mod trigger;
 mod verify;
 
 use std::process::ExitCode;
@@ -101,7 +101,7 @@ pub(crate) async fn run(command: Command, target: Target, output: Output) -> Res
         Command::Tasks(command) => tasks::run(command, &deployed, output).await,
         Command::Download(arguments) => download::run(&arguments, &deployed, output).await,
         Command::Trigger(arguments) => trigger::trigger(&arguments, &deployed, output).await,
-        Command::Replay { task } => trigger::replay(&task, &deployed, output).await,
+        Command::Replay { task } => Ok(trigger::replay(&task, &deployed).await?.print(output)),
         Command::Tail(arguments) => tail::run(&arguments, &deployed, output).await,
         Command::Backlog => backlog::run(&deployed, output).await,
         Command::Doctor => doctor::run(&deployed, output).await,
@@ -115,7 +115,7 @@ fn refused(error: impl std::fmt::Display) -> Error {
 }
 
 /// The record of a task.
-async fn record(deployed: &Deployed, task: &TaskKey) -> Result<Record, Error> {
+pub(crate) async fn record(deployed: &Deployed, task: &TaskKey) -> Result<Record, Error> {
     let record = deployed.table.get(task).await.map_err(refused)?;
     record.ok_or_else(|| Error::Refused(format!("task not found: {task}; `tasks list` shows what there is")))
 }

@@ -115,8 +115,16 @@ pub(super) async fn run(command: Command, deployed: &Deployed, output: Output) -
         Command::List(arguments) => list(&arguments, deployed, output).await,
         Command::Show { task } => show(&task, deployed, output).await,
         Command::Submit(arguments) => submit(&arguments, deployed, output).await,
-        Command::RetryCopy { task } => retry_copy(&task, deployed, output).await,
-        Command::Cancel { task } => cancel(&task, deployed, output).await,
+        Command::RetryCopy { task } => {
+            let message = retry_copy(&task, deployed).await?;
+            output.print(&json!({ "task": task.to_string(), "message": message }), || message.clone());
+            Ok(Code::Done)
+        }
+        Command::Cancel { task } => {
+            let Cancelled { cancellation, message, document } = cancel(&task, deployed).await?;
+            output.print(&document, || format!("{cancellation}: {message}"));
+            Ok(if cancellation == "impossible" { Code::Refused } else { Code::Done })
+        }
         Command::Wait { task, timeout } => wait(&task, timeout, deployed, output).await,
     }
 }
@@ -195,7 +203,7 @@ fn row(record: &Record, now: Timestamp) -> Vec<String> {
 }
 
 /// What a task cost, in words.
-fn cost(usage: &reelhook_core::usage::Usage) -> String {
+pub(crate) fn cost(usage: &reelhook_core::usage::Usage) -> String {
     let amount = usage.amount.as_ref().map(|amount| {
         usage
             .currency
@@ -311,14 +319,12 @@ fn details(view: &Value) -> String {
 
 async fn submit(arguments: &Submit, deployed: &Deployed, output: Output) -> Result<Code, Error> {
     let provider = arguments.provider;
-    let sample = samples::SAMPLES.into_iter().find(|sample| sample.provider.name() == provider.name());
-    let sample = sample.ok_or_else(|| Error::Refused(format!("there is no sample of {provider}; give --body")))?;
+    let sample = sample_of(provider)?;
     let body = match &arguments.body {
         None => sample.body(&arguments.prompt).to_string(),
         Some(path) => read_text(path)?,
     };
     let own_endpoint = sample.endpoint.filter(|_| arguments.body.is_none());
-    let encoded = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
     let mut query: Vec<String> = Vec::new();
     query.extend(
         arguments
@@ -362,7 +368,8 @@ fn read_text(path: &PathBuf) -> Result<String, Error> {
     std::fs::read_to_string(path).map_err(|error| Error::Refused(format!("cannot read {}: {error}", path.display())))
 }
 
-async fn retry_copy(task: &TaskKey, deployed: &Deployed, output: Output) -> Result<Code, Error> {
+/// Has the files of a task copied again. Returns what follows, in a sentence.
+pub(crate) async fn retry_copy(task: &TaskKey, deployed: &Deployed) -> Result<String, Error> {
     let record = record(deployed, task).await?;
     let message = match record.state {
         State::Reported => format!("{task} is queued; `tasks wait {task}` shows its end"),
@@ -375,8 +382,7 @@ async fn retry_copy(task: &TaskKey, deployed: &Deployed, output: Output) -> Resu
         State::Unattributed => return Err(Error::Refused(format!("{task} is a body about no known task"))),
     };
     deployed.queue.send(task).await;
-    output.print(&json!({ "task": task.to_string(), "message": message }), || message.clone());
-    Ok(Code::Done)
+    Ok(message)
 }
 
 /// As if a callback had said that the task succeeded: the provider has to confirm it before anything follows from it.
@@ -401,14 +407,47 @@ async fn reopen(deployed: &Deployed, record: &Record) -> Result<(), Error> {
     }
 }
 
-async fn cancel(task: &TaskKey, deployed: &Deployed, output: Output) -> Result<Code, Error> {
+/// What became of asking the provider to cancel a task.
+pub(crate) struct Cancelled {
+    /// `requested`, `confirmed` or `impossible`.
+    pub(crate) cancellation: String,
+    /// In a sentence.
+    pub(crate) message: String,
+    document: Value,
+}
+
+/// Asks the provider to cancel a task.
+pub(crate) async fn cancel(task: &TaskKey, deployed: &Deployed) -> Result<Cancelled, Error> {
     let response = deployed.client.delete(&task.to_string().replace('%', "%25")).await?;
-    let Some(cancellation) = response.body["cancellation"].as_str() else { return Err(refusal(&response)) };
-    let message = response.body["message"].as_str().unwrap_or_default();
-    let mut document = response.body.clone();
+    let Some(cancellation) = response.body["cancellation"].as_str().map(str::to_owned) else {
+        return Err(refusal(&response));
+    };
+    let mut document = response.body;
     document["task"] = without_url(document["task"].take());
-    output.print(&document, || format!("{cancellation}: {message}"));
-    Ok(if cancellation == "impossible" { Code::Refused } else { Code::Done })
+    Ok(Cancelled { cancellation, message: document["message"].as_str().unwrap_or_default().to_owned(), document })
+}
+
+/// Submits the sample of a provider.
+pub(crate) async fn submit_sample(
+    provider: Provider,
+    id: &TaskId,
+    prompt: &str,
+    deployed: &Deployed,
+) -> Result<(), Error> {
+    let sample = sample_of(provider)?;
+    let query = sample.endpoint.map(|endpoint| format!("?endpoint={}", encoded(endpoint))).unwrap_or_default();
+    let path = format!("{provider}/{}{query}", id.as_str());
+    let response = deployed.client.put(&path, sample.body(prompt).to_string()).await?;
+    if matches!(response.status, 200 | 201) { Ok(()) } else { Err(refusal(&response)) }
+}
+
+fn sample_of(provider: Provider) -> Result<samples::Sample, Error> {
+    let sample = samples::SAMPLES.into_iter().find(|sample| sample.provider.name() == provider.name());
+    sample.ok_or_else(|| Error::Refused(format!("there is no sample of {provider}; give --body")))
+}
+
+fn encoded(text: &str) -> String {
+    utf8_percent_encode(text, NON_ALPHANUMERIC).to_string()
 }
 
 async fn wait(task: &TaskKey, timeout: i64, deployed: &Deployed, output: Output) -> Result<Code, Error> {

@@ -13,7 +13,7 @@ use reelhook_core::record::State;
 use reelhook_core::settings::ProviderSettings;
 use reelhook_core::{Provider, TaskId, TaskKey};
 use serde_json::{Value, json};
-use simulator::{Config, Simulator};
+use simulator::{Callback, Config, Simulator};
 
 use super::{Code, Output, record, refused};
 
@@ -71,10 +71,27 @@ pub(super) async fn trigger(arguments: &Trigger, deployed: &Deployed, output: Ou
     client.send(&request, now).await.map_err(refused)?;
     let submitted = simulator.tasks().pop().ok_or_else(|| Error::Refused("the sample was not submitted".to_owned()))?;
     let callback = simulator.callback(&submitted.id).ok_or_else(|| Error::Refused(format!("{provider} sends none")))?;
-    send(deployed, &task, &callback.url, &callback.headers, callback.body.to_vec(), output).await
+    send(deployed, &task, &callback).await.map(|sent| sent.print(output))
 }
 
-pub(super) async fn replay(task: &TaskKey, deployed: &Deployed, output: Output) -> Result<Code, Error> {
+/// A callback that was sent, and what the deployment made of it.
+pub(crate) struct Sent {
+    /// In a sentence.
+    pub(crate) message: String,
+    /// Whether it was taken.
+    is_taken: bool,
+    document: Value,
+}
+
+impl Sent {
+    pub(super) fn print(&self, output: Output) -> Code {
+        output.print(&self.document, || self.message.clone());
+        if self.is_taken { Code::Done } else { Code::Failure }
+    }
+}
+
+/// Sends the body that is kept of a task to its callback URL once more.
+pub(crate) async fn replay(task: &TaskKey, deployed: &Deployed) -> Result<Sent, Error> {
     let record = record(deployed, task).await?;
     if record.raw.is_empty() {
         return Err(Error::Refused(format!("no body is kept of {task}: nothing has said anything about it yet")));
@@ -88,7 +105,7 @@ pub(super) async fn replay(task: &TaskKey, deployed: &Deployed, output: Output) 
     let body = record.raw.expose().as_bytes().to_vec();
     let id = record.provider_task_id.unwrap_or_default();
     let callback = simulator.signed(simulated, &url, &id, body);
-    send(deployed, task, &callback.url, &callback.headers, callback.body.to_vec(), output).await
+    send(deployed, task, &callback).await
 }
 
 /// The simulated provider with the account's signing secret.
@@ -105,18 +122,11 @@ fn simulator(provider: Provider, own: &ProviderSettings) -> Result<(Simulator, s
     Ok((simulator, simulated))
 }
 
-/// Sends a callback and prints what the deployment makes of it.
-async fn send(
-    deployed: &Deployed,
-    task: &TaskKey,
-    url: &str,
-    headers: &[(String, String)],
-    body: Vec<u8>,
-    output: Output,
-) -> Result<Code, Error> {
+/// Sends a callback.
+async fn send(deployed: &Deployed, task: &TaskKey, callback: &Callback) -> Result<Sent, Error> {
     let before = deployed.table.get(task).await.map_err(refused)?.map(|record| record.state);
-    let mut request = deployed.client.http().post(url).body(body);
-    for (name, value) in headers {
+    let mut request = deployed.client.http().post(&callback.url).body(callback.body.clone());
+    for (name, value) in &callback.headers {
         request = request.header(name, value);
     }
     // The URL is a secret: whoever has it may speak about the task.
@@ -139,8 +149,7 @@ async fn send(
         "task": task.to_string(), "status": status, "response": response.body, "duplicate": duplicate,
         "hint": hinted, "state": state.map(State::name), "message": message,
     });
-    output.print(&document, || message.clone());
-    Ok(if (200..300).contains(&status) { Code::Done } else { Code::Failure })
+    Ok(Sent { message, is_taken: (200..300).contains(&status), document })
 }
 
 fn name(state: Option<State>) -> &'static str {
