@@ -103,6 +103,7 @@ async fn every_consumer_hears_of_each_outcome_once(world: Arc<World>) {
     world.submit(Provider::Kling, "consumed-failure", "outcome=fail").await;
     world.wait_until_final("kling/consumed").await;
     world.wait_until_final("kling/consumed-failure").await;
+    a_workflow_ends_with_its_task(&world).await;
     let expected = ["consumed", "consumed-failure"].map(|id| format!("tasks/kling/{id}/result.json"));
 
     let queues = [queue_of(&world, "results-queue").await, queue_of(&world, "results-notification").await];
@@ -132,8 +133,55 @@ async fn every_consumer_hears_of_each_outcome_once(world: Arc<World>) {
         }
     }
     serving.abort();
-    for stack in ["queue", "notification", "endpoint", "function"] {
+    for stack in ["queue", "notification", "endpoint", "function", "workflow"] {
         aws(&world, &["cloudformation", "delete-stack", "--stack-name", &format!("results-{stack}")]).await;
+    }
+}
+
+/// One workflow for each end of a task, and one for a refused submission.
+async fn a_workflow_ends_with_its_task(world: &World) {
+    let query = "Stacks[0].Outputs[?OutputKey=='WorkflowArn'].OutputValue";
+    let describe =
+        ["cloudformation", "describe-stacks", "--stack-name", "results-workflow", "--output", "text", "--query", query];
+    let workflow = aws(world, &describe).await.trim().to_owned();
+    let sample = local::samples::of(Provider::Kling);
+    let endpoint = sample.endpoint.expect("Kling has several");
+    let mut executions = Vec::new();
+    for (id, script, status) in [
+        ("in-a-workflow", "", "SUCCEEDED"),
+        ("in-a-workflow-moderated", "outcome=moderated", "FAILED"),
+        ("in-a-workflow-refused", "submit=balance", "FAILED"),
+    ] {
+        let request = sample.body(&format!("a paper boat [simulate {script}]"));
+        let input =
+            json!({ "provider": "kling", "id": id, "query": format!("endpoint={endpoint}"), "request": request });
+        let start =
+            ["stepfunctions", "start-execution", "--state-machine-arn", &workflow, "--input", &input.to_string()];
+        let started: Value = serde_json::from_str(&aws(world, &start).await).expect("JSON");
+        executions.push((id, status, started["executionArn"].as_str().expect("an ARN").to_owned()));
+    }
+    for (id, status, execution) in executions {
+        let end = Instant::now() + Duration::from_mins(2);
+        let ended = loop {
+            let describe = ["stepfunctions", "describe-execution", "--execution-arn", &execution];
+            let described: Value = serde_json::from_str(&aws(world, &describe).await).expect("JSON");
+            if described["status"] != "RUNNING" {
+                break described;
+            }
+            assert!(Instant::now() < end, "{id}: {described}");
+            sleep(Duration::from_secs(1)).await;
+        };
+        assert_eq!(ended["status"], status, "{id}: {ended}");
+        match id {
+            "in-a-workflow" => {
+                let task: Value = serde_json::from_str(ended["output"].as_str().expect("an output")).expect("JSON");
+                assert_eq!(task["artifacts"][0]["key"], "tasks/kling/in-a-workflow/video.mp4", "{task}");
+            }
+            "in-a-workflow-moderated" => assert_eq!(ended["error"], "content_moderation", "{ended}"),
+            _ => {
+                assert!(ended["cause"].as_str().is_some_and(|cause| cause.contains("insufficient_credits")), "{ended}")
+            }
+        }
     }
 }
 

@@ -25,6 +25,7 @@ mod journeys;
 mod logs;
 mod operations;
 mod origins;
+mod page;
 mod recovery;
 mod roles;
 mod runbook;
@@ -44,6 +45,7 @@ use world::World;
 
 struct Case {
     name: String,
+    needs_browser: bool,
     run: Box<dyn FnOnce(Arc<World>) -> LocalBoxFuture<'static, ()> + Send>,
 }
 
@@ -53,7 +55,13 @@ impl Case {
         F: Future<Output = ()> + 'static,
     {
         let module = module.rsplit("::").next().unwrap_or(module);
-        Self { name: format!("{module}::{function}"), run: Box::new(move |world| run(world).boxed_local()) }
+        let name = format!("{module}::{function}");
+        Self { name, needs_browser: false, run: Box::new(move |world| run(world).boxed_local()) }
+    }
+
+    /// It runs only where a browser is.
+    fn in_browser(self) -> Self {
+        Self { needs_browser: true, ..self }
     }
 }
 
@@ -68,6 +76,7 @@ fn main() -> ExitCode {
         submissions::cases(),
         operations::cases(),
         commands::cases(),
+        page::cases(),
         origins::cases(),
         transitions::cases(),
         adversary::cases(),
@@ -91,19 +100,29 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
+    let has_browser = page::browser().is_some();
+    if !has_browser {
+        let required = std::env::var_os("REELHOOK_BROWSER").is_some_and(|wanted| wanted == "required");
+        world::print_error("chromium and chromedriver are not in PATH: the cases of `page` that need them are ignored");
+        if required {
+            return ExitCode::FAILURE;
+        }
+    }
     let failures = Arc::new(Mutex::new(Vec::new()));
     let trials = cases
         .into_iter()
         .map(|case| {
             let (world, handle, failures) = (Arc::clone(&world), runtime.handle().clone(), Arc::clone(&failures));
-            Trial::test(case.name.clone(), move || {
+            let is_ignored = case.needs_browser && !has_browser;
+            let trial = Trial::test(case.name.clone(), move || {
                 let run = AssertUnwindSafe(|| handle.block_on((case.run)(world)));
                 panic::catch_unwind(run).map_err(|panic| {
                     let message = panic_message(&*panic);
                     failures.lock().unwrap_or_else(PoisonError::into_inner).push(format!("{}: {message}", case.name));
                     message.into()
                 })
-            })
+            });
+            trial.with_ignored_flag(is_ignored)
         })
         .collect();
     let conclusion = libtest_mimic::run(&arguments, trials);

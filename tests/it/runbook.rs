@@ -103,7 +103,8 @@ impl<'a> Shell<'a> {
     async fn run(&mut self, topic: &str, task: &str) -> String {
         let at = self.blocks.iter().position(|block| block.topic == topic);
         let at = at.unwrap_or_else(|| panic!("no command is left below {topic:?}"));
-        let script = self.blocks.remove(at).script.replace("kling/job-1", task);
+        let script = self.blocks.remove(at).script;
+        let script = script.replace("kling/job-1", task).replace("vidu/job-1", task);
         self.enter(&script).await
     }
 
@@ -247,11 +248,11 @@ async fn interrupted(shell: &mut Shell<'_>) {
         world.simulator.tasks().into_iter().filter(here).count()
     };
     let script = "submit=error500 callback=lose";
-    let response = world.try_submit(Provider::Kling, "runbook-resubmitted", script).await;
+    let response = world.try_submit(Provider::Vidu, "runbook-resubmitted", script).await;
     assert_eq!((response.status, submissions()), (504, 1), "{}", response.body);
-    let body = samples::of(Provider::Kling).body(&format!("a paper boat [simulate {script}]"));
+    let body = samples::of(Provider::Vidu).body(&format!("a paper boat [simulate {script}]"));
     fs::write(shell.directory.join("submission.json"), body.to_string()).expect("a file");
-    let again = shell.run("TasksErrorsAlarm: What to do", "kling/runbook-resubmitted").await;
+    let again = shell.run("TasksErrorsAlarm: What to do", "vidu/runbook-resubmitted").await;
     assert_eq!(submissions(), 2, "{again}");
 }
 

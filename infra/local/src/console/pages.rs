@@ -18,7 +18,7 @@ use strum::VariantArray as _;
 
 use super::Console;
 use super::charts::{self, Backlog, Bar};
-use super::watch::{self, Summary};
+use super::watch::{self, Known, Summary};
 use crate::operate;
 use crate::operate::history::Line;
 use crate::operate::output::{age, span};
@@ -42,7 +42,7 @@ pub(super) struct Wanted {
 
 impl Wanted {
     fn takes(&self, summary: &Summary) -> bool {
-        let text = || format!("{} {}", summary.task, summary.trouble.as_deref().unwrap_or_default()).to_lowercase();
+        let text = || format!("{} {}", summary.task, summary.error.as_deref().unwrap_or_default()).to_lowercase();
         (self.state.is_empty() || self.state == summary.state.name())
             && (self.provider.is_empty() || self.provider == summary.task.provider().name())
             && (self.q.is_empty() || text().contains(&self.q.to_lowercase()))
@@ -103,7 +103,7 @@ struct Row {
     /// Seconds until the first link dies, and whether that is soon.
     expiry: String,
     is_urgent: bool,
-    trouble: String,
+    error: String,
     cost: String,
     has_video: bool,
 }
@@ -159,16 +159,17 @@ fn rendered(template: &impl Template) -> Response {
 }
 
 pub(super) async fn index(Shared(console): Shared<Console>, Query(wanted): Query<Wanted>) -> Response {
-    let list = list_of(&console, &wanted).render().unwrap_or_default();
-    let charts = charts_of(&console).render().unwrap_or_default();
+    let (list, charts) = watch::with(&console.known, |known| {
+        (list_of(known, &wanted, clock::now()).render(), charts_of(known).render())
+    });
     rendered(&Page {
         name: console.deployed.name.clone(),
         token: console.guard.token().map(str::to_owned),
         wanted,
         states: State::VARIANTS.iter().map(|state| state.name()).collect(),
         providers: Provider::ALL.iter().map(|provider| provider.name()).collect(),
-        list,
-        charts,
+        list: list.unwrap_or_default(),
+        charts: charts.unwrap_or_default(),
     })
 }
 
@@ -181,33 +182,30 @@ pub(super) async fn style() -> impl IntoResponse {
 }
 
 pub(super) async fn tasks(Shared(console): Shared<Console>, Query(wanted): Query<Wanted>) -> Response {
-    rendered(&list_of(&console, &wanted))
+    rendered(&watch::with(&console.known, |known| list_of(known, &wanted, clock::now())))
 }
 
 pub(super) async fn charts(Shared(console): Shared<Console>) -> Response {
-    rendered(&charts_of(&console))
+    rendered(&watch::with(&console.known, |known| charts_of(known)))
 }
 
-fn list_of(console: &Console, wanted: &Wanted) -> Tasks {
-    let now = clock::now();
-    watch::with(&console.known, |known| {
-        let mut found: Vec<&Summary> = known.tasks.values().filter(|summary| wanted.takes(summary)).collect();
-        found.sort_by_key(|summary| std::cmp::Reverse((summary.created_at, summary.task.clone())));
-        let pages = found.len().div_ceil(PER_PAGE).max(1);
-        let page = wanted.page.min(pages - 1);
-        let rows = found.iter().skip(page * PER_PAGE).take(PER_PAGE).map(|summary| row(summary, wanted, now));
-        Tasks {
-            rows: rows.collect(),
-            found: found.len(),
-            known: known.tasks.len(),
-            is_complete: known.is_complete,
-            error: known.error.clone(),
-            page: page + 1,
-            pages,
-            previous: (page > 0).then(|| wanted.link(|wanted| wanted.page = page - 1)),
-            next: (page + 1 < pages).then(|| wanted.link(|wanted| wanted.page = page + 1)),
-        }
-    })
+fn list_of(known: &Known, wanted: &Wanted, now: Timestamp) -> Tasks {
+    let mut found: Vec<&Summary> = known.tasks.values().filter(|summary| wanted.takes(summary)).collect();
+    found.sort_by_key(|summary| std::cmp::Reverse((summary.created_at, summary.task.clone())));
+    let pages = found.len().div_ceil(PER_PAGE).max(1);
+    let page = wanted.page.min(pages - 1);
+    let rows = found.iter().skip(page * PER_PAGE).take(PER_PAGE).map(|summary| row(summary, wanted, now));
+    Tasks {
+        rows: rows.collect(),
+        found: found.len(),
+        known: known.tasks.len(),
+        is_complete: known.is_complete,
+        error: known.error.clone(),
+        page: page + 1,
+        pages,
+        previous: (page > 0).then(|| wanted.link(|wanted| wanted.page = page - 1)),
+        next: (page + 1 < pages).then(|| wanted.link(|wanted| wanted.page = page + 1)),
+    }
 }
 
 fn row(summary: &Summary, wanted: &Wanted, now: Timestamp) -> Row {
@@ -220,23 +218,28 @@ fn row(summary: &Summary, wanted: &Wanted, now: Timestamp) -> Row {
         is_shown: wanted.task == task,
         state: summary.state.name(),
         age: age(summary.created_at, now),
-        next: summary.due_at.map(|due| span(due.seconds() - now.seconds())).unwrap_or_default(),
+        next: summary.due_at.map(|due| next_attempt(due, now)).unwrap_or_default(),
         expiry: left.map(span).unwrap_or_default(),
         is_urgent: left.is_some_and(|left| left < URGENT),
-        trouble: summary.trouble.clone().unwrap_or_default(),
+        error: summary.error.clone().unwrap_or_default(),
         cost: summary.cost.clone().unwrap_or_default(),
         has_video: summary.has_video,
         task,
     }
 }
 
-fn charts_of(console: &Console) -> Charts {
-    watch::with(&console.known, |known| Charts {
+/// When something is due.
+fn next_attempt(due: Timestamp, now: Timestamp) -> String {
+    if due <= now { "due".to_owned() } else { format!("in {}", span(due.seconds() - now.seconds())) }
+}
+
+fn charts_of(known: &Known) -> Charts {
+    Charts {
         width: charts::WIDTH,
         backlog: charts::backlog(known),
         rescued: charts::rescued(known),
         time_to_saved: charts::time_to_saved(known),
-    })
+    }
 }
 
 fn key(provider: &str, id: &str) -> Result<TaskKey, Box<Response>> {
@@ -280,7 +283,7 @@ fn detail(console: &Console, record: &Record, wanted: &Wanted) -> Detail {
         ("why", text(failure.and_then(|failure| failure.message.clone()))),
         ("last error", text(record.last_error.clone())),
         ("waits for", text(record.hint.map(|_| "a status poll that confirms a callback".to_owned()))),
-        ("next attempt", text(record.due_at.map(|due| format!("in {}", span(due.seconds() - now.seconds()))))),
+        ("next attempt", text(record.due_at.map(|due| next_attempt(due, now)))),
         ("cost", text(report.and_then(Report::usage).map(cost))),
         ("metadata", text(record.annotations.metadata.as_ref().map(Value::to_string))),
         ("tags", text((!tags.is_empty()).then(|| json!(tags).to_string()))),
@@ -418,6 +421,41 @@ mod tests {
             wanted.link(|wanted| wanted.task = "kling/a%2B".to_owned()),
             "/?state=lost&q=a%20b%26c&page=2&task=kling%2Fa%252B"
         );
+    }
+
+    #[test]
+    fn ten_thousand_tasks_are_shown_by_pages_the_newest_first() {
+        let now = Timestamp::from_seconds(1_000_000);
+        let mut known = Known::default();
+        for number in 0..10_000 {
+            let state = if number % 100 == 0 { State::Lost } else { State::Archived };
+            let task: TaskKey = format!("kling/job-{number}").parse().expect("a key");
+            let created_at = Some(Timestamp::from_seconds(number));
+            let summary = Summary { state, created_at, error: None, ..Summary::of_test(task) };
+            known.tasks.insert(summary.task.to_string(), summary);
+        }
+        let first = list_of(&known, &Wanted::default(), now);
+        assert_eq!((first.rows.len(), first.found, first.pages), (50, 10_000, 200));
+        assert_eq!(
+            (first.rows[0].task.as_str(), first.previous, first.next),
+            ("kling/job-9999", None, Some("/?page=1".to_owned()))
+        );
+        let lost = Wanted { state: "lost".to_owned(), page: 1, ..Wanted::default() };
+        let second = list_of(&known, &lost, now);
+        assert_eq!((second.rows.len(), second.found, second.next), (50, 100, None));
+        let far = list_of(&known, &Wanted { page: 9_999, ..Wanted::default() }, now);
+        assert_eq!((far.page, far.rows.len(), far.rows[49].task.as_str()), (200, 50, "kling/job-0"));
+        assert_eq!(list_of(&known, &Wanted { q: "JOB-77".to_owned(), ..Wanted::default() }, now).found, 111);
+    }
+
+    #[test]
+    fn a_providers_words_are_text_and_no_markup() {
+        let mut known = Known::default();
+        let task: TaskKey = "kling/a".parse().expect("a key");
+        let error = Some("<script>alert(1)</script>\"'".to_owned());
+        known.tasks.insert("kling/a".to_owned(), Summary { error, ..Summary::of_test(task) });
+        let html = list_of(&known, &Wanted::default(), Timestamp::from_seconds(0)).render().expect("HTML");
+        assert!(!html.contains("<script>") && html.contains("&#60;script&#62;"), "{html}");
     }
 
     #[test]

@@ -21,7 +21,7 @@ const LOOK: Duration = Duration::from_secs(1);
 
 /// Between two reads of the whole table, of which each finds the tasks that began and ended between two looks. A table of one page
 /// is read as often as costs next to nothing.
-const READ_SMALL: Duration = Duration::from_secs(10);
+const READ_SMALL: Duration = Duration::from_secs(3);
 const READ_LARGE: Duration = Duration::from_mins(5);
 
 /// How many looks back the backlog is drawn.
@@ -40,12 +40,21 @@ pub(crate) struct Summary {
     /// When the first link dies, of a task whose files are not all in the bucket.
     pub(crate) expires_at: Option<Timestamp>,
     /// The failure's reason, or the last error.
-    pub(crate) trouble: Option<String>,
+    pub(crate) error: Option<String>,
     pub(crate) cost: Option<String>,
     pub(crate) has_video: bool,
 }
 
 impl Summary {
+    #[cfg(test)]
+    pub(super) fn of_test(task: TaskKey) -> Self {
+        let item = [
+            (reelhook_core::item::Attribute::Task, task.to_string().as_str().into()),
+            (reelhook_core::item::Attribute::State, State::Pending.into()),
+        ];
+        Self::of(&Record::from_item(&item.into()).expect("a record"))
+    }
+
     fn of(record: &Record) -> Self {
         let report = record.report.as_ref();
         let failure = report.and_then(Report::failure).map(|failure| failure.reason.name().to_owned());
@@ -58,7 +67,7 @@ impl Summary {
             finished_at: record.finished_at,
             reported_by: record.reported_by,
             expires_at: report.filter(|_| !record.state.is_final()).and_then(Report::nearest_expiry),
-            trouble: record.last_error.clone().or(failure),
+            error: record.last_error.clone().or(failure),
             cost: report.and_then(Report::usage).map(cost),
             has_video: record.artifacts.iter().any(|artifact| artifact.kind == Kind::Video),
         }
