@@ -179,7 +179,7 @@ async fn a_workflow_ends_with_its_task(world: &World) {
             }
             "in-a-workflow-moderated" => assert_eq!(ended["error"], "content_moderation", "{ended}"),
             _ => {
-                assert!(ended["cause"].as_str().is_some_and(|cause| cause.contains("insufficient_credits")), "{ended}")
+                assert!(ended["cause"].as_str().is_some_and(|cause| cause.contains("insufficient_credits")), "{ended}");
             }
         }
     }

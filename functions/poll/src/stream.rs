@@ -227,6 +227,7 @@ async fn conclude(
         count(metric, task.provider(), 1);
     }
     let step = status_poll::decide(record, &polled.result, terms, now).step;
+    tracing::debug!(%task, result = polled.result.name(), step = step.name(), "status poll");
     if let Some(accepted) = status_poll::accepted(record, &step, polled.body()) {
         return record_report(table, record, accepted, now).await;
     }

@@ -48,8 +48,8 @@ pub(super) const CONSTRUCTORS: [(&str, Constructor); 28] = [
         let task = draw.key();
         submissions::resubmit(&task, &interrupted, &attempt, endpoint.as_deref(), draw.time(), draw.time())
     }),
-    ("note_cancellation", |draw| submissions::note_cancellation(&draw.key(), draw.time(), draw.time())),
     ("interrupt", |draw| submissions::interrupt(&draw.key(), &draw.attempt(), draw.time())),
+    ("note_cancellation", |draw| submissions::note_cancellation(&draw.key(), draw.time(), draw.time())),
     ("report", |draw| {
         let read = draw.maybe(Draw::record);
         reports::report(&draw.accepted(), read.as_ref(), draw.time(), draw.time())
