@@ -431,7 +431,7 @@ mod tests {
             let state = if number % 100 == 0 { State::Lost } else { State::Archived };
             let task: TaskKey = format!("kling/job-{number}").parse().expect("a key");
             let created_at = Some(Timestamp::from_seconds(number));
-            let summary = Summary { state, created_at, error: None, ..Summary::of_test(task) };
+            let summary = Summary { state, created_at, error: None, ..Summary::of_test(&task) };
             known.tasks.insert(summary.task.to_string(), summary);
         }
         let first = list_of(&known, &Wanted::default(), now);
@@ -453,7 +453,7 @@ mod tests {
         let mut known = Known::default();
         let task: TaskKey = "kling/a".parse().expect("a key");
         let error = Some("<script>alert(1)</script>\"'".to_owned());
-        known.tasks.insert("kling/a".to_owned(), Summary { error, ..Summary::of_test(task) });
+        known.tasks.insert("kling/a".to_owned(), Summary { error, ..Summary::of_test(&task) });
         let html = list_of(&known, &Wanted::default(), Timestamp::from_seconds(0)).render().expect("HTML");
         assert!(!html.contains("<script>") && html.contains("&#60;script&#62;"), "{html}");
     }

@@ -47,7 +47,7 @@ pub(crate) struct Summary {
 
 impl Summary {
     #[cfg(test)]
-    pub(super) fn of_test(task: TaskKey) -> Self {
+    pub(super) fn of_test(task: &TaskKey) -> Self {
         let item = [
             (reelhook_core::item::Attribute::Task, task.to_string().as_str().into()),
             (reelhook_core::item::Attribute::State, State::Pending.into()),

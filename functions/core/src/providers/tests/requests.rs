@@ -24,6 +24,16 @@ fn submit(provider: Provider, body: &Value, endpoint: Option<&str>) -> Result<Re
     provider.adapter().submission(&submission, &with_key(), NOW)
 }
 
+/// An endpoint of a provider that has several.
+fn some_endpoint(provider: Provider) -> Option<&'static str> {
+    match provider {
+        Provider::Kling => Some("/text-to-video/kling-2.6"),
+        Provider::Vidu => Some("/ent/v2/text2video"),
+        Provider::Kie => Some("/api/v1/jobs/createTask"),
+        _ => None,
+    }
+}
+
 fn authorization(request: &Request) -> &str {
     let [(name, value), ..] = &request.headers[..] else { panic!("a header expected") };
     assert_eq!(*name, "authorization");
@@ -97,12 +107,7 @@ fn the_callback_url_goes_into_each_providers_own_field() {
 #[test]
 fn a_repeated_submission_carries_the_same_id_of_ours_where_the_provider_takes_one() {
     for provider in Provider::ALL {
-        let endpoint = match provider {
-            Provider::Kling => Some("/text-to-video/kling-2.6"),
-            Provider::Vidu => Some("/ent/v2/text2video"),
-            Provider::Kie => Some("/api/v1/jobs/createTask"),
-            _ => None,
-        };
+        let endpoint = some_endpoint(provider);
         let request = submit(provider, &json!({}), endpoint).expect("a request");
         let in_body = String::from_utf8_lossy(request.body.as_deref().unwrap_or_default()).contains("our-id");
         let in_header = request.headers.iter().any(|(_, value)| value.expose() == "our-id");
@@ -194,12 +199,7 @@ fn endpoints_are_checked() {
 #[test]
 fn nothing_is_sent_without_a_key_or_a_base_url() {
     for provider in Provider::ALL {
-        let endpoint = match provider {
-            Provider::Kling => Some("/text-to-video/kling-2.6"),
-            Provider::Vidu => Some("/ent/v2/text2video"),
-            Provider::Kie => Some("/api/v1/jobs/createTask"),
-            _ => None,
-        };
+        let endpoint = some_endpoint(provider);
         let adapter = provider.adapter();
         let submission = Submission { body: &json!({}), endpoint, callback_url: "https://hub.test", marker: "m" };
         let nothing = ProviderSettings::default();
