@@ -17,6 +17,7 @@ macro_rules! case {
 }
 
 mod adversary;
+mod browser;
 mod callbacks;
 mod commands;
 mod deployment;
@@ -100,7 +101,7 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let has_browser = page::browser().is_some();
+    let has_browser = browser::installed().is_some();
     if !has_browser {
         let required = std::env::var_os("REELHOOK_BROWSER").is_some_and(|wanted| wanted == "required");
         world::print_error("chromium and chromedriver are not in PATH: the cases of `page` that need them are ignored");

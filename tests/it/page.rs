@@ -1,24 +1,20 @@
 //! The page in a real browser: headless Chromium, driven by chromedriver. Without the two the browser's cases are ignored, and say
 //! so in the summary; `REELHOOK_BROWSER=required` makes that a failure.
 
-use std::net::TcpListener;
-use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use fantoccini::key::Key;
-use fantoccini::wd::Capabilities;
-use fantoccini::{Client, ClientBuilder, Locator};
 use local::Progress;
 use local::functions::build_packages;
-use serde_json::{Value, json};
+use serde_json::json;
 use simulator::Provider;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
-use tokio::process::{Child, Command};
-use tokio::time::{Instant, sleep};
+use tokio::process::Child;
+use tokio::time::sleep;
 
 use crate::Case;
+use crate::browser::{Browser, ENTER, ESCAPE};
 use crate::world::World;
 
 pub(crate) fn cases() -> Vec<Case> {
@@ -31,9 +27,6 @@ pub(crate) fn cases() -> Vec<Case> {
         case!(filters_stand_in_the_url_and_keys_move_through_the_list).in_browser(),
     ]
 }
-
-/// How long the page may take for what a user waits for.
-const TIMEOUT: Duration = Duration::from_secs(40);
 
 /// The command that serves the page.
 struct Console {
@@ -151,97 +144,10 @@ async fn a_page_without_writes_refuses_them(world: Arc<World>) {
     assert!(refused.text().await.expect("text").contains("--allow-writes"));
 }
 
-/// Whether the browser and its driver are installed.
-pub(crate) fn browser() -> Option<(PathBuf, PathBuf)> {
-    let found = |names: &[&str]| {
-        let directories = std::env::split_paths(&std::env::var_os("PATH")?).collect::<Vec<_>>();
-        let mut files = names.iter().flat_map(|name| directories.iter().map(move |directory| directory.join(name)));
-        files.find(|file| file.is_file())
-    };
-    Some((found(&["chromium", "google-chrome", "chrome"])?, found(&["chromedriver"])?))
-}
-
-/// A browser with one window.
-struct Browser {
-    client: Client,
-    _driver: Child,
-}
-
-impl Browser {
-    async fn start() -> Self {
-        let (browser, driver) = browser().expect("the case runs only with a browser");
-        let port = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a free port").port();
-        let mut command = Command::new(driver);
-        command.arg(format!("--port={port}")).stdout(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
-        let driver = command.spawn().expect("chromedriver starts");
-        // No sandbox: tests may run as root. Without the other two it would need more shared memory than a container has, and a GPU.
-        let arguments =
-            ["--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--window-size=1280,900"];
-        let capabilities: Capabilities = serde_json::from_value(json!({
-            "goog:chromeOptions": { "binary": browser, "args": arguments },
-        }))
-        .expect("capabilities");
-        let url = format!("http://127.0.0.1:{port}");
-        let end = Instant::now() + TIMEOUT;
-        let client = loop {
-            match ClientBuilder::new(hyper_util::client::legacy::connect::HttpConnector::new())
-                .capabilities(capabilities.clone())
-                .connect(&url)
-                .await
-            {
-                Ok(client) => break client,
-                Err(error) => assert!(Instant::now() < end, "the browser does not start: {error}"),
-            }
-            sleep(Duration::from_millis(200)).await;
-        };
-        Self { client, _driver: driver }
-    }
-
-    async fn script(&self, script: &str) -> Value {
-        self.client.execute(script, vec![]).await.unwrap_or_else(|error| panic!("{script}: {error}"))
-    }
-
-    /// Waits until a script returns something that is true.
-    async fn wait_for(&self, what: &str, script: &str) -> Value {
-        let end = Instant::now() + TIMEOUT;
-        loop {
-            let value = self.script(script).await;
-            if !matches!(value, Value::Null | Value::Bool(false)) {
-                return value;
-            }
-            if Instant::now() > end {
-                let page = self.script("return document.body.innerText").await;
-                panic!("{what} did not come: {page}");
-            }
-            sleep(Duration::from_millis(200)).await;
-        }
-    }
-
-    async fn click(&self, selector: &str) {
-        let element = self.client.wait().at_most(TIMEOUT).for_element(Locator::Css(selector)).await;
-        element.unwrap_or_else(|error| panic!("{selector}: {error}")).click().await.expect("it can be clicked");
-    }
-
-    async fn press(&self, keys: &str) {
-        let focused = self.client.active_element().await.expect("an element");
-        focused.send_keys(keys).await.expect("the keys are pressed");
-    }
-
-    /// Nothing was loaded from elsewhere.
-    async fn assert_nothing_foreign(&self) {
-        let foreign = "return performance.getEntriesByType('resource').map(one => one.name).filter(name => !name.startsWith(location.origin + '/') && !name.startsWith('data:'))";
-        assert_eq!(self.script(foreign).await, json!([]), "something was requested from elsewhere");
-    }
-
-    async fn close(self) {
-        let _ = self.client.close().await;
-    }
-}
-
 async fn a_task_is_submitted_and_archived_and_its_video_plays_without_a_reload(world: Arc<World>) {
     let console = Console::start(&world, &["--allow-writes"]).await;
     let browser = Browser::start().await;
-    browser.client.goto(&console.url).await.expect("the page");
+    browser.open(&console.url).await;
     browser.script("window.notReloaded = true").await;
     browser.click("#submit button").await;
     let said = "return /is submitted$/.test(document.getElementById('said').textContent) && document.getElementById('said').textContent";
@@ -283,7 +189,7 @@ async fn a_lost_task_says_why(world: Arc<World>) {
     world.enqueue("kling/lost-on-page").await;
     world.wait_until("kling/lost-on-page", "lost", |view| view["state"] == "lost").await;
     let browser = Browser::start().await;
-    browser.client.goto(&format!("{}?task=kling%2Flost-on-page", console.url)).await.expect("the page");
+    browser.open(&format!("{}?task=kling%2Flost-on-page", console.url)).await;
     browser.wait_for("the reason", "return /is not public/.test(document.getElementById('facts').textContent)").await;
     browser.wait_for("its state", "return document.querySelector('#facts [class=\"state lost\"]') !== null").await;
     // Nothing can be changed.
@@ -300,7 +206,7 @@ async fn filters_stand_in_the_url_and_keys_move_through_the_list(world: Arc<Worl
     world.wait_until_final("vidu/listed-bad").await;
     let console = Console::start(&world, &[]).await;
     let browser = Browser::start().await;
-    browser.client.goto(&format!("{}?provider=vidu&q=listed-", console.url)).await.expect("the page");
+    browser.open(&format!("{}?provider=vidu&q=listed-", console.url)).await;
     let rows = "[...document.querySelectorAll('#list tbody tr')].map(row => row.dataset.task)";
     browser.wait_for("the rows", &format!("return {rows}.length === 3")).await;
     assert_eq!(browser.script("return document.querySelector('[name=q]').value").await, json!("listed-"));
@@ -309,27 +215,27 @@ async fn filters_stand_in_the_url_and_keys_move_through_the_list(world: Arc<Worl
         .wait_for("the filter", &format!("return {rows}.length === 2 && /state=archived/.test(location.search)"))
         .await;
     // The address alone shows the same.
-    browser.client.refresh().await.expect("it loads again");
+    browser.reload().await;
     browser.wait_for("the same rows", &format!("return {rows}.length === 2")).await;
-    browser.client.back().await.expect("it goes back");
+    browser.back().await;
     browser.wait_for("the rows before", &format!("return {rows}.length === 3")).await;
 
     browser.press("j").await;
     browser.press("j").await;
     let focused = browser.script("return document.activeElement.dataset.open").await;
     assert_eq!(focused, browser.script(&format!("return {rows}[1]")).await);
-    browser.press(&Key::Enter.to_string()).await;
+    browser.press(ENTER).await;
     let opened = format!("return document.querySelector('#facts h2')?.textContent.startsWith({focused})");
     browser.wait_for("the task", &opened).await;
     // A cover is the poster of its video.
     browser.wait_for("a poster", "return /cover/.test(document.querySelector('#player video')?.poster)").await;
-    browser.press(&Key::Escape.to_string()).await;
+    browser.press(ESCAPE).await;
     browser.wait_for("the list alone", "return document.getElementById('detail').hidden").await;
     browser.press("/").await;
     browser.wait_for("the search", "return document.activeElement.name === 'q'").await;
 
-    browser.client.set_window_size(390, 800).await.expect("a phone's width");
-    browser.client.goto(&format!("{}?task=vidu%2Flisted-one", console.url)).await.expect("the page");
+    browser.resize(390, 800).await;
+    browser.open(&format!("{}?task=vidu%2Flisted-one", console.url)).await;
     browser.wait_for("the task", "return document.querySelector('#facts h2') !== null").await;
     let overflow = browser.script("return document.documentElement.scrollWidth - window.innerWidth").await;
     assert!(overflow.as_f64().is_some_and(|overflow| overflow <= 0.0), "the page is {overflow} pixels too wide");
