@@ -10,7 +10,7 @@ mod sandbox;
 use std::sync::Arc;
 
 use forgeries::{Forgery, Templates, of_other_systems, unknown_id};
-use sandbox::{Availability, Sandbox, Trust, signs};
+use sandbox::{Availability, Sandbox, Trust, signs, signs_body};
 use serde_json::{Value, json};
 use simulator::{Phase, Provider, script::Outcome};
 
@@ -198,8 +198,7 @@ async fn nothing_is_announced_that_the_provider_did_not_say(world: Arc<World>, p
         // Nobody registered it, and the provider does not know it.
         assert_eq!(sandbox.item(&sandbox.unregistered(&scene.unknown)).await, Value::Null);
         // A callback whose sender alone is proved needs somebody who confirms it; MiniMax names its file by an id.
-        let is_confirmable =
-            trust.api_key || !(trust.secret && provider != Provider::Kling || provider == Provider::MiniMax);
+        let is_confirmable = trust.api_key || !(trust.secret && !signs_body(provider) || provider == Provider::MiniMax);
         if is_confirmable {
             scene.assert_genuine_results_arrive(&mut sandbox, &prefix, trust.api_key).await;
         }

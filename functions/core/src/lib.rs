@@ -11,7 +11,7 @@
 //! | [`request`], [`signature`] | the request of a callback, and the signatures that providers use |
 //! | [`callback`] | from bytes to a report that may be recorded; [`callback::proof`]: how far it is believed |
 //! | [`report`] | what a provider says about a task, normalised |
-//! | [`providers`] | the nine adapters, one file each |
+//! | [`providers`] | the adapters, one file each |
 //! | [`record`], [`item`] | the record of a task as it is read, and its stored form |
 //! | [`transition`] | every conditional write to the table, as a value |
 //! | [`submission`] | exactly one submission under one id |

@@ -38,6 +38,8 @@ pub enum Provider {
     Vidu,
     /// KIE.AI, docs.kie.ai.
     Kie,
+    /// Replicate, replicate.com.
+    Replicate,
 }
 
 impl Provider {

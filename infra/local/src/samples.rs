@@ -22,7 +22,7 @@ impl Sample {
 }
 
 /// One request per provider.
-pub const SAMPLES: [Sample; 9] = [
+pub const SAMPLES: [Sample; 10] = [
     Sample {
         provider: Provider::Kling,
         endpoint: Some("/text-to-video/kling-2.6"),
@@ -86,6 +86,11 @@ pub const SAMPLES: [Sample; 9] = [
                 "metadata": { "ratio": "16:9", "resolution": "720p" },
             })
         },
+    },
+    Sample {
+        provider: Provider::Replicate,
+        endpoint: Some("/v1/models/kwaivgi/kling-v2.1/predictions"),
+        body: |prompt| json!({ "input": { "prompt": prompt, "duration": 5 } }),
     },
 ];
 

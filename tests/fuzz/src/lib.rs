@@ -34,6 +34,7 @@ static SETTINGS: LazyLock<Settings> = LazyLock::new(|| {
             "relaydance":{{"api_key":"k"}},"maxapi":{{"api_key":"k"}},"apimart":{{"api_key":"k"}},
             "apimp":{{"api_key":"k"}},"ark":{{"api_key":"k"}},"minimax":{{"api_key":"k"}},
             "kling":{{"api_key":"k","signing_secrets":["whsec_{kling}"]}},
+            "replicate":{{"api_key":"k","signing_secrets":["whsec_{kling}"]}},
             "vidu":{{"api_key":"k","signing_secrets":["{TEXT_KEY}"]}},
             "kie":{{"api_key":"k","signing_secrets":["{TEXT_KEY}"]}}}}}}"#
     );
@@ -212,9 +213,8 @@ fn is_accepted(provider: Provider, path: &str, query: &str, headers: &[(&str, &s
 
 /// Standard Webhooks. With an even first byte, no headers and body are accepted. With an odd one, a signed callback is accepted,
 /// and is refused when one character of it changes.
-pub fn verify_kling(data: &[u8]) {
+pub fn verify_standard_webhooks(provider: Provider, data: &[u8]) {
     let [mode, place, to, rest @ ..] = data else { return };
-    let provider = Provider::Kling;
     let signed = |id: &str, body: &[u8]| {
         let signature = hmac_sha256(KLING_KEY, &[id.as_bytes(), b".1767225600.", body]);
         format!("v1,{}", STANDARD.encode(signature))
@@ -246,7 +246,7 @@ pub fn verify_kling(data: &[u8]) {
     }
 }
 
-/// Vidu's APISIX HMAC. As [`verify_kling`], over path, query and headers.
+/// Vidu's APISIX HMAC. As [`verify_standard_webhooks`], over path, query and headers.
 pub fn verify_vidu(data: &[u8]) {
     let [mode, place, to, rest @ ..] = data else { return };
     let provider = Provider::Vidu;
@@ -302,7 +302,7 @@ pub fn verify_vidu(data: &[u8]) {
     }
 }
 
-/// KIE's HMAC over task id and time. As [`verify_kling`], except that the rest of the body is not covered.
+/// KIE's HMAC over task id and time. As [`verify_standard_webhooks`], except that the rest of the body is not covered.
 pub fn verify_kie(data: &[u8]) {
     let [mode, place, to, rest @ ..] = data else { return };
     let provider = Provider::Kie;

@@ -2,5 +2,6 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
+use reelhook_core::Provider;
 
-fuzz_target!(|data: &[u8]| fuzz::verify_kling(data));
+fuzz_target!(|data: &[u8]| fuzz::verify_standard_webhooks(Provider::Kling, data));

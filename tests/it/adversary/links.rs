@@ -50,7 +50,7 @@ impl Listener {
     /// A way to name it in a link. The providers take turns.
     fn authority(&self, provider: Provider) -> String {
         let host = match provider {
-            Provider::Kling | Provider::Ark => "127.0.0.1",
+            Provider::Kling | Provider::Ark | Provider::Replicate => "127.0.0.1",
             Provider::MaxApi | Provider::MiniMax => "localhost",
             Provider::ApiMart | Provider::Vidu => "2130706433",
             Provider::Kie | Provider::Apimp => "[::ffff:7f00:1]",

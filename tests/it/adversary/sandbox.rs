@@ -245,7 +245,12 @@ impl Sandbox {
 
 /// Whether the provider signs callbacks where a secret is configured.
 pub(super) fn signs(provider: Provider) -> bool {
-    matches!(provider, Provider::Kling | Provider::Vidu | Provider::Kie)
+    signs_body(provider) || matches!(provider, Provider::Vidu | Provider::Kie)
+}
+
+/// Whether its signature covers the body: Standard Webhooks.
+pub(super) fn signs_body(provider: Provider) -> bool {
+    matches!(provider, Provider::Kling | Provider::Replicate)
 }
 
 fn is_time(name: &str) -> bool {

@@ -234,6 +234,7 @@ pub(crate) fn signed(world: &World, provider: Provider, url: &str, task_id: &str
         Provider::Kie => Dialect::KieMarket,
         Provider::Vidu => Dialect::Vidu,
         Provider::ApiMart => Dialect::ApiMart,
+        Provider::Replicate => Dialect::Replicate,
         _ => Dialect::MaxApi,
     };
     let push = Push { phase: Phase::Open(Stage::Running), message_id: world.uuid(), body };
@@ -276,7 +277,7 @@ fn signatures(world: &World, dialect: Dialect, id: &str, url: &str, push: &Push)
     let own =
         |pairs: &[(&str, String)]| pairs.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
     match (dialect, account.signing_secret) {
-        (Dialect::KlingNew | Dialect::KlingLegacy, Some(secret)) => {
+        (Dialect::KlingNew | Dialect::KlingLegacy | Dialect::Replicate, Some(secret)) => {
             let signature =
                 signature::standard_webhooks(&secret, &push.message_id, stamp, &push.body).unwrap_or_default();
             own(&[

@@ -87,7 +87,7 @@ pub(crate) fn ttl(dialect: Dialect, kind: FileKind, purpose: Purpose) -> Duratio
         Dialect::KlingNew | Dialect::KlingLegacy => 30 * DAY,
         Dialect::MaxApi => 7 * DAY,
         Dialect::MiniMaxFirst => 9 * HOUR,
-        Dialect::MiniMaxSecond => HOUR,
+        Dialect::MiniMaxSecond | Dialect::Replicate => HOUR,
         Dialect::Vidu if kind == FileKind::Cover => HOUR,
         Dialect::KieRunway | Dialect::KieVeo | Dialect::KieMarket if purpose == Purpose::Refresh => {
             Duration::from_mins(20)
@@ -103,7 +103,10 @@ pub(crate) fn renewed_by_status(dialect: Dialect, dead: bool) -> bool {
         // Presigned on every request.
         Dialect::Vidu | Dialect::MiniMaxSecond => true,
         // KIE replaces a dead link in a separate call only; New API caches the first link that it reads, dead or not.
-        Dialect::KieRunway | Dialect::KieVeo | Dialect::KieMarket | Dialect::RelayDance(_) => false,
+        // Replicate deletes the file.
+        Dialect::KieRunway | Dialect::KieVeo | Dialect::KieMarket | Dialect::RelayDance(_) | Dialect::Replicate => {
+            false
+        }
         // Not documented for the others: the simulator replaces dead links.
         _ => dead,
     }

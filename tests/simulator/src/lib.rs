@@ -1,4 +1,4 @@
-//! Simulates the nine providers, on a local port.
+//! Simulates the providers, on a local port.
 //!
 //! Every provider has its own paths, envelopes, ids, status words, signatures and retries, and its links serve real, playable
 //! videos. The simulator is written from the providers' documentation and shares no code with the adapters it tests.

@@ -1,4 +1,4 @@
-//! The nine providers and their dialects.
+//! The providers and their dialects.
 
 use std::{fmt, str::FromStr};
 
@@ -23,11 +23,13 @@ pub enum Provider {
     Apimp,
     /// `RelayDance`.
     RelayDance,
+    /// Replicate.
+    Replicate,
 }
 
 impl Provider {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Kling,
         Self::MaxApi,
         Self::ApiMart,
@@ -37,6 +39,7 @@ impl Provider {
         Self::Kie,
         Self::Apimp,
         Self::RelayDance,
+        Self::Replicate,
     ];
 
     /// Its name, which is also its path prefix.
@@ -51,6 +54,7 @@ impl Provider {
             Self::Kie => "kie",
             Self::Apimp => "apimp",
             Self::RelayDance => "relaydance",
+            Self::Replicate => "replicate",
         }
     }
 
@@ -132,6 +136,7 @@ pub(crate) enum Dialect {
     KieMarket,
     Apimp(Upstream),
     RelayDance(Shape),
+    Replicate,
 }
 
 impl Dialect {
@@ -146,6 +151,7 @@ impl Dialect {
             Self::KieRunway | Self::KieVeo | Self::KieMarket => Provider::Kie,
             Self::Apimp(_) => Provider::Apimp,
             Self::RelayDance(_) => Provider::RelayDance,
+            Self::Replicate => Provider::Replicate,
         }
     }
 

@@ -17,7 +17,7 @@ fn hmac(key: &[u8], parts: &[&[u8]]) -> Vec<u8> {
     mac.finalize().into_bytes().to_vec()
 }
 
-/// Kling's `webhook-signature`, by Standard Webhooks. `None` if the secret is not `whsec_` and base64.
+/// The `webhook-signature` of Kling and Replicate, by Standard Webhooks. `None` if the secret is not `whsec_` and base64.
 pub(crate) fn standard_webhooks(secret: &str, id: &str, timestamp: i64, body: &[u8]) -> Option<String> {
     let key = BASE64_STANDARD.decode(secret.strip_prefix("whsec_")?).ok()?;
     let stamp = timestamp.to_string();

@@ -18,6 +18,7 @@ mod maxapi;
 mod minimax;
 mod prelude;
 mod relaydance;
+mod replicate;
 mod requests;
 mod responses;
 #[cfg(test)]
@@ -37,6 +38,7 @@ impl Provider {
             Self::MiniMax => &minimax::MiniMax,
             Self::Vidu => &vidu::Vidu,
             Self::Kie => &kie::Kie,
+            Self::Replicate => &replicate::Replicate,
         }
     }
 

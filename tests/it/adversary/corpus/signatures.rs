@@ -1,4 +1,4 @@
-//! Forgeries of a signature by somebody who learned the URL: Kling's over the body, Vidu's over route and headers, KIE's over
+//! Forgeries of a signature by somebody who learned the URL: Standard Webhooks over the body, Vidu's over route and headers, KIE's over
 //! task id and time. All but the secret is known.
 //!
 //! No forgeries, and not in here: a genuine callback that is sent again within the tolerance is a duplicate, and so is one with
@@ -12,6 +12,7 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use reelhook_core::signature::hmac_sha256;
 use simulator::Provider;
 
+use super::super::sandbox::signs_body;
 use super::bodies;
 use super::request::{Forgery, Request, UNAUTHORIZED, flipped_bits};
 
@@ -31,7 +32,7 @@ pub(super) struct Material {
 /// The headers that make up a signature, and the one with the signature itself, which comes last.
 fn signed_headers(provider: Provider) -> &'static [&'static str] {
     match provider {
-        Provider::Kling => &["webhook-id", "webhook-timestamp", "webhook-signature"],
+        provider if signs_body(provider) => &["webhook-id", "webhook-timestamp", "webhook-signature"],
         Provider::Vidu => &["x-hmac-algorithm", "x-hmac-signed-headers", "date", "x-request-nonce", "x-hmac-signature"],
         Provider::Kie => &["x-webhook-timestamp", "x-webhook-signature"],
         _ => &[],
@@ -50,7 +51,7 @@ pub(super) fn forgeries(material: &Material) -> Vec<Forgery> {
     forgeries.extend(material.other_schemes());
     forgeries.extend(material.other_places());
     forgeries.extend(match material.provider {
-        Provider::Kling => material.other_bodies(),
+        provider if signs_body(provider) => material.other_bodies(),
         Provider::Vidu => material.other_routes(),
         _ => material.other_ids(),
     });
@@ -69,9 +70,10 @@ impl Material {
 
     /// The key that the secret stands for.
     fn key(&self) -> Vec<u8> {
-        match self.provider {
-            Provider::Kling => STANDARD.decode(self.secret.trim_start_matches("whsec_")).expect("it is base64"),
-            _ => self.secret.clone().into_bytes(),
+        if signs_body(self.provider) {
+            STANDARD.decode(self.secret.trim_start_matches("whsec_")).expect("it is base64")
+        } else {
+            self.secret.clone().into_bytes()
         }
     }
 
@@ -80,7 +82,7 @@ impl Material {
         let stamp = seconds.to_string();
         let encoded = |parts: &[&[u8]]| STANDARD.encode(hmac_sha256(key, parts));
         match self.provider {
-            Provider::Kling => {
+            provider if signs_body(provider) => {
                 let parts = [request.header("webhook-id").as_bytes(), b".", stamp.as_bytes(), b".", &request.body];
                 let signature = format!("v1,{}", encoded(&parts));
                 request.set_header("webhook-timestamp", stamp);
@@ -229,7 +231,7 @@ impl Material {
     fn other_schemes(&self) -> Vec<Forgery> {
         let name = signed_headers(self.provider).last().expect("a header");
         let value = self.genuine.header(name);
-        let (prefix, signature) = value.split_at(if self.provider == Provider::Kling { 3 } else { 0 });
+        let (prefix, signature) = value.split_at(if signs_body(self.provider) { 3 } else { 0 });
         let bytes = STANDARD.decode(signature).expect("base64");
         let hexadecimal = format!("{bytes:02x?}").replace([',', ' ', '[', ']'], "");
         let mut values: Vec<String> = [
@@ -319,7 +321,7 @@ impl Material {
         forgeries
     }
 
-    /// Kling: every bit of the body is signed.
+    /// Standard Webhooks: every bit of the body is signed.
     fn other_bodies(&self) -> Vec<Forgery> {
         let body = &self.genuine.body;
         let mut forgeries: Vec<Forgery> = (0..body.len() * 8)

@@ -1,4 +1,4 @@
-//! What the nine providers share: admission of calls, handling of submissions, and the dispatch on dialects.
+//! What the providers share: admission of calls, handling of submissions, and the dispatch on dialects.
 
 pub(crate) mod apimart;
 pub(crate) mod apimp;
@@ -8,6 +8,7 @@ pub(crate) mod kling;
 pub(crate) mod maxapi;
 pub(crate) mod minimax;
 pub(crate) mod relaydance;
+pub(crate) mod replicate;
 pub(crate) mod vidu;
 
 use std::{
@@ -43,6 +44,7 @@ pub(crate) fn router() -> Router<Shared> {
         .nest("/kie", kie::router())
         .nest("/apimp", apimp::router())
         .nest("/relaydance", relaydance::router())
+        .nest("/replicate", replicate::router())
 }
 
 /// Why a submission is refused, with a message for the customer.
@@ -109,6 +111,7 @@ pub(crate) fn refusal(world: &World, dialect: Dialect, refusal: Refusal, message
         Dialect::KieRunway | Dialect::KieVeo | Dialect::KieMarket => kie::refusal(refusal, message),
         Dialect::Apimp(_) => apimp::refusal(refusal, message),
         Dialect::RelayDance(_) => relaydance::refusal(refusal, message),
+        Dialect::Replicate => replicate::refusal(refusal, message),
     }
 }
 
@@ -264,7 +267,9 @@ fn submission_response(world: &World, dialect: Dialect, id: &str) -> Response {
     let Some(view) = world.initial_view(id) else {
         return refusal(world, dialect, Refusal::Server, "the task is gone");
     };
-    ok(&match dialect {
+    // Replicate alone says 201.
+    let status = if dialect == Dialect::Replicate { StatusCode::CREATED } else { StatusCode::OK };
+    let body = match dialect {
         Dialect::KlingNew => kling::new_submission_body(world, &view),
         Dialect::KlingLegacy => kling::legacy_submission_body(world, &view),
         Dialect::MaxApi => maxapi::submission_body(&view),
@@ -276,7 +281,9 @@ fn submission_response(world: &World, dialect: Dialect, id: &str) -> Response {
         Dialect::KieRunway | Dialect::KieVeo | Dialect::KieMarket => kie::submission_body(&view),
         Dialect::Apimp(_) => apimp::submission_body(&view),
         Dialect::RelayDance(shape) => relaydance::submission_body(&view, shape),
-    })
+        Dialect::Replicate => replicate::submission_body(&view),
+    };
+    json(status, &body)
 }
 
 /// The body of a callback; `None` if the provider sends none for this phase.
@@ -295,6 +302,7 @@ pub(crate) fn callback_body(view: &View) -> Option<Value> {
         Dialect::KieMarket => Some(kie::market_callback(view)),
         Dialect::Apimp(upstream) => apimp::callback(view, upstream),
         Dialect::RelayDance(shape) => Some(relaydance::callback(view, shape)),
+        Dialect::Replicate => Some(replicate::body(view)),
     }
 }
 
@@ -338,6 +346,7 @@ pub(crate) fn retry_policy(dialect: Dialect, phase: Phase) -> RetryPolicy {
         Dialect::Vidu if last => RetryPolicy::new(10, &[10, 30, 60], GiveUp::Never),
         // It stops after three consecutive failures.
         Dialect::KieRunway | Dialect::KieVeo | Dialect::KieMarket => RetryPolicy::new(15, &[10, 60], GiveUp::Never),
+        Dialect::Replicate if last => RetryPolicy::new(5, &[5, 15], GiveUp::Never),
         // It retries; the documentation does not say how.
         Dialect::RelayDance(_) if last => RetryPolicy::new(10, &[5, 30], GiveUp::Never),
         _ => RetryPolicy::new(10, &[], GiveUp::Never),
@@ -397,6 +406,7 @@ pub(crate) fn new_id(world: &World, dialect: Dialect, now: SystemTime) -> String
         Dialect::KieVeo => format!("veo_task_{}", world.letters(12, false)),
         Dialect::KieMarket => format!("task_kie_{}", world.digits(8)),
         Dialect::RelayDance(_) => format!("task_{}", world.letters(32, false)),
+        Dialect::Replicate => world.letters(26, false),
     }
 }
 

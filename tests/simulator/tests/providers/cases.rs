@@ -170,6 +170,17 @@ pub(crate) fn api_cases() -> Vec<ApiCase> {
             callback_id: "/data/taskId",
             ..api_case(Provider::Kie)
         },
+        ApiCase {
+            submit: "/v1/models/kwaivgi/kling-v2.1/predictions",
+            body: json!({ "input": { "prompt": "{script}" }, "webhook": "{url}", "webhook_events_filter": ["completed"] }),
+            id: "/id",
+            status: "/v1/predictions/{id}",
+            final_status: ("/status", "succeeded"),
+            link: "/output",
+            callback_status: ("/status", json!("succeeded")),
+            callback_id: "/id",
+            ..api_case(Provider::Replicate)
+        },
         apimp("kling-2.6", ("/task_status", json!("succeed")), 3),
         apimp("doubao-seedance-2", ("/status", json!("succeeded")), 3),
         apimp("vidu-q3", ("/state", json!("success")), 2),

@@ -70,10 +70,25 @@ fn submissions() -> Vec<(Provider, Option<&'static str>, &'static str, Value, Va
     let with_prompt = json!({"input": {"prompt": "p", "metadata": {"callback_url": url}}});
     let replaced = json!({"callBackUrl": "https://other.test"});
     let (images, kling, legacy) = ("/v1/images/generations", "/text-to-video/kling-2.6", "/v1/videos/text2video");
+    let replicate = "/v1/models/kwaivgi/kling-v2.1/predictions";
     let (v1, v2, vidu, veo) =
         ("/v1/video_generation", "/v2/video_generation", "/ent/v2/img2video", "/api/v1/veo/generate");
     vec![
         (Provider::RelayDance, None, "/v1/video/generations", ratio, with_ratio),
+        (
+            Provider::Replicate,
+            Some(replicate),
+            replicate,
+            json!({"input": {"prompt": "p"}, "webhook": "https://other.test", "webhook_events_filter": ["logs"]}),
+            json!({"input": {"prompt": "p"}, "webhook": url, "webhook_events_filter": ["completed"]}),
+        ),
+        (
+            Provider::Replicate,
+            None,
+            "/v1/predictions",
+            json!({"version": "a/b:c"}),
+            json!({"version": "a/b:c", "webhook": url, "webhook_events_filter": ["completed"]}),
+        ),
         (Provider::MaxApi, None, "/api/v1/task/submit", json!({"a": 1}), json!({"a": 1, "callBackUrl": url})),
         (Provider::ApiMart, Some(images), images, json!({}), webhook),
         (Provider::Apimp, None, "/api/generate/submit", prompt, with_prompt),
@@ -178,6 +193,9 @@ fn endpoints_are_checked() {
     for (provider, endpoint) in [
         (Provider::RelayDance, "/v1/videos"),
         (Provider::MaxApi, "/api/v1/task"),
+        (Provider::Replicate, "/v1/predictions/1/cancel"),
+        (Provider::Replicate, "/v1/models/a/predictions"),
+        (Provider::Replicate, "/v1/webhooks/default/secret"),
         (Provider::ApiMart, "/v1/tasks"),
         (Provider::Apimp, "/api/generate/status"),
         (Provider::Kling, "/tasks"),
@@ -239,6 +257,7 @@ fn each_provider_has_its_own_status_call() {
     for (provider, id, endpoint, expected) in [
         (Provider::RelayDance, "task_1", None, "/v1/video/generations/task_1"),
         (Provider::MaxApi, "a-b", None, "/api/v1/task/a-b"),
+        (Provider::Replicate, "a/b", None, "/v1/predictions/a%2Fb"),
         (Provider::ApiMart, "task_1", None, "/v1/tasks/task_1?language=en"),
         (Provider::Apimp, "task_1", None, "/api/generate/status/task_1"),
         (Provider::Kling, "8", None, "/tasks?task_ids=8"),
