@@ -30,6 +30,15 @@ pub struct Annotations {
     pub tags: BTreeMap<String, String>,
 }
 
+/// What the caller gives with a task, besides its id.
+#[derive(Clone, Debug, Default)]
+pub struct Given {
+    /// The endpoint of the submission.
+    pub endpoint: Option<String>,
+    /// The caller's own words.
+    pub annotations: Annotations,
+}
+
 /// Why annotations are refused. The texts are shown to the caller.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum InvalidAnnotation {

@@ -40,6 +40,8 @@ pub enum Provider {
     Kie,
     /// Replicate, replicate.com.
     Replicate,
+    /// `WaveSpeed` AI, wavespeed.ai.
+    WaveSpeed,
 }
 
 impl Provider {

@@ -5,14 +5,13 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::annotations::Annotations;
+use crate::annotations::{Annotations, Given};
 use crate::callback::{Raw, Reporter};
 use crate::report::{Outcome, Report};
 use crate::result::StoredArtifact;
 use crate::task::TaskKey;
 use crate::time::Timestamp;
 use crate::transfer::checkpoint::Checkpoints;
-use crate::transition::submissions::Given;
 
 /// Shards of the index `due`. One partition of an index takes 1,000 writes a second, and every task writes its due time a
 /// few times; eight shards carry well over a thousand tasks a second. Also the number of queries a run of `poll` makes at

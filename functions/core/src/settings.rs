@@ -50,7 +50,7 @@ pub struct ProviderSettings {
     pub access_key: Option<Secret>,
     /// The secret of that pair, which signs a short-lived JWT for each call.
     pub secret_key: Option<Secret>,
-    /// Secrets that sign callbacks, for Kling and Replicate (`whsec_…`), Vidu and KIE. All of them are accepted, for rotation. With one
+    /// Secrets that sign callbacks, for Kling, Replicate and `WaveSpeed` (`whsec_…`), Vidu and KIE. All of them are accepted, for rotation. With one
     /// configured, an unsigned callback is refused.
     pub signing_secrets: Vec<Secret>,
     /// Base URL of the API, without a trailing slash. The default is the adapter's.

@@ -44,14 +44,7 @@ fn check_freshness(signed_at: Timestamp, now: Timestamp) -> Result<(), Refusal> 
 /// `webhook-signature` sign the body. One of the secrets has to match one of the `v1` entries in the signature list; other
 /// entries are ignored.
 pub fn standard_webhooks(headers: &Headers, body: &[u8], secrets: &[Secret], now: Timestamp) -> Result<(), Refusal> {
-    let id = headers.required("webhook-id")?;
-    let timestamp = headers.required("webhook-timestamp")?;
-    let signatures = headers.required("webhook-signature")?;
-    let seconds: i64 = timestamp.parse().map_err(|_| Refusal::Malformed("webhook-timestamp"))?;
-    check_freshness(Timestamp::from_seconds(seconds), now)?;
-
-    let given: Vec<&[u8]> =
-        signatures.split(' ').filter_map(|entry| entry.strip_prefix("v1,")).map(str::as_bytes).collect();
+    let (id, timestamp, given) = webhook_headers(headers, "v1,", now)?;
     let mut matches = false;
     for secret in secrets {
         let encoded = secret.expose().strip_prefix("whsec_").unwrap_or(secret.expose());
@@ -65,6 +58,37 @@ pub fn standard_webhooks(headers: &Headers, body: &[u8], secrets: &[Secret], now
         matches |= any_equal(expected.as_bytes(), given.iter().copied());
     }
     if matches { Ok(()) } else { Err(Refusal::WrongSignature) }
+}
+
+/// `WaveSpeed`'s signature, which looks like Standard Webhooks and is none: version `v3`, in hexadecimal, and the key is the text of the
+/// secret after `whsec_`, not decoded.
+pub fn wavespeed_hmac(headers: &Headers, body: &[u8], secrets: &[Secret], now: Timestamp) -> Result<(), Refusal> {
+    let (id, timestamp, given) = webhook_headers(headers, "v3,", now)?;
+    let mut matches = false;
+    for secret in secrets {
+        let key = secret.expose().strip_prefix("whsec_").unwrap_or(secret.expose());
+        if key.is_empty() {
+            return Err(Refusal::UnusableSecret);
+        }
+        let signed = hmac_sha256(key.as_bytes(), &[id.as_bytes(), b".", timestamp.as_bytes(), b".", body]);
+        matches |= any_equal(hex::encode(signed).as_bytes(), given.iter().copied());
+    }
+    if matches { Ok(()) } else { Err(Refusal::WrongSignature) }
+}
+
+/// Id, time and the signatures of one version, of a request that is signed now.
+fn webhook_headers<'a>(
+    headers: &'a Headers,
+    version: &str,
+    now: Timestamp,
+) -> Result<(&'a str, &'a str, Vec<&'a [u8]>), Refusal> {
+    let id = headers.required("webhook-id")?;
+    let timestamp = headers.required("webhook-timestamp")?;
+    let signatures = headers.required("webhook-signature")?;
+    let seconds: i64 = timestamp.parse().map_err(|_| Refusal::Malformed("webhook-timestamp"))?;
+    check_freshness(Timestamp::from_seconds(seconds), now)?;
+    let given = signatures.split(' ').filter_map(|entry| entry.strip_prefix(version)).map(str::as_bytes).collect();
+    Ok((id, timestamp, given))
 }
 
 /// The HMAC of older versions of APISIX's `hmac-auth` plugin, as Vidu uses it: it covers method, path, query, access key, date
@@ -181,6 +205,35 @@ mod tests {
             let rotated = format!("v2,{} v1,bad {signature}", &signature[3..]);
             assert_eq!(verify(secret, id, timestamp, body, &rotated, now), Ok(()));
         }
+    }
+
+    /// Computed, because the worked example on `WaveSpeed`'s own page does not verify under any reading.
+    #[test]
+    fn wavespeeds_scheme_is_not_standard_webhooks() {
+        let (secret, now) = ("whsec_made_up_wavespeed_secret_0001", 1_790_000_000);
+        let id = "0123456789abcdef0123456789abcdef";
+        let body = r#"{"id":"0123456789abcdef0123456789abcdef","status":"completed","outputs":["https://d2p7pge43lyniu.cloudfront.net/output/made-up.mp4"],"error":""}"#;
+        let right = "9d96be4e858c5b7d4b3c1c587754d1eba38fcdab54d5f68ed009726edbd41e2b";
+        let verify = |signature: &str, body: &str, time: &str, now: i64, secret: &str| {
+            let headers = [("webhook-id", id), ("webhook-timestamp", time), ("webhook-signature", signature)];
+            let secrets = [Secret::new("whsec_another"), Secret::new(secret)];
+            wavespeed_hmac(&Headers::new(headers), body.as_bytes(), &secrets, Timestamp::from_seconds(now))
+        };
+        let time = "1790000000";
+        let good = format!("v3,{right}");
+        for signature in [good.clone(), format!("v3,00 {good}"), format!("v4,{right} {good}")] {
+            assert_eq!(verify(&signature, body, time, now, secret), Ok(()), "{signature}");
+        }
+        let with_prefix = "v3,acb1ea54cb69d09ba279c5ca232659c35370328025ee03a1ecf33224beabccf3";
+        let as_base64 = format!("v3,{}", STANDARD.encode(hex::decode(right).expect("hexadecimal")));
+        for wrong in [with_prefix, &as_base64, &format!("v1,{right}"), right, &good.to_uppercase(), "v3,", ""] {
+            assert_eq!(verify(wrong, body, time, now, secret), Err(Refusal::WrongSignature), "{wrong}");
+        }
+        assert_eq!(verify(&good, &format!("{body} "), time, now, secret), Err(Refusal::WrongSignature));
+        assert!(matches!(verify(&good, body, time, now + 301, secret), Err(Refusal::Stale { .. })));
+        assert!(matches!(verify(&good, body, time, now - 301, secret), Err(Refusal::FromTheFuture { .. })));
+        assert_eq!(verify(&good, body, "1790000001", now, secret), Err(Refusal::WrongSignature));
+        assert_eq!(verify(&good, body, time, now, "whsec_"), Err(Refusal::UnusableSecret));
     }
 
     #[test]

@@ -22,7 +22,7 @@ impl Sample {
 }
 
 /// One request per provider.
-pub const SAMPLES: [Sample; 10] = [
+pub const SAMPLES: [Sample; 11] = [
     Sample {
         provider: Provider::Kling,
         endpoint: Some("/text-to-video/kling-2.6"),
@@ -91,6 +91,11 @@ pub const SAMPLES: [Sample; 10] = [
         provider: Provider::Replicate,
         endpoint: Some("/v1/models/kwaivgi/kling-v2.1/predictions"),
         body: |prompt| json!({ "input": { "prompt": prompt, "duration": 5 } }),
+    },
+    Sample {
+        provider: Provider::WaveSpeed,
+        endpoint: Some("/api/v3/kwaivgi/kling-v2.5-turbo-pro/text-to-video"),
+        body: |prompt| json!({ "prompt": prompt, "duration": 5 }),
     },
 ];
 

@@ -35,6 +35,7 @@ static SETTINGS: LazyLock<Settings> = LazyLock::new(|| {
             "apimp":{{"api_key":"k"}},"ark":{{"api_key":"k"}},"minimax":{{"api_key":"k"}},
             "kling":{{"api_key":"k","signing_secrets":["whsec_{kling}"]}},
             "replicate":{{"api_key":"k","signing_secrets":["whsec_{kling}"]}},
+            "wavespeed":{{"api_key":"k","signing_secrets":["whsec_{TEXT_KEY}"]}},
             "vidu":{{"api_key":"k","signing_secrets":["{TEXT_KEY}"]}},
             "kie":{{"api_key":"k","signing_secrets":["{TEXT_KEY}"]}}}}}}"#
     );
@@ -211,13 +212,17 @@ fn is_accepted(provider: Provider, path: &str, query: &str, headers: &[(&str, &s
     result.is_ok()
 }
 
-/// Standard Webhooks. With an even first byte, no headers and body are accepted. With an odd one, a signed callback is accepted,
+/// Standard Webhooks, and `WaveSpeed`'s like of it. With an even first byte, no headers and body are accepted. With an odd one, a signed callback is accepted,
 /// and is refused when one character of it changes.
-pub fn verify_standard_webhooks(provider: Provider, data: &[u8]) {
+pub fn verify_webhook(provider: Provider, data: &[u8]) {
     let [mode, place, to, rest @ ..] = data else { return };
     let signed = |id: &str, body: &[u8]| {
-        let signature = hmac_sha256(KLING_KEY, &[id.as_bytes(), b".1767225600.", body]);
-        format!("v1,{}", STANDARD.encode(signature))
+        let parts = [id.as_bytes(), b".1767225600.", body];
+        if provider == Provider::WaveSpeed {
+            let signature = hmac_sha256(TEXT_KEY.as_bytes(), &parts);
+            return signature.iter().fold("v3,".to_owned(), |text, byte| text + &format!("{byte:02x}"));
+        }
+        format!("v1,{}", STANDARD.encode(hmac_sha256(KLING_KEY, &parts)))
     };
     let accepted = |id: &str, time: &str, signature: &str, body: &[u8]| {
         let headers = [("webhook-id", id), ("webhook-timestamp", time), ("webhook-signature", signature)];
@@ -246,7 +251,7 @@ pub fn verify_standard_webhooks(provider: Provider, data: &[u8]) {
     }
 }
 
-/// Vidu's APISIX HMAC. As [`verify_standard_webhooks`], over path, query and headers.
+/// Vidu's APISIX HMAC. As [`verify_webhook`], over path, query and headers.
 pub fn verify_vidu(data: &[u8]) {
     let [mode, place, to, rest @ ..] = data else { return };
     let provider = Provider::Vidu;
@@ -302,7 +307,7 @@ pub fn verify_vidu(data: &[u8]) {
     }
 }
 
-/// KIE's HMAC over task id and time. As [`verify_standard_webhooks`], except that the rest of the body is not covered.
+/// KIE's HMAC over task id and time. As [`verify_webhook`], except that the rest of the body is not covered.
 pub fn verify_kie(data: &[u8]) {
     let [mode, place, to, rest @ ..] = data else { return };
     let provider = Provider::Kie;

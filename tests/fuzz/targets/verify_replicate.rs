@@ -4,4 +4,4 @@
 use libfuzzer_sys::fuzz_target;
 use reelhook_core::Provider;
 
-fuzz_target!(|data: &[u8]| fuzz::verify_standard_webhooks(Provider::Replicate, data));
+fuzz_target!(|data: &[u8]| fuzz::verify_webhook(Provider::Replicate, data));

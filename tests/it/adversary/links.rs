@@ -51,7 +51,7 @@ impl Listener {
     fn authority(&self, provider: Provider) -> String {
         let host = match provider {
             Provider::Kling | Provider::Ark | Provider::Replicate => "127.0.0.1",
-            Provider::MaxApi | Provider::MiniMax => "localhost",
+            Provider::MaxApi | Provider::MiniMax | Provider::WaveSpeed => "localhost",
             Provider::ApiMart | Provider::Vidu => "2130706433",
             Provider::Kie | Provider::Apimp => "[::ffff:7f00:1]",
             Provider::RelayDance => "user:password@0.0.0.0",

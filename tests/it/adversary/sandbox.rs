@@ -248,9 +248,9 @@ pub(super) fn signs(provider: Provider) -> bool {
     signs_body(provider) || matches!(provider, Provider::Vidu | Provider::Kie)
 }
 
-/// Whether its signature covers the body: Standard Webhooks.
+/// Whether its signature covers the body: Standard Webhooks, and what looks like it.
 pub(super) fn signs_body(provider: Provider) -> bool {
-    matches!(provider, Provider::Kling | Provider::Replicate)
+    matches!(provider, Provider::Kling | Provider::Replicate | Provider::WaveSpeed)
 }
 
 fn is_time(name: &str) -> bool {

@@ -1,7 +1,7 @@
 //! Random items, transitions and expressions. All values come from small domains, and most items are bent towards the
 //! condition of their transition, so that conditions hold about as often as they fail.
 
-use reelhook_core::annotations::Annotations;
+use reelhook_core::annotations::{Annotations, Given};
 use reelhook_core::callback::{Accepted, Hint, Kept, Open, Raw, Reporter};
 use reelhook_core::item::{Attribute as A, Item, Value};
 use reelhook_core::providers::adapter::HintReason;
@@ -9,7 +9,7 @@ use reelhook_core::record::{DUE_SHARDS, Fallback, PendingHint, Record, State, Su
 use reelhook_core::report::{Artifact, Failure, Kind, Outcome, Progress, Reason, Report, Source};
 use reelhook_core::result::{Checksum, StoredArtifact};
 use reelhook_core::transfer::checkpoint::{Checkpoint, Checkpoints};
-use reelhook_core::transition::submissions::{Given, Registration};
+use reelhook_core::transition::submissions::Registration;
 use reelhook_core::transition::{Condition, Effect, Transition, Write, leases, ownership, reports, submissions};
 use reelhook_core::{Provider, TaskKey, Timestamp};
 use strum::VariantArray as _;

@@ -53,7 +53,8 @@ impl Templates {
             Forgery::WrongSignature => (target(victim), &template.callback.headers[..]),
             Forgery::Failure | Forgery::Success | Forgery::OtherTask => (target(victim), &[][..]),
         };
-        let signs_id = matches!(victim.provider, Provider::Kling | Provider::Kie | Provider::Replicate);
+        let signs_id =
+            matches!(victim.provider, Provider::Kling | Provider::Kie | Provider::Replicate | Provider::WaveSpeed);
         let must_be_refused = forgery == Forgery::WrongToken || signs_id;
         // A 503 says that AWS failed, and whoever posts this tries again.
         for _ in 0..20 {

@@ -14,7 +14,7 @@ use crate::{
 pub struct Account {
     /// The key that the `Authorization` header must carry after the scheme.
     pub api_key: String,
-    /// The secret that signs callbacks: of Kling and Replicate (`whsec_` and base64), KIE (text) and Vidu (text; the API key by default).
+    /// The secret that signs callbacks: of Kling and Replicate (`whsec_` and base64), KIE and `WaveSpeed` (text) and Vidu (text; the API key by default).
     /// The others ignore it.
     pub signing_secret: Option<String>,
 }
@@ -60,7 +60,7 @@ pub enum Idempotency {
     Ignored,
 }
 
-/// The configuration. The default has an API key for every provider, and a signing secret for Kling, KIE and Replicate.
+/// The configuration. The default has an API key for every provider, and a signing secret for Kling, KIE, Replicate and `WaveSpeed`.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Port on 127.0.0.1; 0 picks a free one.
@@ -123,6 +123,7 @@ impl Default for Config {
                 Provider::Replicate => {
                     Some(format!("whsec_{}", BASE64_STANDARD.encode("replicate-secret-of-32-bytes-okk")))
                 }
+                Provider::WaveSpeed => Some("whsec_wavespeed-webhook-secret".to_owned()),
                 Provider::Kie => Some("kie-webhook-hmac-key".to_owned()),
                 _ => None,
             },

@@ -235,6 +235,7 @@ pub(crate) fn signed(world: &World, provider: Provider, url: &str, task_id: &str
         Provider::Vidu => Dialect::Vidu,
         Provider::ApiMart => Dialect::ApiMart,
         Provider::Replicate => Dialect::Replicate,
+        Provider::WaveSpeed => Dialect::WaveSpeed,
         _ => Dialect::MaxApi,
     };
     let push = Push { phase: Phase::Open(Stage::Running), message_id: world.uuid(), body };
@@ -286,6 +287,11 @@ fn signatures(world: &World, dialect: Dialect, id: &str, url: &str, push: &Push)
                 ("webhook-signature", signature),
             ])
         }
+        (Dialect::WaveSpeed, Some(secret)) => own(&[
+            ("webhook-id", id.to_owned()),
+            ("webhook-timestamp", stamp.to_string()),
+            ("webhook-signature", signature::wavespeed(&secret, id, stamp, &push.body)),
+        ]),
         (Dialect::KieRunway | Dialect::KieVeo | Dialect::KieMarket, Some(key)) => {
             own(&[("X-Webhook-Timestamp", stamp.to_string()), ("X-Webhook-Signature", signature::kie(&key, id, stamp))])
         }

@@ -85,7 +85,7 @@ const DAY: Duration = Duration::from_hours(24);
 pub(crate) fn ttl(dialect: Dialect, kind: FileKind, purpose: Purpose) -> Duration {
     match dialect {
         Dialect::KlingNew | Dialect::KlingLegacy => 30 * DAY,
-        Dialect::MaxApi => 7 * DAY,
+        Dialect::MaxApi | Dialect::WaveSpeed => 7 * DAY,
         Dialect::MiniMaxFirst => 9 * HOUR,
         Dialect::MiniMaxSecond | Dialect::Replicate => HOUR,
         Dialect::Vidu if kind == FileKind::Cover => HOUR,

@@ -25,11 +25,13 @@ pub enum Provider {
     RelayDance,
     /// Replicate.
     Replicate,
+    /// `WaveSpeed` AI.
+    WaveSpeed,
 }
 
 impl Provider {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Kling,
         Self::MaxApi,
         Self::ApiMart,
@@ -40,6 +42,7 @@ impl Provider {
         Self::Apimp,
         Self::RelayDance,
         Self::Replicate,
+        Self::WaveSpeed,
     ];
 
     /// Its name, which is also its path prefix.
@@ -55,6 +58,7 @@ impl Provider {
             Self::Apimp => "apimp",
             Self::RelayDance => "relaydance",
             Self::Replicate => "replicate",
+            Self::WaveSpeed => "wavespeed",
         }
     }
 
@@ -137,6 +141,7 @@ pub(crate) enum Dialect {
     Apimp(Upstream),
     RelayDance(Shape),
     Replicate,
+    WaveSpeed,
 }
 
 impl Dialect {
@@ -152,6 +157,7 @@ impl Dialect {
             Self::Apimp(_) => Provider::Apimp,
             Self::RelayDance(_) => Provider::RelayDance,
             Self::Replicate => Provider::Replicate,
+            Self::WaveSpeed => Provider::WaveSpeed,
         }
     }
 

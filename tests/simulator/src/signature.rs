@@ -25,6 +25,14 @@ pub(crate) fn standard_webhooks(secret: &str, id: &str, timestamp: i64, body: &[
     Some(format!("v1,{}", BASE64_STANDARD.encode(signature)))
 }
 
+/// `WaveSpeed`'s `webhook-signature`: hexadecimal, keyed with the text of the secret after its prefix.
+pub(crate) fn wavespeed(secret: &str, id: &str, timestamp: i64, body: &[u8]) -> String {
+    let key = secret.strip_prefix("whsec_").unwrap_or(secret);
+    let stamp = timestamp.to_string();
+    let signature = hmac(key.as_bytes(), &[id.as_bytes(), b".", stamp.as_bytes(), b".", body]);
+    signature.iter().fold("v3,".to_owned(), |text, byte| text + &format!("{byte:02x}"))
+}
+
 /// KIE's `X-Webhook-Signature`. It covers the task id and the timestamp, but not the body.
 pub(crate) fn kie(key: &str, task_id: &str, timestamp: i64) -> String {
     let stamp = timestamp.to_string();

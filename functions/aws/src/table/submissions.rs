@@ -1,7 +1,8 @@
 //! From nothing to a task that is known and can be polled.
 
+use reelhook_core::annotations::Given;
 use reelhook_core::record::{REQUEUE_AFTER, Record, State, SubmissionAttempt};
-use reelhook_core::transition::submissions::{self, Given, Registration};
+use reelhook_core::transition::submissions::{self, Registration};
 use reelhook_core::transition::{Applied, Transition};
 use reelhook_core::{TaskKey, Timestamp};
 

@@ -24,6 +24,7 @@ mod responses;
 #[cfg(test)]
 mod tests;
 mod vidu;
+mod wavespeed;
 
 impl Provider {
     /// The adapter of this provider.
@@ -39,6 +40,7 @@ impl Provider {
             Self::Vidu => &vidu::Vidu,
             Self::Kie => &kie::Kie,
             Self::Replicate => &replicate::Replicate,
+            Self::WaveSpeed => &wavespeed::WaveSpeed,
         }
     }
 

@@ -1,26 +1,11 @@
 //! From nothing to a task that is known and can be polled.
 
 use super::{Condition, Effect, Transition, Write};
-use crate::annotations::Annotations;
+use crate::annotations::{Annotations, Given};
 use crate::item::{Attribute as A, Value};
 use crate::record::{State, SubmissionAttempt, due_shard};
 use crate::task::TaskKey;
 use crate::time::Timestamp;
-
-/// What the caller gives with a task, besides its id.
-#[derive(Clone, Debug, Default)]
-pub struct Given {
-    /// The endpoint of the submission.
-    pub endpoint: Option<String>,
-    /// The caller's own words.
-    pub annotations: Annotations,
-}
-
-impl Given {
-    fn stored_annotations(&self) -> Option<Value> {
-        (!self.annotations.is_empty()).then(|| Value::json(&self.annotations))
-    }
-}
 
 /// A task that the application makes known.
 #[derive(Clone, Debug)]
@@ -56,7 +41,7 @@ pub fn register(registration: &Registration, now: Timestamp) -> Transition {
     effects.extend(Effect::set_some(A::ProviderTaskId, known));
     effects.extend(Effect::set_some(A::SubmittedAt, known.map(|_| now)));
     effects.extend(Effect::set_some(A::Endpoint, registration.given.endpoint.as_deref()));
-    effects.extend(Effect::set_some(A::Annotations, registration.given.stored_annotations()));
+    effects.extend(Effect::set_some(A::Annotations, stored(&registration.given.annotations)));
     effects.extend(Effect::set_some(A::Marker, registration.marker.as_deref()));
     effects.extend(Effect::set_some(A::Fingerprint, submission.map(|attempt| attempt.fingerprint.as_str())));
     effects.extend(Effect::set_some(A::InFlightUntil, submission.map(|attempt| attempt.in_flight_until)));
@@ -66,6 +51,10 @@ pub fn register(registration: &Registration, now: Timestamp) -> Transition {
         condition: Condition::Lacks(A::Task),
         write: Write::Update(effects),
     }
+}
+
+fn stored(annotations: &Annotations) -> Option<Value> {
+    (!annotations.is_empty()).then(|| Value::json(annotations))
 }
 
 /// The provider accepted the submission, or the caller names the task it submitted itself: from `due_at` on the task can be
@@ -129,7 +118,7 @@ fn identification(provider_task_id: &str, given: &Given, now: Timestamp) -> Vec<
         Effect::Increment(A::Revision),
     ];
     effects.extend(Effect::set_once_some(A::Endpoint, given.endpoint.as_deref()));
-    effects.extend(Effect::set_once_some(A::Annotations, given.stored_annotations()));
+    effects.extend(Effect::set_once_some(A::Annotations, stored(&given.annotations)));
     effects
 }
 

@@ -1,7 +1,8 @@
 //! The transitions as tables: every one on a task in every situation, and the races between two writers.
 
-use super::submissions::{Given, Registration};
+use super::submissions::Registration;
 use super::*;
+use crate::annotations::Given;
 use crate::callback::{Accepted, Hint, Open, Raw, Reporter};
 use crate::providers::adapter::HintReason;
 use crate::record::{PendingHint, SubmissionAttempt};

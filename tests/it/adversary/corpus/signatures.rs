@@ -39,6 +39,10 @@ fn signed_headers(provider: Provider) -> &'static [&'static str] {
     }
 }
 
+fn hexadecimal(bytes: &[u8]) -> String {
+    format!("{bytes:02x?}").replace([',', ' ', '[', ']'], "")
+}
+
 pub(super) fn forgeries(material: &Material) -> Vec<Forgery> {
     if signed_headers(material.provider).is_empty() {
         return vec![];
@@ -70,7 +74,9 @@ impl Material {
 
     /// The key that the secret stands for.
     fn key(&self) -> Vec<u8> {
-        if signs_body(self.provider) {
+        if self.provider == Provider::WaveSpeed {
+            self.secret.trim_start_matches("whsec_").as_bytes().to_vec()
+        } else if signs_body(self.provider) {
             STANDARD.decode(self.secret.trim_start_matches("whsec_")).expect("it is base64")
         } else {
             self.secret.clone().into_bytes()
@@ -84,7 +90,10 @@ impl Material {
         match self.provider {
             provider if signs_body(provider) => {
                 let parts = [request.header("webhook-id").as_bytes(), b".", stamp.as_bytes(), b".", &request.body];
-                let signature = format!("v1,{}", encoded(&parts));
+                let signature = match self.provider {
+                    Provider::WaveSpeed => format!("v3,{}", hexadecimal(&hmac_sha256(key, &parts))),
+                    _ => format!("v1,{}", encoded(&parts)),
+                };
                 request.set_header("webhook-timestamp", stamp);
                 request.set_header("webhook-signature", signature);
             }
@@ -233,7 +242,7 @@ impl Material {
         let value = self.genuine.header(name);
         let (prefix, signature) = value.split_at(if signs_body(self.provider) { 3 } else { 0 });
         let bytes = STANDARD.decode(signature).expect("base64");
-        let hexadecimal = format!("{bytes:02x?}").replace([',', ' ', '[', ']'], "");
+        let hexadecimal = hexadecimal(&bytes);
         let mut values: Vec<String> = [
             URL_SAFE_NO_PAD.encode(&bytes),
             signature.trim_end_matches('=').to_owned(),

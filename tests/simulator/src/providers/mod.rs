@@ -10,6 +10,7 @@ pub(crate) mod minimax;
 pub(crate) mod relaydance;
 pub(crate) mod replicate;
 pub(crate) mod vidu;
+pub(crate) mod wavespeed;
 
 use std::{
     sync::Arc,
@@ -45,6 +46,7 @@ pub(crate) fn router() -> Router<Shared> {
         .nest("/apimp", apimp::router())
         .nest("/relaydance", relaydance::router())
         .nest("/replicate", replicate::router())
+        .nest("/wavespeed", wavespeed::router())
 }
 
 /// Why a submission is refused, with a message for the customer.
@@ -112,6 +114,7 @@ pub(crate) fn refusal(world: &World, dialect: Dialect, refusal: Refusal, message
         Dialect::Apimp(_) => apimp::refusal(refusal, message),
         Dialect::RelayDance(_) => relaydance::refusal(refusal, message),
         Dialect::Replicate => replicate::refusal(refusal, message),
+        Dialect::WaveSpeed => wavespeed::refusal(refusal, message),
     }
 }
 
@@ -282,6 +285,7 @@ fn submission_response(world: &World, dialect: Dialect, id: &str) -> Response {
         Dialect::Apimp(_) => apimp::submission_body(&view),
         Dialect::RelayDance(shape) => relaydance::submission_body(&view, shape),
         Dialect::Replicate => replicate::submission_body(&view),
+        Dialect::WaveSpeed => wavespeed::submission_body(&view),
     };
     json(status, &body)
 }
@@ -303,6 +307,7 @@ pub(crate) fn callback_body(view: &View) -> Option<Value> {
         Dialect::Apimp(upstream) => apimp::callback(view, upstream),
         Dialect::RelayDance(shape) => Some(relaydance::callback(view, shape)),
         Dialect::Replicate => Some(replicate::body(view)),
+        Dialect::WaveSpeed => Some(wavespeed::callback(view)),
     }
 }
 
@@ -343,7 +348,7 @@ pub(crate) fn retry_policy(dialect: Dialect, phase: Phase) -> RetryPolicy {
             RetryPolicy::new(5, &[5, 15, 30], GiveUp::Never)
         }
         Dialect::Ark | Dialect::MaxApi => RetryPolicy::new(5, &[], GiveUp::Never),
-        Dialect::Vidu if last => RetryPolicy::new(10, &[10, 30, 60], GiveUp::Never),
+        Dialect::Vidu | Dialect::WaveSpeed if last => RetryPolicy::new(10, &[10, 30, 60], GiveUp::Never),
         // It stops after three consecutive failures.
         Dialect::KieRunway | Dialect::KieVeo | Dialect::KieMarket => RetryPolicy::new(15, &[10, 60], GiveUp::Never),
         Dialect::Replicate if last => RetryPolicy::new(5, &[5, 15], GiveUp::Never),
@@ -407,6 +412,7 @@ pub(crate) fn new_id(world: &World, dialect: Dialect, now: SystemTime) -> String
         Dialect::KieMarket => format!("task_kie_{}", world.digits(8)),
         Dialect::RelayDance(_) => format!("task_{}", world.letters(32, false)),
         Dialect::Replicate => world.letters(26, false),
+        Dialect::WaveSpeed => world.uuid().replace('-', ""),
     }
 }
 

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use simulator::{Provider, Shape};
 
-/// An API that submits tasks. `{url}` in the body stands for the callback URL, `{script}` for the prompt with the script, and
+/// An API that submits tasks. `{url}` in the body or the path stands for the callback URL, `{script}` for the prompt with the script, and
 /// `{id}` in a path for the task's id. Fields of bodies are given as JSON pointers.
 pub(crate) struct ApiCase {
     pub(crate) provider: Provider,
@@ -23,6 +23,13 @@ pub(crate) struct ApiCase {
     /// The number of callbacks, including the final one.
     pub(crate) callbacks: usize,
     pub(crate) shape: Shape,
+}
+
+impl ApiCase {
+    /// The path of a submission.
+    pub(crate) fn path(&self, callback_url: &str) -> String {
+        self.submit.replace("{url}", callback_url)
+    }
 }
 
 fn api_case(provider: Provider) -> ApiCase {
@@ -180,6 +187,17 @@ pub(crate) fn api_cases() -> Vec<ApiCase> {
             callback_status: ("/status", json!("succeeded")),
             callback_id: "/id",
             ..api_case(Provider::Replicate)
+        },
+        ApiCase {
+            submit: "/api/v3/kwaivgi/kling-v2.5-turbo-pro/text-to-video?webhook={url}",
+            body: json!({ "prompt": "{script}", "duration": 5 }),
+            id: "/data/id",
+            status: "/api/v3/predictions/{id}/result",
+            final_status: ("/data/status", "completed"),
+            link: "/data/outputs/0",
+            callback_status: ("/status", json!("completed")),
+            callback_id: "/id",
+            ..api_case(Provider::WaveSpeed)
         },
         apimp("kling-2.6", ("/task_status", json!("succeed")), 3),
         apimp("doubao-seedance-2", ("/status", json!("succeeded")), 3),

@@ -13,6 +13,9 @@ use crate::{
     receiver::Receiver,
 };
 
+/// Where nobody listens.
+const NOWHERE: &str = "http://127.0.0.1:1/";
+
 #[tokio::test]
 async fn every_api_sends_callbacks_reports_its_status_and_serves_the_file() {
     for case in api_cases() {
@@ -22,7 +25,7 @@ async fn every_api_sends_callbacks_reports_its_status_and_serves_the_file() {
         let customer = Customer::new(&simulator, case.provider);
 
         let body = filled(&case.body, &receiver.url("/hook"), "a cat [simulate delay=0.3 size=20000]");
-        let (status, response) = customer.post(case.submit, &body).await;
+        let (status, response) = customer.post(&case.path(&receiver.url("/hook")), &body).await;
         assert!(matches!(status, 200 | 201), "{name}: {response}");
         let id = response.pointer(case.id).and_then(Value::as_str).unwrap_or_else(|| panic!("{name}: {response}"));
 
@@ -65,11 +68,12 @@ async fn every_provider_rejects_a_wrong_key_and_an_invalid_script() {
         let name = format!("{} {}", case.provider, case.submit);
         let simulator = start(Config::default());
         let customer = Customer::new(&simulator, case.provider);
-        let body = filled(&case.body, "http://127.0.0.1:1/", "[simulate colour=red]");
-        let (_, refused) = customer.post(case.submit, &body).await;
+        let body = filled(&case.body, NOWHERE, "[simulate colour=red]");
+        let (_, refused) = customer.post(&case.path(NOWHERE), &body).await;
         assert!(refused.to_string().contains("unknown key"), "{name}: {refused}");
 
-        let wrong = customer.client.post(customer.url(case.submit)).header(AUTHORIZATION, "Bearer wrong").json(&body);
+        let wrong =
+            customer.client.post(customer.url(&case.path(NOWHERE))).header(AUTHORIZATION, "Bearer wrong").json(&body);
         let (status, refused) = customer.send(wrong).await;
         assert_eq!(status, 401, "{name}: {refused}");
         let none = customer.client.get(customer.url(&case.status.replace("{id}", "1")));
@@ -90,15 +94,11 @@ async fn every_provider_reports_every_outcome() {
         let customer = Customer::new(&simulator, case.provider);
         for outcome in outcomes {
             let name = format!("{} {} {outcome}", case.provider, case.submit);
-            let mut body = filled(
-                &case.body,
-                "http://127.0.0.1:1/",
-                &format!("[simulate outcome={outcome} delay=0 callback=lose]"),
-            );
+            let mut body = filled(&case.body, NOWHERE, &format!("[simulate outcome={outcome} delay=0 callback=lose]"));
             if let Some(own) = body.pointer_mut("/options/external_task_id") {
                 *own = json!(name);
             }
-            let (_, response) = customer.post(case.submit, &body).await;
+            let (_, response) = customer.post(&case.path(NOWHERE), &body).await;
             let id = response.pointer(case.id).and_then(Value::as_str).unwrap_or_else(|| panic!("{name}: {response}"));
             let (status, done) = customer.get(&case.status.replace("{id}", id)).await;
             assert_eq!(status, 200, "{name}");
@@ -138,7 +138,7 @@ async fn retries_follow_the_providers_policy() {
     for case in api_cases() {
         let attempts = match case.provider {
             Provider::Kling | Provider::MaxApi | Provider::MiniMax => 1,
-            Provider::ApiMart | Provider::Ark | Provider::Vidu => 4,
+            Provider::ApiMart | Provider::Ark | Provider::Vidu | Provider::WaveSpeed => 4,
             Provider::RelayDance if case.shape == Shape::D => 4,
             Provider::Kie | Provider::RelayDance | Provider::Replicate => 3,
             Provider::Apimp => continue,
@@ -152,7 +152,9 @@ async fn retries_follow_the_providers_policy() {
         let receiver = Receiver::start().await;
         receiver.respond_with(&[500; 40]);
         let customer = Customer::new(&simulator, case.provider);
-        customer.post(case.submit, &filled(&case.body, &receiver.url("/hook"), "[simulate delay=0]")).await;
+        customer
+            .post(&case.path(&receiver.url("/hook")), &filled(&case.body, &receiver.url("/hook"), "[simulate delay=0]"))
+            .await;
         let id = simulator.tasks().remove(0).id;
         let finals = |task: &TaskView| task.deliveries_of(DeliveryKind::Final).count();
         simulator.wait_for(&id, TIMEOUT, |task| finals(task) == attempts).await.expect("all attempts");

@@ -30,6 +30,7 @@ fn some_endpoint(provider: Provider) -> Option<&'static str> {
         Provider::Kling => Some("/text-to-video/kling-2.6"),
         Provider::Vidu => Some("/ent/v2/text2video"),
         Provider::Kie => Some("/api/v1/jobs/createTask"),
+        Provider::WaveSpeed => Some("/api/v3/kwaivgi/kling/text-to-video"),
         _ => None,
     }
 }
@@ -88,6 +89,13 @@ fn submissions() -> Vec<(Provider, Option<&'static str>, &'static str, Value, Va
             "/v1/predictions",
             json!({"version": "a/b:c"}),
             json!({"version": "a/b:c", "webhook": url, "webhook_events_filter": ["completed"]}),
+        ),
+        (
+            Provider::WaveSpeed,
+            Some("/api/v3/kwaivgi/kling/text-to-video"),
+            "/api/v3/kwaivgi/kling/text-to-video?webhook=https%3A%2F%2Fhub.test%2Fcallback%2Fp%2Fid%2Ftoken%2F",
+            json!({"prompt": "p"}),
+            json!({"prompt": "p"}),
         ),
         (Provider::MaxApi, None, "/api/v1/task/submit", json!({"a": 1}), json!({"a": 1, "callBackUrl": url})),
         (Provider::ApiMart, Some(images), images, json!({}), webhook),
@@ -186,13 +194,17 @@ fn only_what_is_still_queued_is_cancelled() {
 
 #[test]
 fn endpoints_are_checked() {
-    for provider in [Provider::Kling, Provider::Vidu, Provider::Kie] {
+    for provider in [Provider::Kling, Provider::Vidu, Provider::Kie, Provider::WaveSpeed] {
         let refused = submit(provider, &json!({}), None).expect_err("the endpoint is missing");
         assert!(matches!(refused, InvalidSubmission::EndpointMissing { .. }), "{provider}");
     }
     for (provider, endpoint) in [
         (Provider::RelayDance, "/v1/videos"),
         (Provider::MaxApi, "/api/v1/task"),
+        (Provider::WaveSpeed, "/api/v3/predictions/1/result"),
+        (Provider::WaveSpeed, "/api/v3/webhook/secret"),
+        (Provider::WaveSpeed, "/api/v3/model"),
+        (Provider::WaveSpeed, "/api/v2/a/b"),
         (Provider::Replicate, "/v1/predictions/1/cancel"),
         (Provider::Replicate, "/v1/models/a/predictions"),
         (Provider::Replicate, "/v1/webhooks/default/secret"),
@@ -257,6 +269,7 @@ fn each_provider_has_its_own_status_call() {
     for (provider, id, endpoint, expected) in [
         (Provider::RelayDance, "task_1", None, "/v1/video/generations/task_1"),
         (Provider::MaxApi, "a-b", None, "/api/v1/task/a-b"),
+        (Provider::WaveSpeed, "a/b", None, "/api/v3/predictions/a%2Fb/result"),
         (Provider::Replicate, "a/b", None, "/v1/predictions/a%2Fb"),
         (Provider::ApiMart, "task_1", None, "/v1/tasks/task_1?language=en"),
         (Provider::Apimp, "task_1", None, "/api/generate/status/task_1"),

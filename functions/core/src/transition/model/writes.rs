@@ -2,6 +2,7 @@
 
 use super::clock::{self, INSTANTS};
 use super::table::{ItemId, Table};
+use crate::annotations::Given;
 use crate::callback::proof::Proof;
 use crate::callback::{Accepted, Hint, Open, Raw, Reporter};
 use crate::providers::adapter::{HintReason, StatusResult};
@@ -11,7 +12,7 @@ use crate::status_poll::{self, Decision, PollResult, Step};
 use crate::task::TaskKey;
 use crate::time::Timestamp;
 use crate::transfer::checkpoint::{Checkpoint, Checkpoints};
-use crate::transition::submissions::{Given, Registration};
+use crate::transition::submissions::Registration;
 use crate::transition::{Transition, leases, reports, submissions};
 
 /// The provider's id of the task, and of another one.

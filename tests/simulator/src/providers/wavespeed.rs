@@ -1,0 +1,119 @@
+//! `WaveSpeed` AI.
+//!
+//! Confirmed by its pages (`wavespeed.ai/docs/how-to-use-webhooks`, `/verify-webhooks`, `/get-result`, `/error-codes`) and its SDKs:
+//! paths, the callback URL in the query, the envelope of answers and the flat callback, states, codes of failed tasks under an
+//! envelope code of 200, the signature, up to three retries.
+//!
+//! Inferred: that the `webhook-id` is the task's id; HTTP 404 for an unknown id; the words `cancelled` and `timeout`.
+//!
+//! Not documented, chosen here: the delays between retries and a timeout of ten seconds; the next status call replaces a dead link.
+
+use axum::{
+    Router,
+    extract::{Path, State},
+    response::Response,
+    routing::{get, post},
+};
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode, Uri};
+use serde_json::{Value, json};
+
+use super::{Incoming, Shared, admit, first, ok, query, required, submit};
+use crate::{
+    clock,
+    provider::Dialect,
+    record::{Call, FileKind, Phase, Refusal},
+    script::Outcome,
+    world::{Draft, Purpose, View},
+};
+
+pub(crate) fn router() -> Router<Shared> {
+    Router::new()
+        .route("/api/v3/predictions/{id}/result", get(status))
+        .route("/api/v3/{*model}", post(create))
+        .fallback(async || refusal(Refusal::NotFound, "not found"))
+}
+
+pub(crate) fn refusal(refusal: Refusal, message: &str) -> Response {
+    let status = match refusal {
+        Refusal::Parameters | Refusal::Moderated | Refusal::Conflict => 400,
+        Refusal::Unauthorized => 401,
+        Refusal::Balance => 403,
+        Refusal::NotFound => 404,
+        Refusal::RateLimited => 429,
+        Refusal::Server => 500,
+    };
+    let message = if refusal == Refusal::Balance { "Insufficient balance, please top up" } else { message };
+    super::json(StatusCode::from_u16(status).unwrap_or_default(), &json!({ "code": status, "message": message }))
+}
+
+async fn create(
+    State(world): State<Shared>,
+    Path(model): Path<String>,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    let dialect = Dialect::WaveSpeed;
+    let callback_url = first(&query(&uri), "webhook").map(str::to_owned);
+    let incoming = Incoming { dialect, path: uri.path().to_owned(), headers, body };
+    submit(world, incoming, |_, body, _| {
+        required(body, "prompt")?;
+        Ok((dialect, Draft { model, callback_url, ..Draft::default() }))
+    })
+    .await
+}
+
+pub(crate) fn submission_body(view: &View) -> Value {
+    json!({ "code": 200, "message": "success", "data": task(view) })
+}
+
+/// The body of a callback: the task without an envelope, with its input.
+pub(crate) fn callback(view: &View) -> Value {
+    let mut body = task(view);
+    body["input"] = (*view.request).clone();
+    body
+}
+
+fn task(view: &View) -> Value {
+    let status = match view.phase {
+        Phase::Open(_) => view.status_word(["created", "processing", "processing"]),
+        Phase::Final(Outcome::Succeed) => "completed",
+        Phase::Final(Outcome::Fail | Outcome::Moderated | Outcome::Expired) => "failed",
+        Phase::Final(Outcome::Timeout) => "timeout",
+        Phase::Final(Outcome::Cancelled) => "cancelled",
+    };
+    let (code, error) = match view.phase {
+        Phase::Final(Outcome::Fail | Outcome::Expired) => (1405, "the task failed"),
+        Phase::Final(Outcome::Moderated) => (1200, "input did not pass the content check"),
+        Phase::Final(Outcome::Timeout) => (5004, "timeout"),
+        _ => (0, ""),
+    };
+    let outputs: Vec<_> = view.files_of(FileKind::Video).map(|file| file.url.as_str()).collect();
+    let mut task = json!({
+        "id": view.id,
+        "model": view.model,
+        "outputs": outputs,
+        "has_nsfw_contents": null,
+        "status": status,
+        "created_at": clock::rfc3339(view.created),
+        "error": error,
+        "executionTime": if view.succeeded() { 91_250 } else { 0 },
+        "timings": { "inference": 0 },
+    });
+    if code != 0 {
+        task["code"] = json!(code);
+    }
+    task
+}
+
+async fn status(State(world): State<Shared>, Path(id): Path<String>, headers: HeaderMap) -> Response {
+    if let Some(response) = admit(&world, Dialect::WaveSpeed, Call::Status, &headers).await {
+        return response;
+    }
+    match world.view(&id, Purpose::Status, |dialect| dialect == Dialect::WaveSpeed) {
+        // The envelope says 200 about a failed task as well.
+        Some(view) => ok(&json!({ "code": 200, "message": "success", "data": task(&view) })),
+        None => refusal(Refusal::NotFound, "prediction not found"),
+    }
+}
