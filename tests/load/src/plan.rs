@@ -219,7 +219,7 @@ mod tests {
             ("forged", share(|plan| plan.forgery.is_some()), FORGED),
             ("failing", share(|plan| matches!(plan.ending, Ending::Failed | Ending::Moderated)), FAILING),
             ("twice", share(|plan| plan.is_submitted_twice), SUBMITTED_TWICE),
-            ("kling", share(|plan| plan.provider == Provider::Kling), 111),
+            ("kling", share(|plan| plan.provider == Provider::Kling), 1000 / Provider::ALL.len() as u64),
         ] {
             assert!((of_a_thousand as u64).abs_diff(expected) <= 1 + expected / 10, "{name}: {of_a_thousand}");
         }
