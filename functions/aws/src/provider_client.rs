@@ -154,7 +154,7 @@ impl ProviderClient {
             sending = sending.header(reqwest::header::CONTENT_TYPE, "application/json").body(body.clone());
         }
         let mut response = sending.send().await.map_err(|error| {
-            // `without_url`: status URLs carry task ids only, but what an operator configured as base is theirs.
+            // `without_url`: WaveSpeed takes the callback URL, with its token, in the query.
             if error.is_connect() || error.is_builder() {
                 RequestError::NotSent(described(&error.without_url()))
             } else {

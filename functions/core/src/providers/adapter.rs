@@ -260,8 +260,9 @@ pub enum InvalidSubmission {
     NoBaseUrl(&'static str),
 }
 
-/// An HTTP request to a provider, as a value.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// An HTTP request to a provider, as a value. Its `Debug` output omits the query and the body, either of which may have the
+/// callback URL with its token.
+#[derive(Clone, PartialEq, Eq)]
 pub struct Request {
     /// The method.
     pub method: Method,
@@ -271,6 +272,13 @@ pub struct Request {
     pub headers: Vec<(&'static str, Secret)>,
     /// JSON.
     pub body: Option<Vec<u8>>,
+}
+
+impl std::fmt::Debug for Request {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let url = self.url.split('?').next().unwrap_or_default();
+        write!(formatter, "[{:?} {url}, a body of {} bytes]", self.method, self.body.as_ref().map_or(0, Vec::len))
+    }
 }
 
 /// The HTTP methods that adapters use.

@@ -361,3 +361,13 @@ fn file_ids_and_dead_links_are_resolved() {
         }
     }
 }
+
+#[test]
+fn the_token_of_the_callback_url_is_not_printed() {
+    for provider in Provider::ALL {
+        let request = submit(provider, &json!({}), some_endpoint(provider)).expect("a valid submission");
+        let printed = format!("{request:?}");
+        let as_bytes = format!("{:?}", b"token");
+        assert!(!printed.contains("token") && !printed.contains(as_bytes.trim_matches(['[', ']'])), "{printed}");
+    }
+}

@@ -257,3 +257,32 @@ fn a_polite_message_is_not_a_refusal() {
         assert!(matches!(read, SubmissionResult::Unclear(_)), "{provider} reads {body} as {read:?}");
     }
 }
+
+#[test]
+fn a_page_of_kling_tasks_is_a_list() {
+    let kling = Provider::Kling.adapter();
+    let task = |id: &str, status: &str| json!({"id": id, "status": status, "message": "words"});
+    let tasks = [task("1", "processing"), task("2", "failed")];
+    let body = json!({"code": 0, "data": {"result": tasks, "count": 2, "has_more": false}}).to_string();
+    let response = ProviderResponse::new(200, body.as_bytes());
+    assert_eq!(kling.status_id(&response).as_deref(), Some("1"));
+    assert_eq!(kling.read_status(&response, "1", NOW), StatusResult::Task(TaskStatus::open()));
+    let failed = TaskStatus::failed(Failure::new(Reason::ProviderError, false).message("words"));
+    assert_eq!(kling.read_status(&response, "2", NOW), StatusResult::Task(failed));
+    assert_eq!(kling.read_status(&response, "3", NOW), StatusResult::NotFound);
+}
+
+#[test]
+fn kling_tasks_are_found_by_the_callers_own_id_too() {
+    let kling = Provider::Kling.adapter();
+    let new = json!([{"id": "1", "external_id": "job-1", "status": "processing"}]);
+    let legacy = json!({"task_id": "1", "task_info": {"external_task_id": "job-1"}, "task_status": "processing"});
+    for data in [new, legacy] {
+        let body = json!({"code": 0, "data": data}).to_string();
+        let response = ProviderResponse::new(200, body.as_bytes());
+        for id in ["1", "job-1"] {
+            assert_eq!(kling.read_status(&response, id, NOW), StatusResult::Task(TaskStatus::open()), "{id} {body}");
+        }
+        assert!(!matches!(kling.read_status(&response, "job-2", NOW), StatusResult::Task(_)), "{body}");
+    }
+}
