@@ -78,10 +78,17 @@ async fn a_task_is_submitted_awaited_shown_and_downloaded(world: Arc<World>) {
     for what in [
         "tasks     INFO   submitted provider_task_id=",
         "callback  INFO   callback outcome=succeeded",
+        "process   INFO   claimed attempts=1",
+        "process   INFO   copy copy.bytes_per_second=",
         "process   INFO   settled artifacts=1",
     ] {
         assert!(shown.stdout.contains(what), "{what} is missing:\n{}", shown.stdout);
     }
+    world.submit(Provider::ApiMart, "by-poll", "callback=lose").await;
+    world.assert_archived("apimart/by-poll", "poll").await;
+    sleep(Duration::from_secs(2)).await;
+    let shown = command(&world, &["tasks", "show", "apimart/by-poll"], b"").await;
+    assert!(shown.stdout.contains("poll      INFO   status poll result=succeeded"), "{}", shown.stdout);
     let listed = command(
         &world,
         &["tasks", "list", "--state", "archived", "--provider", "kling", "--limit", "1000", "--json"],

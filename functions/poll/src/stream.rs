@@ -222,12 +222,14 @@ async fn conclude(
     now: Timestamp,
 ) -> Option<(TaskKey, Reporter)> {
     let task = &record.task;
-    if let Some(metric) = polled.result.metric() {
-        tracing::warn!(%task, result = polled.result.name(), detail = polled.result.detail(), "status poll");
-        count(metric, task.provider(), 1);
-    }
     let step = status_poll::decide(record, &polled.result, terms, now).step;
-    tracing::debug!(%task, result = polled.result.name(), step = step.name(), "status poll");
+    let result = polled.result.name();
+    if let Some(metric) = polled.result.metric() {
+        tracing::warn!(%task, result, detail = polled.result.detail(), step = step.name(), "status poll");
+        count(metric, task.provider(), 1);
+    } else {
+        tracing::info!(%task, result, step = step.name(), "status poll");
+    }
     if let Some(accepted) = status_poll::accepted(record, &step, polled.body()) {
         return record_report(table, record, accepted, now).await;
     }

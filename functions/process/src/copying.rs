@@ -161,6 +161,7 @@ async fn copy_once(
     };
     let Source::Url(link) = &artifact.source else { return Err(CopyFault::NoLink) };
     let request = CopyRequest {
+        task: &context.record.task,
         link,
         key_stem: &planned.key_stem,
         kind: planned.artifact.kind,

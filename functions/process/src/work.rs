@@ -38,7 +38,7 @@ pub(crate) async fn on_message(app: &App, body: &str, deadline: Instant) -> Resu
     let now = clock::now();
     match app.table.claim(task, now, now + LEASE_DURATION).await? {
         Claimed::Ours(record) => {
-            tracing::debug!(%task, attempts = record.attempts, fencing_token = record.fencing_token, "claimed");
+            tracing::info!(%task, attempts = record.attempts, fencing_token = record.fencing_token, "claimed");
             let mut lease = Lease::keep(&app.table, &record);
             tokio::select! {
                 biased;

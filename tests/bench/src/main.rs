@@ -353,10 +353,12 @@ async fn copy(words: &[String]) -> Result<(), Failure> {
     let policy = OriginPolicy::allowing([ORIGIN])?;
     let copier = Copier::new(client(endpoint), BUCKET, policy)?;
     let deadline = Instant::now() + Duration::from_mins(15);
+    let task = &"kling/benchmark".parse()?;
     let in_flight = futures_util::stream::iter(links.iter().enumerate()).map(|(number, link)| {
         let copier = &copier;
         async move {
             let request = CopyRequest {
+                task,
                 link: &SignedUrl::new(link.as_str()),
                 key_stem: &format!("{number}/video"),
                 kind: Kind::Video,

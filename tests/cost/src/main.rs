@@ -96,7 +96,7 @@ async fn statistics(remote: &Remote) -> Result<Statistics, Error> {
 
 /// Invokes a function and adds what it used. Returns whether it is done with its event.
 async fn invoke(world: &World, used: &mut Used, logs: &Path, function: &str, event: Value) -> Result<bool, Error> {
-    let logged = size_of(logs)?;
+    let logged = logged_by(function, logs)?;
     let before = statistics(&world.remote).await?;
     let mut process = world.function(function).await?;
     process.time_to_first_next().await.ok_or("it does not start")?;
@@ -117,10 +117,10 @@ async fn invoke(world: &World, used: &mut Used, logs: &Path, function: &str, eve
     let made = |statistics: &Statistics| statistics.calls.values().map(|calls| calls.made).sum::<u64>();
     let aws_calls = u32::try_from(made(&after) - made(&before))?;
     let (gigabytes, waiting) = lambda(function);
-    // A run of `poll` reads the index and the queue and writes its line whatever is due; that is in the fixed costs.
+    used.log_bytes += logged_by(function, logs)? - logged;
+    // A run of `poll` reads the index and the queue whatever is due; that is in the fixed costs.
     if function != "poll" {
         used.read += after.units.read - before.units.read;
-        used.log_bytes += size_of(logs)? - logged;
         used.invocations += 1;
         used.gb_seconds += gigabytes * (seconds + waiting + AWS_CALL * f64::from(aws_calls));
     }
@@ -175,8 +175,15 @@ async fn keep_to_the_schedule(world: &World) -> Result<(), Error> {
     Ok(())
 }
 
-fn size_of(directory: &Path) -> Result<u64, Error> {
-    std::fs::read_dir(directory)?.map(|entry| Ok(entry?.metadata()?.len())).sum()
+/// Bytes that a function logs. A run of `poll` writes a line and metrics whatever is due; what it writes about a task is counted.
+fn logged_by(function: &str, directory: &Path) -> Result<u64, Error> {
+    let mut bytes = 0;
+    for entry in std::fs::read_dir(directory)? {
+        let text = std::fs::read_to_string(entry?.path())?;
+        let counted = text.split_inclusive('\n').filter(|line| function != "poll" || line.contains(r#""task":"#));
+        bytes += counted.map(|line| line.len() as u64).sum::<u64>();
+    }
+    Ok(bytes)
 }
 
 async fn run() -> Result<String, Error> {

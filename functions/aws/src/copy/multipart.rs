@@ -243,6 +243,7 @@ async fn copy_missing(
                 Some(Err(halt)) => break Err(halt),
             },
             _ = progress.tick() => tracing::info!(
+                task = %session.request.task,
                 copy.key = upload.key,
                 copy.file_bytes = upload.source.length,
                 copy.received_bytes = session.stats.received_bytes.get(),

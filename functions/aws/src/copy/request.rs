@@ -1,15 +1,17 @@
 //! What is copied, and how a copy fails.
 
-use reelhook_core::Timestamp;
 use reelhook_core::redacted::SignedUrl;
 use reelhook_core::report::Kind;
 use reelhook_core::transfer::checkpoint::SavedUpload;
 use reelhook_core::transfer::fault::CopyFault;
+use reelhook_core::{TaskKey, Timestamp};
 use tokio::time::Instant;
 
 /// What to copy.
 #[derive(Debug)]
 pub struct CopyRequest<'a> {
+    /// Whose result it is, for the log.
+    pub task: &'a TaskKey,
     /// From where.
     pub link: &'a SignedUrl,
     /// To where: the key without extension, `tasks/kling/job-1/video-2`. The extension follows from the file's bytes.

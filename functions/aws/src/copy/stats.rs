@@ -60,6 +60,7 @@ impl CopyStats {
             }
         };
         tracing::info!(
+            task = %request.task,
             copy.key = key,
             copy.origin = request.link.host(),
             copy.file_bytes = file_bytes,

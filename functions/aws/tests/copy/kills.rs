@@ -21,6 +21,7 @@ const ORIGIN: &str = "REELHOOK_TEST_ORIGIN";
 async fn copies_until_it_is_killed() {
     let (Ok(endpoint), Ok(origin)) = (std::env::var(ENDPOINT), std::env::var(ORIGIN)) else { return };
     let request = CopyRequest {
+        task: &crate::task(),
         link: &SignedUrl::new(format!("http://{origin}/v")),
         key_stem: STEM,
         kind: Kind::Video,

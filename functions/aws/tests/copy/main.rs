@@ -18,6 +18,7 @@ use aws_credential_types::Credentials;
 use reelhook_aws::clients::{Clients, RetryPolicy};
 use reelhook_aws::copy::{Copier, CopyFailure, CopyRequest, PriorAttempt};
 use reelhook_aws::ssrf::OriginPolicy;
+use reelhook_core::TaskKey;
 use reelhook_core::redacted::SignedUrl;
 use reelhook_core::report::Kind;
 use reelhook_core::result::StoredArtifact;
@@ -33,6 +34,11 @@ const KEY: &str = "tasks/kling/job-1/video.mp4";
 
 /// Longer than any copy here takes.
 const LONG: Duration = Duration::from_mins(2);
+
+/// Whose files are copied.
+fn task() -> TaskKey {
+    "kling/job-1".parse().expect("a task")
+}
 
 /// An origin, a bucket, and a copier between them.
 struct Stage {
@@ -70,6 +76,7 @@ impl Stage {
         resume: Option<SavedUpload>,
     ) -> Result<StoredArtifact, CopyFailure> {
         let request = CopyRequest {
+            task: &crate::task(),
             link: &SignedUrl::new(link),
             key_stem: STEM,
             kind: Kind::Video,

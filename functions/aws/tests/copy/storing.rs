@@ -24,6 +24,7 @@ async fn files_of_every_size_arrive_whole() {
         let target = format!("/{length}");
         stage.origin.film(&target, &film);
         let request = CopyRequest {
+            task: &crate::task(),
             link: &SignedUrl::new(stage.origin.link(&target)),
             key_stem: &format!("tasks/kling/{length}/video"),
             kind: Kind::Video,
@@ -84,6 +85,7 @@ async fn a_picture_is_a_cover_and_no_video() {
     assert!(matches!(fault, CopyFault::NotMedia { looks_like: LooksLike::StillImage }), "{fault}");
     stage.assert_untouched();
     let request = CopyRequest {
+        task: &crate::task(),
         link: &SignedUrl::new(stage.origin.link("/v")),
         key_stem: "tasks/kling/job-1/cover",
         kind: Kind::Cover,
@@ -197,6 +199,7 @@ async fn copies_side_by_side_share_memory_and_connections() {
         let (stage, film) = (&stage, film);
         async move {
             let request = CopyRequest {
+                task: &crate::task(),
                 link: &SignedUrl::new(stage.origin.link(&format!("/{number}"))),
                 key_stem: &format!("tasks/kling/{number}/video"),
                 kind: Kind::Video,
