@@ -56,7 +56,7 @@ use tokio::{net::TcpListener, runtime::Runtime};
 pub use crate::{
     config::{AccessKey, Account, Challenge, Config, Idempotency, Signing},
     media::Content,
-    provider::{Provider, Shape, UnknownProvider},
+    provider::{Provider, Shape},
     record::{
         Call, CallFault, Callback, Delivery, DeliveryKind, FileKind, FileRequest, FileView, Phase, Refusal, Stage,
         Submission, TaskView,

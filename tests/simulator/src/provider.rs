@@ -1,9 +1,24 @@
 //! The providers and their dialects.
 
-use std::{fmt, str::FromStr};
+use strum::{EnumCount, VariantArray};
 
 /// A simulated provider.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    strum::Display,
+    strum::EnumCount,
+    strum::EnumString,
+    strum::IntoStaticStr,
+    strum::VariantArray,
+)]
+#[strum(serialize_all = "lowercase")]
 pub enum Provider {
     /// Kling, both API generations.
     Kling,
@@ -31,35 +46,14 @@ pub enum Provider {
 
 impl Provider {
     /// All of them.
-    pub const ALL: [Self; 11] = [
-        Self::Kling,
-        Self::MaxApi,
-        Self::ApiMart,
-        Self::Ark,
-        Self::MiniMax,
-        Self::Vidu,
-        Self::Kie,
-        Self::Apimp,
-        Self::RelayDance,
-        Self::Replicate,
-        Self::WaveSpeed,
-    ];
+    pub const ALL: [Self; Self::COUNT] = match Self::VARIANTS.first_chunk() {
+        Some(all) => *all,
+        None => unreachable!(),
+    };
 
     /// Its name, which is also its path prefix.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Kling => "kling",
-            Self::MaxApi => "maxapi",
-            Self::ApiMart => "apimart",
-            Self::Ark => "ark",
-            Self::MiniMax => "minimax",
-            Self::Vidu => "vidu",
-            Self::Kie => "kie",
-            Self::Apimp => "apimp",
-            Self::RelayDance => "relaydance",
-            Self::Replicate => "replicate",
-            Self::WaveSpeed => "wavespeed",
-        }
+    pub fn name(self) -> &'static str {
+        self.into()
     }
 
     /// The path of its documented base URL, after [`Self::name`]. Three providers include a version in it.
@@ -77,25 +71,6 @@ impl Provider {
             Self::Vidu => "Token",
             _ => "Bearer",
         }
-    }
-}
-
-impl fmt::Display for Provider {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.pad(self.name())
-    }
-}
-
-/// A name that no provider has.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("unknown provider {0:?}")]
-pub struct UnknownProvider(String);
-
-impl FromStr for Provider {
-    type Err = UnknownProvider;
-
-    fn from_str(name: &str) -> Result<Self, Self::Err> {
-        Self::ALL.into_iter().find(|provider| provider.name() == name).ok_or_else(|| UnknownProvider(name.to_owned()))
     }
 }
 
