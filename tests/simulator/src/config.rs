@@ -2,8 +2,6 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use base64::{Engine as _, prelude::BASE64_STANDARD};
-
 use crate::{
     provider::{Provider, Shape},
     script::Script,
@@ -12,10 +10,9 @@ use crate::{
 /// A customer's account at one provider.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Account {
-    /// The key that the `Authorization` header must carry after the scheme.
+    /// The key that authenticates calls.
     pub api_key: String,
-    /// The secret that signs callbacks: of Kling and Replicate (`whsec_` and base64), KIE and `WaveSpeed` (text) and Vidu (text; the API key by default).
-    /// The others ignore it.
+    /// The secret that signs callbacks, as the provider writes it. Providers that sign nothing ignore it.
     pub signing_secret: Option<String>,
 }
 
@@ -60,7 +57,7 @@ pub enum Idempotency {
     Ignored,
 }
 
-/// The configuration. The default has an API key for every provider, and a signing secret for Kling, KIE, Replicate and `WaveSpeed`.
+/// The configuration. The default has an API key for every provider, and a signing secret for each that issues one.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Port on 127.0.0.1; 0 picks a free one.
@@ -116,17 +113,7 @@ impl Default for Config {
     fn default() -> Self {
         let account = |provider: Provider| Account {
             api_key: format!("{provider}-api-key"),
-            signing_secret: match provider {
-                Provider::Kling => {
-                    Some(format!("whsec_{}", BASE64_STANDARD.encode("kling-signing-secret-32-bytes-ok")))
-                }
-                Provider::Replicate => {
-                    Some(format!("whsec_{}", BASE64_STANDARD.encode("replicate-secret-of-32-bytes-okk")))
-                }
-                Provider::WaveSpeed => Some("whsec_wavespeed-webhook-secret".to_owned()),
-                Provider::Kie => Some("kie-webhook-hmac-key".to_owned()),
-                _ => None,
-            },
+            signing_secret: provider.profile().signing_secret.map(str::to_owned),
         };
         Self {
             port: 0,

@@ -15,13 +15,11 @@ use serde_json::{Value, json};
 use tokio::sync::Notify;
 
 use crate::{
-    clock,
+    api::Outgoing,
     config::Signing,
-    provider::{Dialect, Provider, Upstream},
-    providers,
+    provider::{Dialect, Provider},
     record::{Callback, Delivery, DeliveryKind, Phase, Stage},
     script::{CallbackFate, Order, Outcome, Spacing},
-    signature,
     world::{Push, Task, World},
 };
 
@@ -44,6 +42,8 @@ pub(crate) enum GiveUp {
 }
 
 impl RetryPolicy {
+    pub(crate) const NEVER: Self = Self::new(10, &[], GiveUp::Never);
+
     pub(crate) const fn new(timeout_seconds: u64, delays: &'static [u64], give_up: GiveUp) -> Self {
         Self { timeout: Duration::from_secs(timeout_seconds), delays, give_up }
     }
@@ -67,7 +67,8 @@ enum Step {
 /// The steps of a task, each with its time after the submission.
 fn steps(task: &Task) -> Vec<(Duration, Step)> {
     let delay = task.script.delay;
-    let mut steps: Vec<_> = providers::stages(task.dialect)
+    let stages = task.dialect.of_callback().stages();
+    let mut steps: Vec<_> = stages
         .iter()
         .map(|stage| {
             let after = match stage {
@@ -170,7 +171,7 @@ async fn perform(world: &Arc<World>, id: &str, step: Step) {
 
 /// Whether the provider sends a callback for this phase.
 fn is_pushed(world: &World, id: &str, phase: Phase) -> bool {
-    world.with_task(id, |task| !task.muted && providers::is_pushed(task.dialect, phase)).unwrap_or_default()
+    world.with_task(id, |task| !task.muted && task.dialect.of_callback().is_pushed(phase)).unwrap_or_default()
 }
 
 fn scaled(world: &World, seconds: u64) -> Duration {
@@ -199,7 +200,7 @@ async fn first_attempt(world: &Arc<World>, id: &str, phase: Phase) {
 
 fn prepare(world: &World, id: &str, phase: Phase) -> Option<(Push, RetryPolicy)> {
     let push = world.push(id, phase)?;
-    let retry_policy = world.with_task(id, |task| providers::retry_policy(task.dialect.of_callback(), phase))?;
+    let retry_policy = world.with_task(id, |task| task.dialect.of_callback().retry_policy(phase))?;
     Some((push, retry_policy))
 }
 
@@ -220,101 +221,33 @@ pub(crate) fn callback(world: &World, id: &str) -> Option<Callback> {
 fn sign(world: &World, id: &str, push: &Push) -> Option<Callback> {
     let (dialect, foreign_id, url) =
         world.with_task(id, |task| (task.dialect, task.foreign_id.clone(), task.callback_url.clone()))?;
-    let url = target(dialect, &url?);
-    let mut headers = vec![("content-type".to_owned(), providers::callback_content_type(dialect).to_owned())];
-    headers.extend(signatures(world, dialect, &foreign_id, &url, push));
-    Some(Callback { url, headers, body: push.body.clone() })
+    Some(callback_to(world, dialect, &url?, &foreign_id, push))
 }
 
 /// A body as the callback of a task with this id, signed as this provider signs.
 pub(crate) fn signed(world: &World, provider: Provider, url: &str, task_id: &str, body: Bytes) -> Callback {
-    // Each provider signs all its dialects the same way.
-    let dialect = match provider {
-        Provider::Kling => Dialect::KlingNew,
-        Provider::Kie => Dialect::KieMarket,
-        Provider::Vidu => Dialect::Vidu,
-        Provider::ApiMart => Dialect::ApiMart,
-        Provider::Replicate => Dialect::Replicate,
-        Provider::WaveSpeed => Dialect::WaveSpeed,
-        _ => Dialect::MaxApi,
-    };
     let push = Push { phase: Phase::Open(Stage::Running), message_id: world.uuid(), body };
-    let url = target(dialect, url);
-    let mut headers = vec![("content-type".to_owned(), providers::callback_content_type(dialect).to_owned())];
-    headers.extend(signatures(world, dialect, task_id, &url, &push));
-    Callback { url, headers, body: push.body }
+    callback_to(world, provider.profile().dialect, url, task_id, &push)
 }
 
-/// The URL that a provider posts to for the submitted callback URL.
-fn target(dialect: Dialect, url: &str) -> String {
-    match dialect {
-        // APIMart takes a base URL: it strips the trailing slash and appends `/callback`.
-        Dialect::ApiMart => format!("{}/callback", url.trim_end_matches('/')),
-        _ => url.to_owned(),
+fn callback_to(world: &World, dialect: Dialect, url: &str, task_id: &str, push: &Push) -> Callback {
+    let api = dialect.api();
+    let url = api.target(url);
+    let mut headers = vec![("content-type", api.callback_content_type().to_owned())];
+    if world.config.signing == Signing::Signed {
+        let outgoing = Outgoing {
+            world,
+            account: &world.config.account(api.provider()),
+            task_id,
+            message_id: &push.message_id,
+            url: &url,
+            body: &push.body,
+            now: SystemTime::now(),
+        };
+        headers.extend(api.signature(&outgoing).unwrap_or_default());
     }
-}
-
-/// The path and query that the receiving function sees, which are what a signature has to cover.
-///
-/// The local AWS emulator serves function URLs path-style, under `/_aws/lambda-url/{id}/...`, and strips that prefix before it
-/// invokes the function. On AWS, function URLs have no prefix.
-fn function_path(url: &str) -> (String, String) {
-    let Ok(url) = url::Url::parse(url) else { return ("/".to_owned(), String::new()) };
-    let path = url.path();
-    let path = match path.strip_prefix("/_aws/lambda-url/") {
-        Some(rest) => rest.find('/').map_or("/", |slash| &rest[slash..]),
-        None => path,
-    };
-    (path.to_owned(), url.query().unwrap_or_default().to_owned())
-}
-
-fn signatures(world: &World, dialect: Dialect, id: &str, url: &str, push: &Push) -> Vec<(String, String)> {
-    if world.config.signing == Signing::Unsigned {
-        return Vec::new();
-    }
-    let account = world.config.account(dialect.provider());
-    let now = SystemTime::now();
-    let stamp = clock::seconds(now);
-    let own =
-        |pairs: &[(&str, String)]| pairs.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
-    match (dialect, account.signing_secret) {
-        (Dialect::KlingNew | Dialect::KlingLegacy | Dialect::Replicate, Some(secret)) => {
-            let signature =
-                signature::standard_webhooks(&secret, &push.message_id, stamp, &push.body).unwrap_or_default();
-            own(&[
-                ("webhook-id", push.message_id.clone()),
-                ("webhook-timestamp", stamp.to_string()),
-                ("webhook-signature", signature),
-            ])
-        }
-        (Dialect::WaveSpeed, Some(secret)) => own(&[
-            ("webhook-id", id.to_owned()),
-            ("webhook-timestamp", stamp.to_string()),
-            ("webhook-signature", signature::wavespeed(&secret, id, stamp, &push.body)),
-        ]),
-        (Dialect::KieRunway | Dialect::KieVeo | Dialect::KieMarket, Some(key)) => {
-            own(&[("X-Webhook-Timestamp", stamp.to_string()), ("X-Webhook-Signature", signature::kie(&key, id, stamp))])
-        }
-        (Dialect::Vidu, secret) => own(&vidu_headers(&secret.unwrap_or(account.api_key), url, world.uuid(), now)),
-        // Signed with the token of APIMP's own Vidu account, which customers do not have.
-        (Dialect::Apimp(Upstream::Vidu), _) => own(&vidu_headers("the-token-of-apimp-at-vidu", url, world.uuid(), now)),
-        _ => Vec::new(),
-    }
-}
-
-fn vidu_headers(secret: &str, url: &str, nonce: String, now: SystemTime) -> Vec<(&'static str, String)> {
-    let date = httpdate::fmt_http_date(now);
-    let (path, query) = function_path(url);
-    let signed = [("Date", date.as_str()), ("x-request-nonce", nonce.as_str())];
-    let signature = signature::vidu(secret, &path, &query, &date, &signed);
-    vec![
-        ("X-HMAC-SIGNATURE", signature),
-        ("X-HMAC-ALGORITHM", "hmac-sha256".to_owned()),
-        ("X-HMAC-ACCESS-KEY", "vidu".to_owned()),
-        ("X-HMAC-SIGNED-HEADERS", "Date;x-request-nonce".to_owned()),
-        ("Date", date),
-        ("x-request-nonce", nonce),
-    ]
+    let headers = headers.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+    Callback { url, headers, body: push.body.clone() }
 }
 
 async fn attempt(
@@ -385,34 +318,4 @@ pub(crate) async fn challenge(world: &World, url: &str) -> (bool, Delivery) {
     let delivery = Delivery { kind: DeliveryKind::Challenge, ..post(world, callback, Duration::from_secs(3)).await };
     let echoed = serde_json::from_slice::<Value>(&delivery.response).is_ok_and(|body| body["challenge"] == value);
     (delivery.status == Some(200) && echoed, delivery)
-}
-
-/// Whether this dialect sends a challenge to the callback URL first.
-pub(crate) fn is_challenged(dialect: Dialect) -> bool {
-    dialect.provider() == Provider::MiniMax || dialect == Dialect::Apimp(Upstream::MiniMax)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_signed_path_is_the_one_that_the_function_sees() {
-        for (url, path, query) in [
-            ("http://127.0.0.1:4577/_aws/lambda-url/abc/callback/vidu/1/t", "/callback/vidu/1/t", ""),
-            ("http://127.0.0.1:4577/_aws/lambda-url/abc", "/", ""),
-            ("https://abc.lambda-url.eu-west-1.on.aws/callback/vidu/1/t?a=b", "/callback/vidu/1/t", "a=b"),
-            ("https://example.com", "/", ""),
-        ] {
-            assert_eq!(function_path(url), (path.to_owned(), query.to_owned()), "{url}");
-        }
-    }
-
-    #[test]
-    fn apimart_strips_the_trailing_slash_and_appends_its_path() {
-        for url in ["https://example.com/hook", "https://example.com/hook/"] {
-            assert_eq!(target(Dialect::ApiMart, url), "https://example.com/hook/callback");
-        }
-        assert_eq!(target(Dialect::MaxApi, "https://example.com/hook/"), "https://example.com/hook/");
-    }
 }

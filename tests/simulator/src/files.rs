@@ -13,9 +13,9 @@ use crate::{
     media::{self, Content},
     origin::{self, Fault, FaultKind},
     provider::{Dialect, Provider},
-    record::{FileKind, FileRequest},
+    record::FileRequest,
     script::LinkFate,
-    world::{Purpose, World},
+    world::World,
 };
 
 /// Where a link carries its expiry and its token.
@@ -68,6 +68,7 @@ impl Link {
 
 /// What to serve for a link.
 pub(crate) struct Found {
+    pub(crate) dialect: Dialect,
     pub(crate) link: Link,
     /// Earlier requests for this file.
     pub(crate) prior_requests: u32,
@@ -78,57 +79,8 @@ pub(crate) struct Found {
     pub(crate) content: Arc<Content>,
 }
 
-const HOUR: Duration = Duration::from_hours(1);
-const DAY: Duration = Duration::from_hours(24);
-
-/// How long a link lives, unless the script says otherwise. The provider modules say which of these are confirmed.
-pub(crate) fn ttl(dialect: Dialect, kind: FileKind, purpose: Purpose) -> Duration {
-    match dialect {
-        Dialect::KlingNew | Dialect::KlingLegacy => 30 * DAY,
-        Dialect::MaxApi | Dialect::WaveSpeed => 7 * DAY,
-        Dialect::MiniMaxFirst => 9 * HOUR,
-        Dialect::MiniMaxSecond | Dialect::Replicate => HOUR,
-        Dialect::Vidu if kind == FileKind::Cover => HOUR,
-        Dialect::KieRunway | Dialect::KieVeo | Dialect::KieMarket if purpose == Purpose::Refresh => {
-            Duration::from_mins(20)
-        }
-        Dialect::KieRunway | Dialect::KieVeo | Dialect::KieMarket => 14 * DAY,
-        Dialect::ApiMart | Dialect::Ark | Dialect::Vidu | Dialect::Apimp(_) | Dialect::RelayDance(_) => DAY,
-    }
-}
-
-/// Whether a status response replaces an existing link.
-pub(crate) fn renewed_by_status(dialect: Dialect, dead: bool) -> bool {
-    match dialect {
-        // Presigned on every request.
-        Dialect::Vidu | Dialect::MiniMaxSecond => true,
-        // KIE replaces a dead link in a separate call only; New API caches the first link that it reads, dead or not.
-        // Replicate deletes the file.
-        Dialect::KieRunway | Dialect::KieVeo | Dialect::KieMarket | Dialect::RelayDance(_) | Dialect::Replicate => {
-            false
-        }
-        // Not documented for the others: the simulator replaces dead links.
-        _ => dead,
-    }
-}
-
-/// What the provider's links look like.
-pub(crate) fn style(dialect: Dialect, kind: FileKind, purpose: Purpose) -> Style {
-    // If an upstream makes the file, callbacks and status responses have the upstream's own link.
-    match dialect.of_callback() {
-        Dialect::KlingNew | Dialect::KlingLegacy => Style::CacheKey,
-        Dialect::Ark => Style::Tos,
-        Dialect::Vidu => Style::Amazon,
-        Dialect::MiniMaxFirst => Style::Oss,
-        Dialect::MiniMaxSecond => Style::Expires,
-        Dialect::KieRunway | Dialect::KieVeo | Dialect::KieMarket
-            if purpose == Purpose::Refresh && kind == FileKind::Video =>
-        {
-            Style::Expires
-        }
-        _ => Style::Bare,
-    }
-}
+pub(crate) const HOUR: Duration = Duration::from_hours(1);
+pub(crate) const DAY: Duration = Duration::from_hours(24);
 
 /// Path and query of a new link.
 pub(crate) fn target(
@@ -207,7 +159,7 @@ fn respond(found: &Found, target: &str, hop: u32, method: &Method, headers: &Hea
     if SystemTime::now() >= expires_at {
         return style.error(StatusCode::FORBIDDEN, "AccessDenied", "Request has expired");
     }
-    if target.starts_with("/files/kie/") && !has_custom_user_agent(headers) {
+    if !found.dialect.api().serves(headers) {
         return origin::html_error(StatusCode::FORBIDDEN);
     }
     if found.prior_requests < found.not_ready {
@@ -220,13 +172,6 @@ fn respond(found: &Found, target: &str, hop: u32, method: &Method, headers: &Hea
     };
     let request = origin::Request { method, headers, target, hop, prior_requests };
     origin::serve(&request, &found.content, &found.seed, found.fault)
-}
-
-/// KIE's file host rejects the default `User-Agent` of HTTP libraries (seen in the wild).
-fn has_custom_user_agent(headers: &HeaderMap) -> bool {
-    let agent = headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let libraries = ["python-", "reqwest", "Go-http-client", "okhttp", "hyper", "aws-sdk", "Java/", "node"];
-    !agent.is_empty() && !libraries.iter().any(|library| agent.starts_with(library))
 }
 
 /// Serves a file of the faulty origin.

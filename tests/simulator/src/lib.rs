@@ -13,6 +13,7 @@
 //! | [`record`] | what a test can observe |
 //! | [`media`] | videos and pictures, generated on the fly |
 //! | [`origin`] | serving files, with and without faults |
+//! | `api` | what the others ask about a provider |
 //! | `providers` | one module per provider; its first lines say what is confirmed and what is not |
 //! | `delivery` | callbacks and their retries |
 //! | `world` | the state |
@@ -28,6 +29,7 @@ pub mod origin;
 pub mod record;
 pub mod script;
 
+mod api;
 mod clock;
 mod delivery;
 mod files;
@@ -56,7 +58,7 @@ use tokio::{net::TcpListener, runtime::Runtime};
 pub use crate::{
     config::{AccessKey, Account, Challenge, Config, Idempotency, Signing},
     media::Content,
-    provider::{Provider, Shape},
+    provider::{Provider, Shape, Signs},
     record::{
         Call, CallFault, Callback, Delivery, DeliveryKind, FileKind, FileRequest, FileView, Phase, Refusal, Stage,
         Submission, TaskView,

@@ -2,6 +2,11 @@
 
 use strum::{EnumCount, VariantArray};
 
+use crate::{
+    api::{Api, Profile},
+    providers::{apimart, apimp, ark, kie, kling, maxapi, minimax, relaydance, replicate, vidu, wavespeed},
+};
+
 /// A simulated provider.
 #[derive(
     Clone,
@@ -56,26 +61,53 @@ impl Provider {
         self.into()
     }
 
-    /// The path of its documented base URL, after [`Self::name`]. Three providers include a version in it.
-    pub const fn base_path(self) -> &'static str {
-        match self {
-            Self::ApiMart | Self::RelayDance => "/v1",
-            Self::Ark => "/api/v3",
-            _ => "",
-        }
+    /// The path of its documented base URL, after [`Self::name`].
+    pub fn base_path(self) -> &'static str {
+        self.profile().base_path
     }
 
-    /// The scheme of the `Authorization` header.
-    pub(crate) const fn scheme(self) -> &'static str {
+    /// What its signatures cover.
+    pub fn signs(self) -> Signs {
+        self.profile().signs
+    }
+
+    /// The URL that it posts callbacks to, for the callback URL of a submission.
+    pub fn target(self, callback_url: &str) -> String {
+        self.profile().dialect.api().target(callback_url)
+    }
+
+    pub(crate) fn profile(self) -> &'static Profile {
         match self {
-            Self::Vidu => "Token",
-            _ => "Bearer",
+            Self::Kling => &kling::PROFILE,
+            Self::MaxApi => &maxapi::PROFILE,
+            Self::ApiMart => &apimart::PROFILE,
+            Self::Ark => &ark::PROFILE,
+            Self::MiniMax => &minimax::PROFILE,
+            Self::Vidu => &vidu::PROFILE,
+            Self::Kie => &kie::PROFILE,
+            Self::Apimp => &apimp::PROFILE,
+            Self::RelayDance => &relaydance::PROFILE,
+            Self::Replicate => &replicate::PROFILE,
+            Self::WaveSpeed => &wavespeed::PROFILE,
         }
     }
 }
 
+/// What the signature of a callback covers. Each covers more than the one before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Signs {
+    /// There is none.
+    Nothing,
+    /// The request, but nothing of the body: it proves the sender.
+    Sender,
+    /// The task's id, but not the rest of the body.
+    Id,
+    /// The whole body.
+    Body,
+}
+
 /// The response shapes seen in New API deployments such as `RelayDance`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, strum::VariantArray)]
 pub enum Shape {
     /// Flat, as documented.
     #[default]
@@ -89,7 +121,7 @@ pub enum Shape {
 }
 
 /// The upstream that APIMP forwards a task to, chosen by its model.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, strum::VariantArray)]
 pub(crate) enum Upstream {
     Kling,
     Ark,
@@ -120,30 +152,32 @@ pub(crate) enum Dialect {
 }
 
 impl Dialect {
-    pub(crate) const fn provider(self) -> Provider {
+    pub(crate) fn api(self) -> &'static dyn Api {
         match self {
-            Self::KlingNew | Self::KlingLegacy => Provider::Kling,
-            Self::MaxApi => Provider::MaxApi,
-            Self::ApiMart => Provider::ApiMart,
-            Self::Ark => Provider::Ark,
-            Self::MiniMaxFirst | Self::MiniMaxSecond => Provider::MiniMax,
-            Self::Vidu => Provider::Vidu,
-            Self::KieRunway | Self::KieVeo | Self::KieMarket => Provider::Kie,
-            Self::Apimp(_) => Provider::Apimp,
-            Self::RelayDance(_) => Provider::RelayDance,
-            Self::Replicate => Provider::Replicate,
-            Self::WaveSpeed => Provider::WaveSpeed,
+            Self::KlingNew => &kling::Generation::New,
+            Self::KlingLegacy => &kling::Generation::Legacy,
+            Self::MaxApi => &maxapi::MaxApi,
+            Self::ApiMart => &apimart::ApiMart,
+            Self::Ark => &ark::Ark,
+            Self::MiniMaxFirst => &minimax::Generation::First,
+            Self::MiniMaxSecond => &minimax::Generation::Second,
+            Self::Vidu => &vidu::Vidu,
+            Self::KieRunway => &kie::Family::Runway,
+            Self::KieVeo => &kie::Family::Veo,
+            Self::KieMarket => &kie::Family::Market,
+            Self::Apimp(upstream) => &Upstream::VARIANTS[upstream as usize],
+            Self::RelayDance(shape) => &Shape::VARIANTS[shape as usize],
+            Self::Replicate => &replicate::Replicate,
+            Self::WaveSpeed => &wavespeed::WaveSpeed,
         }
     }
 
-    /// The dialect of the callbacks: the upstream's if the provider only forwards the callback URL.
-    pub(crate) const fn of_callback(self) -> Self {
-        match self {
-            Self::Apimp(Upstream::Kling) => Self::KlingLegacy,
-            Self::Apimp(Upstream::Ark) | Self::RelayDance(Shape::D) => Self::Ark,
-            Self::Apimp(Upstream::MiniMax) => Self::MiniMaxFirst,
-            Self::Apimp(Upstream::Vidu) => Self::Vidu,
-            other => other,
-        }
+    pub(crate) fn provider(self) -> Provider {
+        self.api().provider()
+    }
+
+    /// The API of the callbacks: the upstream's if the provider only forwards the callback URL.
+    pub(crate) fn of_callback(self) -> &'static dyn Api {
+        self.api().upstream().unwrap_or(self).api()
     }
 }

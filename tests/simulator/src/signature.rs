@@ -1,5 +1,5 @@
-//! The signatures of providers' callbacks, and the JWT of Kling's customers. Written from the providers' documentation only:
-//! it shares no code with the verifiers that it tests.
+//! What providers share to sign callbacks, and the JWT of Kling's customers. Written from the providers' documentation only: it
+//! shares no code with the verifiers that it tests.
 
 use base64::{
     Engine as _,
@@ -9,7 +9,12 @@ use hmac::{Hmac, KeyInit as _, Mac as _};
 use serde_json::Value;
 use sha2::Sha256;
 
-fn hmac(key: &[u8], parts: &[&[u8]]) -> Vec<u8> {
+use crate::{
+    api::{Headers, Outgoing},
+    clock,
+};
+
+pub(crate) fn hmac(key: &[u8], parts: &[&[u8]]) -> Vec<u8> {
     let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("HMAC takes a key of any length");
     for part in parts {
         mac.update(part);
@@ -18,37 +23,22 @@ fn hmac(key: &[u8], parts: &[&[u8]]) -> Vec<u8> {
 }
 
 /// The `webhook-signature` of Kling and Replicate, by Standard Webhooks. `None` if the secret is not `whsec_` and base64.
-pub(crate) fn standard_webhooks(secret: &str, id: &str, timestamp: i64, body: &[u8]) -> Option<String> {
+fn standard_webhooks(secret: &str, id: &str, timestamp: i64, body: &[u8]) -> Option<String> {
     let key = BASE64_STANDARD.decode(secret.strip_prefix("whsec_")?).ok()?;
     let stamp = timestamp.to_string();
     let signature = hmac(&key, &[id.as_bytes(), b".", stamp.as_bytes(), b".", body]);
     Some(format!("v1,{}", BASE64_STANDARD.encode(signature)))
 }
 
-/// `WaveSpeed`'s `webhook-signature`: hexadecimal, keyed with the text of the secret after its prefix.
-pub(crate) fn wavespeed(secret: &str, id: &str, timestamp: i64, body: &[u8]) -> String {
-    let key = secret.strip_prefix("whsec_").unwrap_or(secret);
-    let stamp = timestamp.to_string();
-    let signature = hmac(key.as_bytes(), &[id.as_bytes(), b".", stamp.as_bytes(), b".", body]);
-    signature.iter().fold("v3,".to_owned(), |text, byte| text + &format!("{byte:02x}"))
-}
-
-/// KIE's `X-Webhook-Signature`. It covers the task id and the timestamp, but not the body.
-pub(crate) fn kie(key: &str, task_id: &str, timestamp: i64) -> String {
-    let stamp = timestamp.to_string();
-    BASE64_STANDARD.encode(hmac(key.as_bytes(), &[task_id.as_bytes(), b".", stamp.as_bytes()]))
-}
-
-/// Vidu's `X-HMAC-SIGNATURE` (the APISIX HMAC) for a POST. It covers path, query and the listed headers, but not the body.
-pub(crate) fn vidu(secret: &str, path: &str, query: &str, date: &str, signed: &[(&str, &str)]) -> String {
-    let mut text = format!("POST\n{}\n{query}\nvidu\n{date}\n", if path.is_empty() { "/" } else { path });
-    for (name, value) in signed {
-        text.push_str(name);
-        text.push(':');
-        text.push_str(value);
-        text.push('\n');
-    }
-    BASE64_STANDARD.encode(hmac(secret.as_bytes(), &[text.as_bytes()]))
+/// The headers of Standard Webhooks.
+pub(crate) fn standard_webhooks_headers(outgoing: &Outgoing<'_>) -> Option<Headers> {
+    let (secret, stamp) = (outgoing.account.signing_secret.as_ref()?, clock::seconds(outgoing.now));
+    let signature = standard_webhooks(secret, outgoing.message_id, stamp, outgoing.body).unwrap_or_default();
+    Some(vec![
+        ("webhook-id", outgoing.message_id.to_owned()),
+        ("webhook-timestamp", stamp.to_string()),
+        ("webhook-signature", signature),
+    ])
 }
 
 /// Why a JWT is rejected.
@@ -108,31 +98,6 @@ mod tests {
             ),
             Some("v1,nsGIzNs2O5WEb3t44VHf/oV/dPxbrXKEPWWvIfgcRbg=".to_owned())
         );
-    }
-
-    #[test]
-    fn kie_signs_the_task_id_and_the_timestamp() {
-        assert_eq!(
-            kie("test_webhook_hmac_key", "ee603959-debb-48d1-98c4-a6d1c717eba6", 1_754_300_000),
-            "d/ktFCylHqthXqv0u5cfTgYwg8tOTTAdZl3LKuog+Ik="
-        );
-    }
-
-    /// The signing string is the worked example of Vidu's page (`platform.vidu.com/docs/callback-signature`).
-    #[test]
-    fn vidu_signs_the_path_and_the_listed_headers() {
-        let date = "Tue, 06 May 2025 12:09:42 GMT";
-        let nonce = ("x-request-nonce", "123e4567-e89b-12d3-a456-426614174000");
-        let sign = |secret, query, signed: &[(&str, &str)]| vidu(secret, "/vidu/callback", query, date, signed);
-        let both = [("Date", date), nonce];
-        for (secret, query, signed, expected) in [
-            ("vda_test_secret", "name=james&age=36", &both[..], "NPh3qkvh2qDB3e8NbcSL4lpYvLveDSUkfJug6u/K46g="),
-            ("vda_test_secret", "", &both[..], "Hx+xkVLN7fTt0KPIU7g+KzJuvtoLExuzNxuqqdDrmc0="),
-            ("vda_test_secret", "", &both[1..], "QpFj0GszzzzjXjcnhCexjDTMhU2SQSQov5z1Q35FZeU="),
-            ("vda_test_token", "name=james&age=36", &both[..], "UaF2428J2BgkBzPJa4M0McqJGOlQGXJ6UXuQZnsbcsk="),
-        ] {
-            assert_eq!(sign(secret, query, signed), expected, "{secret} {query:?}");
-        }
     }
 
     #[test]

@@ -12,6 +12,8 @@
 //!
 //! Not documented, chosen here: HTTP statuses of errors follow their code; the next status call replaces a dead link.
 
+use std::time::SystemTime;
+
 use axum::{
     Router,
     extract::{Path, State},
@@ -24,22 +26,69 @@ use serde_json::{Value, json};
 
 use super::{Incoming, Shared, admit, ok, parameters, required, submit, text};
 use crate::{
+    api::{Api, Profile},
     clock,
     config::Idempotency,
-    provider::Dialect,
+    delivery::{GiveUp, RetryPolicy},
+    provider::{Dialect, Provider},
     record::{Call, FileKind, Phase, Refusal},
     script::Outcome,
     world::{Draft, Purpose, View, World},
 };
 
-pub(crate) fn router() -> Router<Shared> {
+pub(crate) const PROFILE: Profile = Profile { base_path: "/v1", ..Profile::new(router, Dialect::ApiMart) };
+
+pub(crate) struct ApiMart;
+
+impl Api for ApiMart {
+    fn provider(&self) -> Provider {
+        Provider::ApiMart
+    }
+
+    fn refusal(&self, _world: &World, refused: Refusal, message: &str) -> Response {
+        refusal(refused, message)
+    }
+
+    fn idempotent_task(&self, world: &World, key: &str) -> Option<String> {
+        let honoured = world.config.apimart_idempotency == Idempotency::Honoured;
+        honoured.then(|| world.task_with_idempotency_key(key)).flatten()
+    }
+
+    fn new_id(&self, world: &World, _now: SystemTime) -> String {
+        format!("task_01{}", world.letters(24, true))
+    }
+
+    fn submission_body(&self, _world: &World, view: &View) -> Value {
+        submission_body(view)
+    }
+
+    /// Its page lists the states it sends, and cancelled is not among them.
+    fn is_pushed(&self, phase: Phase) -> bool {
+        phase != Phase::Final(Outcome::Cancelled)
+    }
+
+    fn callback_body(&self, view: &View) -> Option<Value> {
+        Some(body(view))
+    }
+
+    /// It takes a base URL: it strips the trailing slash and appends `/callback`.
+    fn target(&self, callback_url: &str) -> String {
+        format!("{}/callback", callback_url.trim_end_matches('/'))
+    }
+
+    fn retry_policy(&self, _phase: Phase) -> RetryPolicy {
+        RetryPolicy::new(10, &[10, 30, 60], GiveUp::OnClientError)
+    }
+}
+
+fn router() -> Router<Shared> {
     Router::new()
         .route("/v1/videos/generations", post(generate))
         .route("/v1/tasks/{id}", get(status))
         .fallback(async || refusal(Refusal::NotFound, "not found"))
 }
 
-pub(crate) fn refusal(refusal: Refusal, message: &str) -> Response {
+fn refusal(refusal: Refusal, message: &str) -> Response {
     let (code, kind) = match refusal {
         Refusal::Parameters | Refusal::Conflict => (400, "invalid_request_error"),
         Refusal::Moderated => (400, "content_policy_violation"),
@@ -68,17 +117,10 @@ async fn generate(State(world): State<Shared>, uri: Uri, headers: HeaderMap, bod
     .await
 }
 
-/// The task that an earlier submission with the same `Idempotency-Key` created.
-pub(crate) fn idempotent_task(world: &World, dialect: Dialect, key: Option<&str>) -> Option<String> {
-    (dialect == Dialect::ApiMart && world.config.apimart_idempotency == Idempotency::Honoured)
-        .then(|| world.task_with_idempotency_key(key?))
-        .flatten()
-}
-
 /// The announced duration of a task; chosen freely.
 const ESTIMATED_SECONDS: u32 = 60;
 
-pub(crate) fn submission_body(view: &View) -> Value {
+fn submission_body(view: &View) -> Value {
     if view.model.starts_with("veo") {
         return json!({
             "code": 200,
@@ -98,7 +140,7 @@ pub(crate) fn submission_body(view: &View) -> Value {
 }
 
 /// The body of callbacks and status responses.
-pub(crate) fn body(view: &View) -> Value {
+fn body(view: &View) -> Value {
     let status = match view.phase {
         Phase::Open(_) => view.status_word(["pending", "processing", "processing"]),
         Phase::Final(Outcome::Succeed) => "completed",
@@ -147,5 +189,18 @@ async fn status(State(world): State<Shared>, Path(id): Path<String>, headers: He
     match world.view(&id, Purpose::Status, |dialect| dialect == Dialect::ApiMart) {
         Some(view) => ok(&body(&view)),
         None => refusal(Refusal::NotFound, "task not found"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_strips_the_trailing_slash_and_appends_its_path() {
+        for url in ["https://example.com/hook", "https://example.com/hook/"] {
+            assert_eq!(Provider::ApiMart.target(url), "https://example.com/hook/callback");
+        }
+        assert_eq!(Provider::MaxApi.target("https://example.com/hook/"), "https://example.com/hook/");
     }
 }

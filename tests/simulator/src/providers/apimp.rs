@@ -11,6 +11,8 @@
 //! Not documented, chosen here: the model's name selects the upstream; links live 24 hours, and the next status call
 //! replaces a dead one.
 
+use std::time::SystemTime;
+
 use axum::{
     Router,
     extract::{Path, State},
@@ -21,23 +23,83 @@ use bytes::Bytes;
 use http::{HeaderMap, StatusCode, Uri};
 use serde_json::{Value, json};
 
-use super::{Incoming, Shared, admit, ark, kling, minimax, ok, parameters, required, submit, text, vidu};
+use super::{Incoming, Shared, admit, ok, parameters, required, submit, text, vidu};
 use crate::{
+    api::{Api, Headers, Outgoing, Profile},
     clock,
-    provider::{Dialect, Upstream},
+    provider::{Dialect, Provider, Upstream},
     record::{Call, FileKind, Phase, Refusal},
     script::Outcome,
-    world::{Draft, Purpose, View},
+    world::{Draft, Purpose, View, World},
 };
 
-pub(crate) fn router() -> Router<Shared> {
+pub(crate) const PROFILE: Profile = Profile::new(router, Dialect::Apimp(Upstream::Silent));
+
+impl Api for Upstream {
+    fn provider(&self) -> Provider {
+        Provider::Apimp
+    }
+
+    fn refusal(&self, _world: &World, refused: Refusal, message: &str) -> Response {
+        refusal(refused, message)
+    }
+
+    fn max_videos(&self) -> u32 {
+        self.upstream().map_or(10, |sender| sender.api().max_videos())
+    }
+
+    fn is_challenged(&self) -> bool {
+        self.upstream().is_some_and(|sender| sender.api().is_challenged())
+    }
+
+    fn new_id(&self, world: &World, _now: SystemTime) -> String {
+        format!("task_01{}", world.letters(24, true))
+    }
+
+    fn submission_body(&self, _world: &World, view: &View) -> Value {
+        json!({
+            "code": 200,
+            "data": {
+                "task_id": view.id,
+                "status": "not_started",
+                "created_time": clock::without_zone(view.created),
+            },
+        })
+    }
+
+    fn upstream(&self) -> Option<Dialect> {
+        match self {
+            Self::Kling => Some(Dialect::KlingLegacy),
+            Self::Ark => Some(Dialect::Ark),
+            Self::MiniMax => Some(Dialect::MiniMaxFirst),
+            Self::Vidu => Some(Dialect::Vidu),
+            Self::Silent => None,
+        }
+    }
+
+    /// Without an upstream that sends callbacks, nobody does.
+    fn is_pushed(&self, _phase: Phase) -> bool {
+        false
+    }
+
+    /// Signed with the token of APIMP's own Vidu account, which customers do not have.
+    fn signature(&self, outgoing: &Outgoing<'_>) -> Option<Headers> {
+        (*self == Self::Vidu).then(|| vidu::signed_headers("the-token-of-apimp-at-vidu", outgoing))
+    }
+
+    fn extra_file(&self, _request: &Value) -> Option<(FileKind, &'static str, &'static str)> {
+        (*self == Self::Vidu).then_some((FileKind::Cover, "cover", "jpeg"))
+    }
+}
+
+fn router() -> Router<Shared> {
     Router::new()
         .route("/api/generate/submit", post(generate))
         .route("/api/generate/status/{id}", get(status))
         .fallback(async || refusal(Refusal::NotFound, "not found"))
 }
 
-pub(crate) fn refusal(refusal: Refusal, message: &str) -> Response {
+fn refusal(refusal: Refusal, message: &str) -> Response {
     let (code, kind) = match refusal {
         Refusal::Parameters | Refusal::Conflict | Refusal::Moderated => (400, "invalid_request_error"),
         Refusal::Unauthorized => (401, "authentication_error"),
@@ -83,29 +145,6 @@ async fn generate(State(world): State<Shared>, uri: Uri, headers: HeaderMap, bod
         Ok((dialect, Draft { model, callback_url, ..Draft::default() }))
     })
     .await
-}
-
-pub(crate) fn submission_body(view: &View) -> Value {
-    json!({
-        "code": 200,
-        "data": {
-            "task_id": view.id,
-            "status": "not_started",
-            "created_time": clock::without_zone(view.created),
-        },
-    })
-}
-
-/// The upstream's callback, with the upstream's id.
-pub(crate) fn callback(view: &View, upstream: Upstream) -> Option<Value> {
-    let view = &view.foreign();
-    match upstream {
-        Upstream::Kling => Some(kling::legacy_body(view)),
-        Upstream::Ark => Some(ark::body(view)),
-        Upstream::MiniMax => Some(minimax::first_callback(view)),
-        Upstream::Vidu => Some(vidu::body(view)),
-        Upstream::Silent => None,
-    }
 }
 
 async fn status(State(world): State<Shared>, Path(id): Path<String>, headers: HeaderMap) -> Response {

@@ -12,6 +12,8 @@
 //! Not documented, chosen here: the delays between retries; HEAD on a link fails, because links are presigned for GET;
 //! the next status call replaces a dead link (do not rely on it).
 
+use std::time::SystemTime;
+
 use axum::{
     Router,
     extract::{Path, State},
@@ -24,21 +26,81 @@ use serde_json::{Value, json};
 
 use super::{Incoming, Shared, admit, first, ok, page, parameters, query, required, submit, text};
 use crate::{
+    api::{Api, Profile},
     clock,
+    delivery::{GiveUp, RetryPolicy},
+    files::Style,
     provider::{Dialect, Provider},
     record::{Call, FileKind, Phase, Refusal, Stage},
     script::Outcome,
-    world::{Draft, Purpose, View},
+    world::{Draft, Purpose, View, World},
 };
 
-pub(crate) fn router() -> Router<Shared> {
+pub(crate) const PROFILE: Profile = Profile { base_path: "/api/v3", ..Profile::new(router, Dialect::Ark) };
+
+pub(crate) struct Ark;
+
+impl Api for Ark {
+    fn provider(&self) -> Provider {
+        Provider::Ark
+    }
+
+    fn refusal(&self, _world: &World, refused: Refusal, message: &str) -> Response {
+        refusal(refused, message)
+    }
+
+    fn max_videos(&self) -> u32 {
+        1
+    }
+
+    fn new_id(&self, world: &World, now: SystemTime) -> String {
+        format!("cgt-{}-{}", clock::beijing(now), world.letters(5, false))
+    }
+
+    fn submission_body(&self, _world: &World, view: &View) -> Value {
+        json!({ "id": view.id })
+    }
+
+    fn stages(&self) -> &'static [Stage] {
+        &[Stage::Accepted, Stage::Running]
+    }
+
+    /// Its pages list the states it sends, and cancelled is not among them.
+    fn is_pushed(&self, phase: Phase) -> bool {
+        phase != Phase::Final(Outcome::Cancelled)
+    }
+
+    fn callback_body(&self, view: &View) -> Option<Value> {
+        Some(body(view))
+    }
+
+    /// Three retries for a result.
+    fn retry_policy(&self, phase: Phase) -> RetryPolicy {
+        match phase {
+            Phase::Open(_) | Phase::Final(Outcome::Expired | Outcome::Timeout) => {
+                RetryPolicy::new(5, &[], GiveUp::Never)
+            }
+            Phase::Final(_) => RetryPolicy::new(5, &[5, 15, 30], GiveUp::Never),
+        }
+    }
+
+    fn extra_file(&self, request: &Value) -> Option<(FileKind, &'static str, &'static str)> {
+        (request["return_last_frame"] == true).then_some((FileKind::LastFrame, "last_frame", "png"))
+    }
+
+    fn link_style(&self, _kind: FileKind, _purpose: Purpose) -> Style {
+        Style::Tos
+    }
+}
+
+fn router() -> Router<Shared> {
     Router::new()
         .route("/api/v3/contents/generations/tasks", get(list).post(create))
         .route("/api/v3/contents/generations/tasks/{id}", get(status).delete(remove))
         .fallback(async || refusal(Refusal::NotFound, "not found"))
 }
 
-pub(crate) fn refusal(refusal: Refusal, message: &str) -> Response {
+fn refusal(refusal: Refusal, message: &str) -> Response {
     let (status, code, kind) = match refusal {
         Refusal::Parameters => (400, "InvalidParameter", "BadRequest"),
         Refusal::Moderated => (400, "InputTextSensitiveContentDetected", "BadRequest"),
@@ -70,12 +132,8 @@ async fn create(State(world): State<Shared>, uri: Uri, headers: HeaderMap, body:
     .await
 }
 
-pub(crate) fn submission_body(view: &View) -> Value {
-    json!({ "id": view.id })
-}
-
 /// The body of callbacks and status responses.
-pub(crate) fn body(view: &View) -> Value {
+fn body(view: &View) -> Value {
     let status = match view.phase {
         Phase::Open(_) => view.status_word(["queued", "queued", "running"]),
         Phase::Final(Outcome::Succeed) => "succeeded",

@@ -15,26 +15,123 @@
 //! Not documented, chosen here: the delays between retries; status responses keep a dead link, so that `download-url` is
 //! the only way to a fresh one.
 
+use std::time::{Duration, SystemTime};
+
 use axum::{
     Router,
     extract::State,
     response::Response,
     routing::{get, post},
 };
+use base64::{Engine as _, prelude::BASE64_STANDARD};
 use bytes::Bytes;
-use http::{HeaderMap, StatusCode, Uri};
+use http::{HeaderMap, StatusCode, Uri, header};
 use serde_json::{Value, json};
 
 use super::{Incoming, Refused, Shared, admit, failure_text, first, ok, parameters, query, required, submit, text};
 use crate::{
+    api::{Api, Headers, Outgoing, Profile},
     clock,
-    provider::{Dialect, Provider},
+    delivery::{GiveUp, RetryPolicy},
+    files::{DAY, Style},
+    provider::{Dialect, Provider, Signs},
     record::{Call, FileKind, Phase, Refusal},
     script::Outcome,
-    world::{Draft, Purpose, View},
+    signature::hmac,
+    world::{Draft, Purpose, View, World},
 };
 
-pub(crate) fn router() -> Router<Shared> {
+pub(crate) const PROFILE: Profile = Profile {
+    signs: Signs::Id,
+    signing_secret: Some("kie-webhook-hmac-key"),
+    ..Profile::new(router, Dialect::KieMarket)
+};
+
+#[derive(PartialEq, Eq)]
+pub(crate) enum Family {
+    Runway,
+    Veo,
+    Market,
+}
+
+impl Api for Family {
+    fn provider(&self) -> Provider {
+        Provider::Kie
+    }
+
+    fn refusal(&self, _world: &World, refused: Refusal, message: &str) -> Response {
+        refusal(refused, message)
+    }
+
+    fn max_videos(&self) -> u32 {
+        if *self == Self::Runway { 1 } else { 10 }
+    }
+
+    fn new_id(&self, world: &World, _now: SystemTime) -> String {
+        match self {
+            Self::Runway => world.uuid(),
+            Self::Veo => format!("veo_task_{}", world.letters(12, false)),
+            Self::Market => format!("task_kie_{}", world.digits(8)),
+        }
+    }
+
+    fn submission_body(&self, _world: &World, view: &View) -> Value {
+        json!({ "code": 200, "msg": "success", "data": { "taskId": view.id } })
+    }
+
+    fn callback_body(&self, view: &View) -> Option<Value> {
+        match self {
+            Self::Runway => runway_callback(view),
+            Self::Veo => veo_callback(view),
+            Self::Market => Some(market_callback(view)),
+        }
+    }
+
+    fn signature(&self, outgoing: &Outgoing<'_>) -> Option<Headers> {
+        let (key, stamp) = (outgoing.account.signing_secret.as_ref()?, clock::seconds(outgoing.now));
+        Some(vec![
+            ("X-Webhook-Timestamp", stamp.to_string()),
+            ("X-Webhook-Signature", signature(key, outgoing.task_id, stamp)),
+        ])
+    }
+
+    /// It stops after three consecutive failures.
+    fn retry_policy(&self, _phase: Phase) -> RetryPolicy {
+        RetryPolicy::new(15, &[10, 60], GiveUp::Never)
+    }
+
+    fn extra_file(&self, _request: &Value) -> Option<(FileKind, &'static str, &'static str)> {
+        (*self == Self::Runway).then_some((FileKind::Cover, "cover", "png"))
+    }
+
+    fn link_life(&self, _kind: FileKind, purpose: Purpose) -> Duration {
+        if purpose == Purpose::Refresh { Duration::from_mins(20) } else { 14 * DAY }
+    }
+
+    fn link_style(&self, kind: FileKind, purpose: Purpose) -> Style {
+        if purpose == Purpose::Refresh && kind == FileKind::Video { Style::Expires } else { Style::Bare }
+    }
+
+    /// It replaces a dead link in a separate call only.
+    fn renewed_by_status(&self, _dead: bool) -> bool {
+        false
+    }
+
+    /// Its file host rejects the default `User-Agent` of HTTP libraries (seen in the wild).
+    fn serves(&self, headers: &HeaderMap) -> bool {
+        let agent = headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let libraries = ["python-", "reqwest", "Go-http-client", "okhttp", "hyper", "aws-sdk", "Java/", "node"];
+        !agent.is_empty() && !libraries.iter().any(|library| agent.starts_with(library))
+    }
+}
+
+/// The `X-Webhook-Signature`. It covers the task id and the timestamp, but not the body.
+fn signature(key: &str, task_id: &str, timestamp: i64) -> String {
+    let stamp = timestamp.to_string();
+    BASE64_STANDARD.encode(hmac(key.as_bytes(), &[task_id.as_bytes(), b".", stamp.as_bytes()]))
+}
+
+fn router() -> Router<Shared> {
     Router::new()
         .route("/api/v1/runway/generate", post(runway_submit))
         .route("/api/v1/runway/record-detail", get(runway_status))
@@ -46,7 +143,7 @@ pub(crate) fn router() -> Router<Shared> {
         .fallback(async || refusal(Refusal::NotFound, "not found"))
 }
 
-pub(crate) fn refusal(refusal: Refusal, message: &str) -> Response {
+fn refusal(refusal: Refusal, message: &str) -> Response {
     let (status, code) = match refusal {
         Refusal::Parameters | Refusal::Conflict => (200, 422),
         Refusal::Moderated => (200, 400),
@@ -109,10 +206,6 @@ async fn market_submit(State(world): State<Shared>, uri: Uri, headers: HeaderMap
     .await
 }
 
-pub(crate) fn submission_body(view: &View) -> Value {
-    json!({ "code": 200, "msg": "success", "data": { "taskId": view.id } })
-}
-
 fn urls(view: &View) -> Vec<String> {
     view.files_of(FileKind::Video).map(|file| file.url.clone()).collect()
 }
@@ -131,7 +224,7 @@ fn failure(outcome: Outcome) -> (u32, &'static str) {
 }
 
 /// Runway sends callbacks for finished tasks only.
-pub(crate) fn runway_callback(view: &View) -> Option<Value> {
+fn runway_callback(view: &View) -> Option<Value> {
     let Phase::Final(outcome) = view.phase else { return None };
     let (code, message) = match outcome {
         Outcome::Succeed => (200, "All generated successfully."),
@@ -150,7 +243,7 @@ pub(crate) fn runway_callback(view: &View) -> Option<Value> {
 }
 
 /// Veo sends callbacks for finished tasks only.
-pub(crate) fn veo_callback(view: &View) -> Option<Value> {
+fn veo_callback(view: &View) -> Option<Value> {
     let Phase::Final(outcome) = view.phase else { return None };
     if outcome == Outcome::Succeed {
         return Some(json!({
@@ -171,7 +264,7 @@ pub(crate) fn veo_callback(view: &View) -> Option<Value> {
 }
 
 /// Market's callback contains the record.
-pub(crate) fn market_callback(view: &View) -> Value {
+fn market_callback(view: &View) -> Value {
     let failed = matches!(view.phase, Phase::Final(outcome) if outcome != Outcome::Succeed);
     let (code, message) =
         if failed { (501, "Playground task failed.") } else { (200, "Playground task completed successfully.") };
@@ -326,5 +419,18 @@ async fn download_url(State(world): State<Shared>, headers: HeaderMap, body: Byt
     match fresh {
         Some(file) => ok(&json!({ "code": 200, "msg": "success", "data": file.url })),
         None => refusal(Refusal::Parameters, "the url was not made by this service"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_signs_the_task_id_and_the_timestamp() {
+        assert_eq!(
+            signature("test_webhook_hmac_key", "ee603959-debb-48d1-98c4-a6d1c717eba6", 1_754_300_000),
+            "d/ktFCylHqthXqv0u5cfTgYwg8tOTTAdZl3LKuog+Ik="
+        );
     }
 }

@@ -10,6 +10,8 @@
 //! Not documented, chosen here: no retries and a callback timeout of ten seconds; `/tasks` returns tasks of the new style
 //! only; an unknown legacy id is HTTP 400 with code 1201; the next status call replaces a dead link.
 
+use std::time::{Duration, SystemTime};
+
 use axum::{
     Router,
     extract::{Path, State},
@@ -22,15 +24,87 @@ use serde_json::{Map, Value, json};
 
 use super::{Incoming, Refused, Shared, admit, credential, first, ok, page, parameters, query, submit, text};
 use crate::{
+    api::{Api, Headers, Outgoing, Profile},
     clock,
-    provider::{Dialect, Provider},
-    record::{Call, FileKind, Phase, Refusal},
+    files::{DAY, Style},
+    provider::{Dialect, Provider, Signs},
+    record::{Call, FileKind, Phase, Refusal, Stage},
     script::Outcome,
-    signature::{TokenError, check_token},
+    signature::{self, TokenError, check_token},
     world::{Draft, Purpose, View, World},
 };
 
-pub(crate) fn router() -> Router<Shared> {
+pub(crate) const PROFILE: Profile = Profile {
+    signs: Signs::Body,
+    // Base64 of "kling-signing-secret-32-bytes-ok".
+    signing_secret: Some("whsec_a2xpbmctc2lnbmluZy1zZWNyZXQtMzItYnl0ZXMtb2s="),
+    ..Profile::new(router, Dialect::KlingNew)
+};
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Generation {
+    New,
+    Legacy,
+}
+
+impl Api for Generation {
+    fn provider(&self) -> Provider {
+        Provider::Kling
+    }
+
+    fn refusal(&self, world: &World, refused: Refusal, message: &str) -> Response {
+        refusal(world, refused, message)
+    }
+
+    fn unauthorized(&self, world: &World, headers: &HeaderMap) -> Option<Response> {
+        unauthorized(world, *self, headers)
+    }
+
+    fn new_id(&self, world: &World, _now: SystemTime) -> String {
+        world.digits(18)
+    }
+
+    fn submission_body(&self, world: &World, view: &View) -> Value {
+        match self {
+            Self::New => new_submission_body(world, view),
+            Self::Legacy => legacy_submission_body(world, view),
+        }
+    }
+
+    fn stages(&self) -> &'static [Stage] {
+        &[Stage::Accepted, Stage::Running]
+    }
+
+    fn callback_body(&self, view: &View) -> Option<Value> {
+        Some(match self {
+            Self::New => new_body(view),
+            Self::Legacy => legacy_body(view),
+        })
+    }
+
+    fn callback_content_type(&self) -> &'static str {
+        "application/json; charset=utf-8"
+    }
+
+    fn signature(&self, outgoing: &Outgoing<'_>) -> Option<Headers> {
+        signature::standard_webhooks_headers(outgoing)
+    }
+
+    fn extra_file(&self, request: &Value) -> Option<(FileKind, &'static str, &'static str)> {
+        let options = if *self == Self::New { &request["options"] } else { request };
+        (options["watermark_info"]["enabled"] == true).then_some((FileKind::Watermarked, "watermarked", "mp4"))
+    }
+
+    fn link_life(&self, _kind: FileKind, _purpose: Purpose) -> Duration {
+        30 * DAY
+    }
+
+    fn link_style(&self, _kind: FileKind, _purpose: Purpose) -> Style {
+        Style::CacheKey
+    }
+}
+
+fn router() -> Router<Shared> {
     let mut router = Router::new()
         .route("/tasks", get(new_status).post(new_list))
         .route("/v1/videos/{action}", post(legacy_submit).get(legacy_list))
@@ -65,7 +139,7 @@ fn error(world: &World, status: StatusCode, code: u32, message: &str) -> Respons
     super::json(status, &json!({ "code": code, "message": message, "request_id": world.uuid() }))
 }
 
-pub(crate) fn refusal(world: &World, refusal: Refusal, message: &str) -> Response {
+fn refusal(world: &World, refusal: Refusal, message: &str) -> Response {
     let (status, code) = match refusal {
         Refusal::Parameters | Refusal::Conflict => (400, 1201),
         Refusal::Unauthorized => (401, 1002),
@@ -80,7 +154,7 @@ pub(crate) fn refusal(world: &World, refusal: Refusal, message: &str) -> Respons
 }
 
 /// The API key is valid everywhere, a JWT on the legacy paths only.
-pub(crate) fn unauthorized(world: &World, dialect: Dialect, headers: &HeaderMap) -> Option<Response> {
+fn unauthorized(world: &World, generation: Generation, headers: &HeaderMap) -> Option<Response> {
     let refuse = |code, message| Some(error(world, StatusCode::UNAUTHORIZED, code, message));
     let Some(given) = credential(headers, "Bearer").filter(|given| !given.is_empty()) else {
         return refuse(1001, "Authorization is empty");
@@ -89,10 +163,10 @@ pub(crate) fn unauthorized(world: &World, dialect: Dialect, headers: &HeaderMap)
     if !key.is_empty() && given == key {
         return None;
     }
-    let Some(pair) = world.config.kling_access_key.as_ref().filter(|_| dialect == Dialect::KlingLegacy) else {
+    let Some(pair) = world.config.kling_access_key.as_ref().filter(|_| generation == Generation::Legacy) else {
         return refuse(1002, "Authorization is invalid");
     };
-    match check_token(given, &pair.access_key, &pair.secret_key, clock::seconds(std::time::SystemTime::now())) {
+    match check_token(given, &pair.access_key, &pair.secret_key, clock::seconds(SystemTime::now())) {
         Ok(()) => None,
         Err(TokenError::Invalid) => refuse(1002, "Authorization is invalid"),
         Err(TokenError::NotYetValid) => refuse(1003, "Authorization is not yet valid"),
@@ -185,7 +259,7 @@ fn envelope(world: &World, data: Value) -> Value {
     envelope
 }
 
-pub(crate) fn new_submission_body(world: &World, view: &View) -> Value {
+fn new_submission_body(world: &World, view: &View) -> Value {
     let mut data = json!({
         "id": view.id,
         "status": "submitted",
@@ -198,7 +272,7 @@ pub(crate) fn new_submission_body(world: &World, view: &View) -> Value {
     envelope(world, data)
 }
 
-pub(crate) fn legacy_submission_body(world: &World, view: &View) -> Value {
+fn legacy_submission_body(world: &World, view: &View) -> Value {
     let data = json!({
         "task_id": view.id,
         "task_status": "submitted",
@@ -251,7 +325,7 @@ fn videos(view: &View) -> Vec<Value> {
 }
 
 /// The task in the new style: the body of a callback, and an entry of `data` in a status response.
-pub(crate) fn new_body(view: &View) -> Value {
+fn new_body(view: &View) -> Value {
     let mut outputs = videos(view);
     for output in &mut outputs {
         output["type"] = json!("video");
@@ -275,7 +349,7 @@ pub(crate) fn new_body(view: &View) -> Value {
 }
 
 /// The task in the legacy style: the body of a callback, and `data` of a status response.
-pub(crate) fn legacy_body(view: &View) -> Value {
+fn legacy_body(view: &View) -> Value {
     let mut body = json!({
         "task_id": view.id,
         "task_status": status(view, "succeed"),

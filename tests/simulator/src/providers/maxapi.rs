@@ -8,6 +8,8 @@
 //! 401 and 429, which also set the HTTP status; the next status call replaces a dead link. `failure_reason` is null
 //! unless moderation failed the task, as documented for transient failures.
 
+use std::time::Duration;
+
 use axum::{
     Router,
     extract::{Path, State},
@@ -20,21 +22,54 @@ use serde_json::{Value, json};
 
 use super::{Incoming, Shared, admit, ok, parameters, required, submit, text};
 use crate::{
+    api::{Api, Profile},
     clock,
-    provider::Dialect,
+    delivery::{GiveUp, RetryPolicy},
+    files::DAY,
+    provider::{Dialect, Provider},
     record::{Call, FileKind, Phase, Refusal},
     script::Outcome,
-    world::{Draft, Purpose, View},
+    world::{Draft, Purpose, View, World},
 };
 
-pub(crate) fn router() -> Router<Shared> {
+pub(crate) const PROFILE: Profile = Profile::new(router, Dialect::MaxApi);
+
+pub(crate) struct MaxApi;
+
+impl Api for MaxApi {
+    fn provider(&self) -> Provider {
+        Provider::MaxApi
+    }
+
+    fn refusal(&self, _world: &World, refused: Refusal, message: &str) -> Response {
+        refusal(refused, message)
+    }
+
+    fn submission_body(&self, _world: &World, view: &View) -> Value {
+        json!({ "code": 0, "msg": "ok", "data": { "taskId": view.id } })
+    }
+
+    fn callback_body(&self, view: &View) -> Option<Value> {
+        Some(body(view))
+    }
+
+    fn retry_policy(&self, _phase: Phase) -> RetryPolicy {
+        RetryPolicy::new(5, &[], GiveUp::Never)
+    }
+
+    fn link_life(&self, _kind: FileKind, _purpose: Purpose) -> Duration {
+        7 * DAY
+    }
+}
+
+fn router() -> Router<Shared> {
     Router::new()
         .route("/api/v1/task/submit", post(submit_task))
         .route("/api/v1/task/{id}", get(status))
         .fallback(async || refusal(Refusal::NotFound, "not found"))
 }
 
-pub(crate) fn refusal(refusal: Refusal, message: &str) -> Response {
+fn refusal(refusal: Refusal, message: &str) -> Response {
     let (status, code) = match refusal {
         Refusal::Parameters | Refusal::Conflict => (200, 400),
         Refusal::Moderated => {
@@ -68,12 +103,8 @@ async fn submit_task(State(world): State<Shared>, uri: Uri, headers: HeaderMap, 
     .await
 }
 
-pub(crate) fn submission_body(view: &View) -> Value {
-    json!({ "code": 0, "msg": "ok", "data": { "taskId": view.id } })
-}
-
 /// The body of callbacks and status responses.
-pub(crate) fn body(view: &View) -> Value {
+fn body(view: &View) -> Value {
     let status = match view.phase {
         Phase::Open(_) => view.status_word(["PENDING", "PROCESSING", "SUBMITTED"]),
         Phase::Final(Outcome::Succeed) => "SUCCESS",

@@ -12,6 +12,8 @@
 //! Not documented, chosen here: the challenge precedes the creation of the task (see [`crate::Challenge`]); no retries; an
 //! unknown id of the first generation is code 2013.
 
+use std::time::{Duration, SystemTime};
+
 use axum::{
     Router,
     extract::{Path, State},
@@ -24,14 +26,95 @@ use serde_json::{Value, json};
 
 use super::{Incoming, Shared, admit, first, ok, page, parameters, query, required, submit, text};
 use crate::{
+    api::{Api, Profile},
     clock,
+    files::{HOUR, Style},
     provider::{Dialect, Provider},
     record::{Call, FileKind, Phase, Refusal, Stage},
     script::Outcome,
     world::{Draft, Purpose, View, World},
 };
 
-pub(crate) fn router() -> Router<Shared> {
+pub(crate) const PROFILE: Profile = Profile::new(router, Dialect::MiniMaxSecond);
+
+pub(crate) enum Generation {
+    First,
+    Second,
+}
+
+impl Api for Generation {
+    fn provider(&self) -> Provider {
+        Provider::MiniMax
+    }
+
+    fn refusal(&self, world: &World, refused: Refusal, message: &str) -> Response {
+        match self {
+            Self::First => first_refusal(refused, message),
+            Self::Second => second_refusal(world, refused, message),
+        }
+    }
+
+    fn max_videos(&self) -> u32 {
+        1
+    }
+
+    fn is_challenged(&self) -> bool {
+        true
+    }
+
+    fn new_id(&self, world: &World, _now: SystemTime) -> String {
+        match self {
+            Self::First => world.digits(18),
+            Self::Second => world.digits(15),
+        }
+    }
+
+    fn submission_body(&self, _world: &World, view: &View) -> Value {
+        match self {
+            Self::First => json!({ "task_id": view.id, "base_resp": base_response(0, "success") }),
+            Self::Second => json!({ "task_id": view.id }),
+        }
+    }
+
+    fn stages(&self) -> &'static [Stage] {
+        match self {
+            Self::First => &[Stage::Running],
+            Self::Second => &[Stage::Accepted, Stage::Running],
+        }
+    }
+
+    fn callback_body(&self, view: &View) -> Option<Value> {
+        Some(match self {
+            Self::First => first_callback(view),
+            Self::Second => second_body(view),
+        })
+    }
+
+    fn names_files_by_id(&self) -> bool {
+        matches!(self, Self::First)
+    }
+
+    fn link_life(&self, _kind: FileKind, _purpose: Purpose) -> Duration {
+        match self {
+            Self::First => 9 * HOUR,
+            Self::Second => HOUR,
+        }
+    }
+
+    fn link_style(&self, _kind: FileKind, _purpose: Purpose) -> Style {
+        match self {
+            Self::First => Style::Oss,
+            Self::Second => Style::Expires,
+        }
+    }
+
+    /// The second generation presigns its links on every request.
+    fn renewed_by_status(&self, dead: bool) -> bool {
+        dead || matches!(self, Self::Second)
+    }
+}
+
+fn router() -> Router<Shared> {
     Router::new()
         .route("/v1/video_generation", post(first_submit))
         .route("/v1/query/video_generation", get(first_status))
@@ -56,7 +139,7 @@ fn base_response(code: u32, message: &str) -> Value {
 }
 
 /// Errors of the first generation have HTTP 200.
-pub(crate) fn first_refusal(refusal: Refusal, message: &str) -> Response {
+fn first_refusal(refusal: Refusal, message: &str) -> Response {
     let (code, message) = match refusal {
         Refusal::Parameters | Refusal::NotFound | Refusal::Conflict => (2013, format!("invalid params, {message}")),
         Refusal::Unauthorized => (1004, "login fail: Please carry the API secret key".to_owned()),
@@ -70,7 +153,7 @@ pub(crate) fn first_refusal(refusal: Refusal, message: &str) -> Response {
 }
 
 /// Errors of the second generation have an HTTP status.
-pub(crate) fn second_refusal(world: &World, refusal: Refusal, message: &str) -> Response {
+fn second_refusal(world: &World, refusal: Refusal, message: &str) -> Response {
     let (status, kind, code) = match refusal {
         Refusal::Parameters | Refusal::NotFound | Refusal::Conflict => (400, "bad_request_error", 2013),
         Refusal::Unauthorized => (401, "authorized_error", 1004),
@@ -121,14 +204,6 @@ async fn second_submit(State(world): State<Shared>, uri: Uri, headers: HeaderMap
     .await
 }
 
-pub(crate) fn first_submission_body(view: &View) -> Value {
-    json!({ "task_id": view.id, "base_resp": base_response(0, "success") })
-}
-
-pub(crate) fn second_submission_body(view: &View) -> Value {
-    json!({ "task_id": view.id })
-}
-
 /// The result of the task, in the field that otherwise has the result of the call.
 fn verdict(view: &View) -> Value {
     match view.phase {
@@ -143,7 +218,7 @@ fn file_id(view: &View) -> &str {
     view.file_ids.first().map_or("", String::as_str)
 }
 
-pub(crate) fn first_callback(view: &View) -> Value {
+fn first_callback(view: &View) -> Value {
     let status = match view.phase {
         Phase::Open(_) => "processing",
         Phase::Final(Outcome::Succeed) => "success",
@@ -203,7 +278,7 @@ async fn retrieve(State(world): State<Shared>, uri: Uri, headers: HeaderMap) -> 
 }
 
 /// The body of callbacks and status responses of the second generation.
-pub(crate) fn second_body(view: &View) -> Value {
+fn second_body(view: &View) -> Value {
     let status = match view.phase {
         Phase::Open(_) => view.status_word(["queued", "queued", "running"]),
         Phase::Final(Outcome::Succeed) => "succeeded",

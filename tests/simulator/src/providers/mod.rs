@@ -1,4 +1,4 @@
-//! What the providers share: admission of calls, handling of submissions, and the dispatch on dialects.
+//! What the providers share: admission of calls and handling of submissions.
 
 pub(crate) mod apimart;
 pub(crate) mod apimp;
@@ -23,10 +23,11 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde_json::Value;
 
 use crate::{
+    api::Api,
     config::Challenge,
-    delivery::{self, GiveUp, RetryPolicy},
-    provider::{Dialect, Provider, Upstream},
-    record::{Call, CallFault, FileKind, Phase, Refusal, Stage, Submission},
+    delivery,
+    provider::{Dialect, Provider},
+    record::{Call, CallFault, FileKind, Refusal, Submission},
     script::{Outcome, ResponseTiming, Script, SubmitFate},
     world::{Draft, View, World},
 };
@@ -35,18 +36,9 @@ pub(crate) type Shared = Arc<World>;
 
 /// The routes of all providers, each under its name.
 pub(crate) fn router() -> Router<Shared> {
-    Router::new()
-        .nest("/kling", kling::router())
-        .nest("/maxapi", maxapi::router())
-        .nest("/apimart", apimart::router())
-        .nest("/ark", ark::router())
-        .nest("/minimax", minimax::router())
-        .nest("/vidu", vidu::router())
-        .nest("/kie", kie::router())
-        .nest("/apimp", apimp::router())
-        .nest("/relaydance", relaydance::router())
-        .nest("/replicate", replicate::router())
-        .nest("/wavespeed", wavespeed::router())
+    Provider::ALL
+        .into_iter()
+        .fold(Router::new(), |router, provider| router.nest(&format!("/{provider}"), (provider.profile().router)()))
 }
 
 /// Why a submission is refused, with a message for the customer.
@@ -100,55 +92,32 @@ pub(crate) fn credential<'a>(headers: &'a HeaderMap, scheme: &str) -> Option<&'a
     headers.get(header::AUTHORIZATION)?.to_str().ok()?.strip_prefix(scheme)?.strip_prefix(' ').map(str::trim)
 }
 
-/// The provider's own error response.
-pub(crate) fn refusal(world: &World, dialect: Dialect, refusal: Refusal, message: &str) -> Response {
-    match dialect {
-        Dialect::KlingNew | Dialect::KlingLegacy => kling::refusal(world, refusal, message),
-        Dialect::MaxApi => maxapi::refusal(refusal, message),
-        Dialect::ApiMart => apimart::refusal(refusal, message),
-        Dialect::Ark => ark::refusal(refusal, message),
-        Dialect::MiniMaxFirst => minimax::first_refusal(refusal, message),
-        Dialect::MiniMaxSecond => minimax::second_refusal(world, refusal, message),
-        Dialect::Vidu => vidu::refusal(world, refusal, message),
-        Dialect::KieRunway | Dialect::KieVeo | Dialect::KieMarket => kie::refusal(refusal, message),
-        Dialect::Apimp(_) => apimp::refusal(refusal, message),
-        Dialect::RelayDance(_) => relaydance::refusal(refusal, message),
-        Dialect::Replicate => replicate::refusal(refusal, message),
-        Dialect::WaveSpeed => wavespeed::refusal(refusal, message),
-    }
-}
-
 /// Counts a call, applies an injected fault and checks the API key. `Some` is the error response.
 pub(crate) async fn admit(world: &World, dialect: Dialect, call: Call, headers: &HeaderMap) -> Option<Response> {
-    if let Some(fault) = world.count_call(dialect.provider(), call) {
-        return Some(fault_response(world, dialect, fault).await);
+    let api = dialect.api();
+    if let Some(fault) = world.count_call(api.provider(), call) {
+        return Some(fault_response(world, api, fault).await);
     }
-    if dialect.provider() == Provider::Kling {
-        return kling::unauthorized(world, dialect, headers);
-    }
-    let key = world.config.account(dialect.provider()).api_key;
-    let given = credential(headers, dialect.provider().scheme());
-    let authorized = !key.is_empty() && given == Some(key.as_str());
-    (!authorized).then(|| refusal(world, dialect, Refusal::Unauthorized, "the API key is missing or wrong"))
+    api.unauthorized(world, headers)
 }
 
-async fn fault_response(world: &World, dialect: Dialect, fault: CallFault) -> Response {
+async fn fault_response(world: &World, api: &dyn Api, fault: CallFault) -> Response {
     match fault {
         CallFault::RateLimited { retry_after_seconds } => {
-            let mut response = refusal(world, dialect, Refusal::RateLimited, "too many requests");
+            let mut response = api.refusal(world, Refusal::RateLimited, "too many requests");
             *response.status_mut() = StatusCode::TOO_MANY_REQUESTS;
             response.headers_mut().insert(header::RETRY_AFTER, retry_after_seconds.into());
             response
         }
         CallFault::Status(status) => {
-            let mut response = refusal(world, dialect, Refusal::Server, "internal error");
+            let mut response = api.refusal(world, Refusal::Server, "internal error");
             *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
             response
         }
-        CallFault::Refused(refused) => refusal(world, dialect, refused, "refused by an injected fault"),
+        CallFault::Refused(refused) => api.refusal(world, refused, "refused by an injected fault"),
         CallFault::Hang => {
             tokio::time::sleep(world.config.hang).await;
-            refusal(world, dialect, Refusal::Server, "internal error")
+            api.refusal(world, Refusal::Server, "internal error")
         }
     }
 }
@@ -189,15 +158,16 @@ pub(crate) async fn submit(
             let script =
                 world.config.default_script.clone().read(&value).map_err(|error| parameters(error.to_string()))?;
             let (dialect, draft) = check(&world, &value, &script)?;
-            if script.videos > max_videos(dialect) {
+            if script.videos > dialect.api().max_videos() {
                 return Err(parameters("simulate: this provider makes only one video per task"));
             }
             Ok((value, script, dialect, draft))
         });
-    let (value, script, dialect, mut draft) = match read {
+    let (value, script, dialect, draft) = match read {
         Ok(read) => read,
-        Err((refused, message)) => return refusal(&world, dialect, refused, &message),
+        Err((refused, message)) => return dialect.api().refusal(&world, refused, &message),
     };
+    let api = dialect.api();
     let refused = match script.submit {
         SubmitFate::Refuse => Some((Refusal::Parameters, "refused by the script")),
         SubmitFate::Moderate => Some((Refusal::Moderated, "the prompt was rejected by moderation")),
@@ -206,19 +176,19 @@ pub(crate) async fn submit(
         SubmitFate::Accept | SubmitFate::Timeout | SubmitFate::Error500 => None,
     };
     if let Some((refused, message)) = refused {
-        return refusal(&world, dialect, refused, message);
+        return api.refusal(&world, refused, message);
     }
-    if let Some(id) = apimart::idempotent_task(&world, dialect, idempotency_key.as_deref()) {
+    if let Some(id) = idempotency_key.and_then(|key| api.idempotent_task(&world, &key)) {
         world.attribute(index, &id);
-        return submission_response(&world, dialect, &id);
+        return submission_response(&world, api, &id);
     }
 
-    let checked = check_url(&world, dialect, &mut draft).await;
+    let checked = check_url(&world, api, &draft).await;
     let (muted, challenged) = match checked {
         UrlCheck::Passed(delivery) => (false, delivery),
         UrlCheck::Failed(delivery) => (true, delivery),
         UrlCheck::Refused => {
-            return refusal(&world, dialect, Refusal::Parameters, "callback_url failed the challenge");
+            return api.refusal(&world, Refusal::Parameters, "callback_url failed the challenge");
         }
     };
     let id = world.create(dialect, draft, value, script.clone(), index);
@@ -237,10 +207,10 @@ pub(crate) async fn submit(
     match script.submit {
         SubmitFate::Timeout => {
             tokio::time::sleep(world.config.hang).await;
-            submission_response(&world, dialect, &id)
+            submission_response(&world, api, &id)
         }
-        SubmitFate::Error500 => refusal(&world, dialect, Refusal::Server, "internal error"),
-        _ => submission_response(&world, dialect, &id),
+        SubmitFate::Error500 => api.refusal(&world, Refusal::Server, "internal error"),
+        _ => submission_response(&world, api, &id),
     }
 }
 
@@ -250,8 +220,8 @@ enum UrlCheck {
     Refused,
 }
 
-async fn check_url(world: &World, dialect: Dialect, draft: &mut Draft) -> UrlCheck {
-    let Some(url) = draft.callback_url.as_deref().filter(|_| delivery::is_challenged(dialect)) else {
+async fn check_url(world: &World, api: &dyn Api, draft: &Draft) -> UrlCheck {
+    let Some(url) = draft.callback_url.as_deref().filter(|_| api.is_challenged()) else {
         return UrlCheck::Passed(None);
     };
     if world.config.minimax_challenge == Challenge::Skipped {
@@ -265,131 +235,27 @@ async fn check_url(world: &World, dialect: Dialect, draft: &mut Draft) -> UrlChe
 }
 
 /// The response to a submission that created a task.
-fn submission_response(world: &World, dialect: Dialect, id: &str) -> Response {
+fn submission_response(world: &World, api: &dyn Api, id: &str) -> Response {
     // The response describes the initial state, whatever has happened since.
-    let Some(view) = world.initial_view(id) else {
-        return refusal(world, dialect, Refusal::Server, "the task is gone");
-    };
-    // Replicate alone says 201.
-    let status = if dialect == Dialect::Replicate { StatusCode::CREATED } else { StatusCode::OK };
-    let body = match dialect {
-        Dialect::KlingNew => kling::new_submission_body(world, &view),
-        Dialect::KlingLegacy => kling::legacy_submission_body(world, &view),
-        Dialect::MaxApi => maxapi::submission_body(&view),
-        Dialect::ApiMart => apimart::submission_body(&view),
-        Dialect::Ark => ark::submission_body(&view),
-        Dialect::MiniMaxFirst => minimax::first_submission_body(&view),
-        Dialect::MiniMaxSecond => minimax::second_submission_body(&view),
-        Dialect::Vidu => vidu::submission_body(&view),
-        Dialect::KieRunway | Dialect::KieVeo | Dialect::KieMarket => kie::submission_body(&view),
-        Dialect::Apimp(_) => apimp::submission_body(&view),
-        Dialect::RelayDance(shape) => relaydance::submission_body(&view, shape),
-        Dialect::Replicate => replicate::submission_body(&view),
-        Dialect::WaveSpeed => wavespeed::submission_body(&view),
-    };
-    json(status, &body)
+    match world.initial_view(id) {
+        Some(view) => json(api.submission_status(), &api.submission_body(world, &view)),
+        None => api.refusal(world, Refusal::Server, "the task is gone"),
+    }
 }
 
 /// The body of a callback; `None` if the provider sends none for this phase.
 pub(crate) fn callback_body(view: &View) -> Option<Value> {
-    match view.dialect {
-        Dialect::KlingNew => Some(kling::new_body(view)),
-        Dialect::KlingLegacy => Some(kling::legacy_body(view)),
-        Dialect::MaxApi => Some(maxapi::body(view)),
-        Dialect::ApiMart => Some(apimart::body(view)),
-        Dialect::Ark => Some(ark::body(view)),
-        Dialect::MiniMaxFirst => Some(minimax::first_callback(view)),
-        Dialect::MiniMaxSecond => Some(minimax::second_body(view)),
-        Dialect::Vidu => Some(vidu::body(view)),
-        Dialect::KieRunway => kie::runway_callback(view),
-        Dialect::KieVeo => kie::veo_callback(view),
-        Dialect::KieMarket => Some(kie::market_callback(view)),
-        Dialect::Apimp(upstream) => apimp::callback(view, upstream),
-        Dialect::RelayDance(shape) => Some(relaydance::callback(view, shape)),
-        Dialect::Replicate => Some(replicate::body(view)),
-        Dialect::WaveSpeed => Some(wavespeed::callback(view)),
-    }
-}
-
-pub(crate) fn callback_content_type(dialect: Dialect) -> &'static str {
-    match dialect {
-        Dialect::KlingNew | Dialect::KlingLegacy => "application/json; charset=utf-8",
-        _ => "application/json",
-    }
-}
-
-/// The stages of an open task for which the provider sends callbacks.
-pub(crate) fn stages(dialect: Dialect) -> &'static [Stage] {
-    match dialect.of_callback() {
-        Dialect::KlingNew | Dialect::KlingLegacy | Dialect::Ark | Dialect::MiniMaxSecond => {
-            &[Stage::Accepted, Stage::Running]
-        }
-        Dialect::MiniMaxFirst | Dialect::Vidu => &[Stage::Running],
-        _ => &[],
-    }
-}
-
-/// Whether the provider ever sends a callback for a phase. Stages are not checked: a script may send one out of order.
-pub(crate) fn is_pushed(dialect: Dialect, phase: Phase) -> bool {
-    match (dialect.of_callback(), phase) {
-        // Both document the states they send, and this is not among them.
-        (Dialect::ApiMart | Dialect::Ark, Phase::Final(Outcome::Cancelled)) | (Dialect::Apimp(_), _) => false,
-        _ => true,
-    }
-}
-
-/// How the provider retries a callback. If its documentation does not say, it never retries: the worst case for a receiver.
-pub(crate) fn retry_policy(dialect: Dialect, phase: Phase) -> RetryPolicy {
-    let last = matches!(phase, Phase::Final(_));
-    match dialect {
-        Dialect::ApiMart => RetryPolicy::new(10, &[10, 30, 60], GiveUp::OnClientError),
-        // Three retries for a result. The delays are not documented, and chosen freely here and below.
-        Dialect::Ark if matches!(phase, Phase::Final(outcome) if !is_expired(outcome)) => {
-            RetryPolicy::new(5, &[5, 15, 30], GiveUp::Never)
-        }
-        Dialect::Ark | Dialect::MaxApi => RetryPolicy::new(5, &[], GiveUp::Never),
-        Dialect::Vidu | Dialect::WaveSpeed if last => RetryPolicy::new(10, &[10, 30, 60], GiveUp::Never),
-        // It stops after three consecutive failures.
-        Dialect::KieRunway | Dialect::KieVeo | Dialect::KieMarket => RetryPolicy::new(15, &[10, 60], GiveUp::Never),
-        Dialect::Replicate if last => RetryPolicy::new(5, &[5, 15], GiveUp::Never),
-        // It retries; the documentation does not say how.
-        Dialect::RelayDance(_) if last => RetryPolicy::new(10, &[5, 30], GiveUp::Never),
-        _ => RetryPolicy::new(10, &[], GiveUp::Never),
-    }
-}
-
-fn is_expired(outcome: Outcome) -> bool {
-    matches!(outcome, Outcome::Expired | Outcome::Timeout)
-}
-
-/// The number of videos a task can have.
-fn max_videos(dialect: Dialect) -> u32 {
-    match dialect {
-        Dialect::Ark
-        | Dialect::MiniMaxFirst
-        | Dialect::MiniMaxSecond
-        | Dialect::KieRunway
-        | Dialect::RelayDance(_)
-        | Dialect::Apimp(Upstream::Ark | Upstream::MiniMax) => 1,
-        _ => 10,
+    let api = view.dialect.api();
+    match api.upstream() {
+        Some(sender) => sender.api().callback_body(&view.foreign()),
+        None => api.callback_body(view),
     }
 }
 
 /// The files of a task, with their names.
 pub(crate) fn files(dialect: Dialect, request: &Value, videos: u32) -> Vec<(FileKind, String)> {
     let mut files = Vec::new();
-    let extra = match dialect {
-        Dialect::KlingNew if request["options"]["watermark_info"]["enabled"] == true => {
-            Some((FileKind::Watermarked, "watermarked", "mp4"))
-        }
-        Dialect::KlingLegacy if request["watermark_info"]["enabled"] == true => {
-            Some((FileKind::Watermarked, "watermarked", "mp4"))
-        }
-        Dialect::Ark if request["return_last_frame"] == true => Some((FileKind::LastFrame, "last_frame", "png")),
-        Dialect::Vidu | Dialect::Apimp(Upstream::Vidu) => Some((FileKind::Cover, "cover", "jpeg")),
-        Dialect::KieRunway => Some((FileKind::Cover, "cover", "png")),
-        _ => None,
-    };
+    let extra = dialect.api().extra_file(request);
     for ordinal in 1..=videos {
         let suffix = if ordinal == 1 { String::new() } else { format!("-{ordinal}") };
         files.push((FileKind::Video, format!("video{suffix}.mp4")));
@@ -400,30 +266,9 @@ pub(crate) fn files(dialect: Dialect, request: &Value, videos: u32) -> Vec<(File
     files
 }
 
-/// A new task id in the provider's format.
-pub(crate) fn new_id(world: &World, dialect: Dialect, now: SystemTime) -> String {
-    match dialect {
-        Dialect::KlingNew | Dialect::KlingLegacy | Dialect::Vidu | Dialect::MiniMaxFirst => world.digits(18),
-        Dialect::MaxApi | Dialect::KieRunway => world.uuid(),
-        Dialect::ApiMart | Dialect::Apimp(_) => format!("task_01{}", world.letters(24, true)),
-        Dialect::Ark => ark_id(world, now),
-        Dialect::MiniMaxSecond => world.digits(15),
-        Dialect::KieVeo => format!("veo_task_{}", world.letters(12, false)),
-        Dialect::KieMarket => format!("task_kie_{}", world.digits(8)),
-        Dialect::RelayDance(_) => format!("task_{}", world.letters(32, false)),
-        Dialect::Replicate => world.letters(26, false),
-        Dialect::WaveSpeed => world.uuid().replace('-', ""),
-    }
-}
-
-fn ark_id(world: &World, now: SystemTime) -> String {
-    format!("cgt-{}-{}", crate::clock::beijing(now), world.letters(5, false))
-}
-
 /// The task's id at the sender of its callbacks.
 pub(crate) fn foreign_id(world: &World, dialect: Dialect, id: &str, now: SystemTime) -> String {
-    let sender = dialect.of_callback();
-    if sender == dialect { id.to_owned() } else { new_id(world, sender, now) }
+    dialect.api().upstream().map_or_else(|| id.to_owned(), |sender| sender.api().new_id(world, now))
 }
 
 /// The error message of a failed task, for providers with free text.

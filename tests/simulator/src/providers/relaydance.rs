@@ -10,6 +10,8 @@
 //!
 //! Not documented, chosen here: two retries, after 5 and 30 seconds; links that live 24 hours.
 
+use std::time::SystemTime;
+
 use axum::{
     Router,
     extract::{Path, State},
@@ -20,17 +22,73 @@ use bytes::Bytes;
 use http::{HeaderMap, StatusCode, Uri};
 use serde_json::{Value, json};
 
-use super::{Incoming, Shared, admit, ark, failure_text, ok, parameters, required, submit, text};
+use super::{Incoming, Shared, admit, failure_text, ok, parameters, required, submit, text};
 use crate::{
+    api::{Api, Profile},
     clock,
     config::Config,
-    provider::{Dialect, Shape},
+    delivery::{GiveUp, RetryPolicy},
+    provider::{Dialect, Provider, Shape},
     record::{Call, FileKind, Phase, Refusal},
     script::{Outcome, Script},
-    world::{Draft, Purpose, View},
+    world::{Draft, Purpose, View, World},
 };
 
-pub(crate) fn router() -> Router<Shared> {
+pub(crate) const PROFILE: Profile = Profile { base_path: "/v1", ..Profile::new(router, Dialect::RelayDance(Shape::A)) };
+
+impl Api for Shape {
+    fn provider(&self) -> Provider {
+        Provider::RelayDance
+    }
+
+    fn refusal(&self, _world: &World, refused: Refusal, message: &str) -> Response {
+        refusal(refused, message)
+    }
+
+    fn max_videos(&self) -> u32 {
+        1
+    }
+
+    fn new_id(&self, world: &World, _now: SystemTime) -> String {
+        format!("task_{}", world.letters(32, false))
+    }
+
+    fn submission_body(&self, _world: &World, view: &View) -> Value {
+        match self {
+            Self::A | Self::D => json!({ "task_id": view.id, "status": "submitted" }),
+            Self::B => json!({
+                "id": view.id,
+                "task_id": view.id,
+                "object": "video",
+                "model": view.model,
+                "status": "queued",
+                "progress": 0,
+                "created_at": clock::seconds(view.created),
+            }),
+            Self::C => json!({ "code": "success", "message": "", "data": { "task_id": view.id } }),
+        }
+    }
+
+    fn upstream(&self) -> Option<Dialect> {
+        (*self == Self::D).then_some(Dialect::Ark)
+    }
+
+    fn callback_body(&self, view: &View) -> Option<Value> {
+        Some(body(view, *self))
+    }
+
+    /// It retries; the documentation does not say how.
+    fn retry_policy(&self, phase: Phase) -> RetryPolicy {
+        if phase.is_final() { RetryPolicy::new(10, &[5, 30], GiveUp::Never) } else { RetryPolicy::NEVER }
+    }
+
+    /// New API caches the first link that it reads, dead or not.
+    fn renewed_by_status(&self, _dead: bool) -> bool {
+        false
+    }
+}
+
+fn router() -> Router<Shared> {
     Router::new()
         .route("/v1/video/generations", post(generate))
         .route("/v1/video/generations/{id}", get(status))
@@ -38,7 +96,7 @@ pub(crate) fn router() -> Router<Shared> {
         .fallback(async || refusal(Refusal::NotFound, "not found"))
 }
 
-pub(crate) fn refusal(refusal: Refusal, message: &str) -> Response {
+fn refusal(refusal: Refusal, message: &str) -> Response {
     let (status, kind) = match refusal {
         Refusal::Parameters | Refusal::Conflict | Refusal::Moderated => (400, "invalid_request_error"),
         Refusal::Unauthorized => (401, "authentication_error"),
@@ -73,29 +131,6 @@ async fn generate(State(world): State<Shared>, uri: Uri, headers: HeaderMap, bod
 /// The dialect of a task: the shape that its script names, or the configured one.
 fn requested_dialect(config: &Config, script: &Script) -> Dialect {
     Dialect::RelayDance(script.shape.unwrap_or(config.relaydance_shape))
-}
-
-pub(crate) fn submission_body(view: &View, shape: Shape) -> Value {
-    match shape {
-        Shape::A | Shape::D => json!({ "task_id": view.id, "status": "submitted" }),
-        Shape::B => json!({
-            "id": view.id,
-            "task_id": view.id,
-            "object": "video",
-            "model": view.model,
-            "status": "queued",
-            "progress": 0,
-            "created_at": clock::seconds(view.created),
-        }),
-        Shape::C => json!({ "code": "success", "message": "", "data": { "task_id": view.id } }),
-    }
-}
-
-pub(crate) fn callback(view: &View, shape: Shape) -> Value {
-    match shape {
-        Shape::D => ark::body(&view.foreign()),
-        shape => body(view, shape),
-    }
 }
 
 /// The code and message of a failed task.

@@ -8,7 +8,7 @@
 //!
 //! Not documented, chosen here: two repeated deliveries after 5 and 15 seconds, and a timeout of five.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use axum::{
     Router,
@@ -22,14 +22,71 @@ use serde_json::{Value, json};
 
 use super::{Incoming, Shared, admit, ok, parameters, submit, text};
 use crate::{
+    api::{Api, Headers, Outgoing, Profile},
     clock,
-    provider::Dialect,
+    delivery::{GiveUp, RetryPolicy},
+    files::HOUR,
+    provider::{Dialect, Provider, Signs},
     record::{Call, FileKind, Phase, Refusal},
     script::Outcome,
-    world::{Draft, Purpose, View},
+    signature,
+    world::{Draft, Purpose, View, World},
 };
 
-pub(crate) fn router() -> Router<Shared> {
+pub(crate) const PROFILE: Profile = Profile {
+    signs: Signs::Body,
+    // Base64 of "replicate-secret-of-32-bytes-okk".
+    signing_secret: Some("whsec_cmVwbGljYXRlLXNlY3JldC1vZi0zMi1ieXRlcy1va2s="),
+    ..Profile::new(router, Dialect::Replicate)
+};
+
+pub(crate) struct Replicate;
+
+impl Api for Replicate {
+    fn provider(&self) -> Provider {
+        Provider::Replicate
+    }
+
+    fn refusal(&self, _world: &World, refused: Refusal, message: &str) -> Response {
+        refusal(refused, message)
+    }
+
+    fn new_id(&self, world: &World, _now: SystemTime) -> String {
+        world.letters(26, false)
+    }
+
+    /// It alone says 201.
+    fn submission_status(&self) -> StatusCode {
+        StatusCode::CREATED
+    }
+
+    fn submission_body(&self, _world: &World, view: &View) -> Value {
+        body(view)
+    }
+
+    fn callback_body(&self, view: &View) -> Option<Value> {
+        Some(body(view))
+    }
+
+    fn signature(&self, outgoing: &Outgoing<'_>) -> Option<Headers> {
+        signature::standard_webhooks_headers(outgoing)
+    }
+
+    fn retry_policy(&self, phase: Phase) -> RetryPolicy {
+        if phase.is_final() { RetryPolicy::new(5, &[5, 15], GiveUp::Never) } else { RetryPolicy::NEVER }
+    }
+
+    fn link_life(&self, _kind: FileKind, _purpose: Purpose) -> Duration {
+        HOUR
+    }
+
+    /// It deletes the file.
+    fn renewed_by_status(&self, _dead: bool) -> bool {
+        false
+    }
+}
+
+fn router() -> Router<Shared> {
     Router::new()
         .route("/v1/predictions", post(create))
         .route("/v1/models/{owner}/{name}/predictions", post(create))
@@ -39,7 +96,7 @@ pub(crate) fn router() -> Router<Shared> {
         .fallback(async || refusal(Refusal::NotFound, "The requested resource could not be found."))
 }
 
-pub(crate) fn refusal(refusal: Refusal, message: &str) -> Response {
+fn refusal(refusal: Refusal, message: &str) -> Response {
     let (status, title) = match refusal {
         Refusal::Parameters | Refusal::Moderated | Refusal::Conflict => (422, "Input validation failed"),
         Refusal::Unauthorized => (401, "Unauthenticated"),
@@ -76,12 +133,8 @@ async fn create(State(world): State<Shared>, uri: Uri, headers: HeaderMap, body:
     .await
 }
 
-pub(crate) fn submission_body(view: &View) -> Value {
-    body(view)
-}
-
 /// A prediction, in every answer and callback.
-pub(crate) fn body(view: &View) -> Value {
+fn body(view: &View) -> Value {
     let status = match view.phase {
         Phase::Open(_) => view.status_word(["starting", "starting", "processing"]),
         Phase::Final(Outcome::Succeed) => "succeeded",

@@ -13,26 +13,93 @@
 //! Not documented, chosen here: a callback timeout of ten seconds, and the delays between retries; a retry has a new nonce
 //! and date.
 
+use std::time::{Duration, SystemTime};
+
 use axum::{
     Router,
     extract::{Path, State},
     response::Response,
     routing::{get, post},
 };
+use base64::{Engine as _, prelude::BASE64_STANDARD};
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode, Uri};
 use serde_json::{Value, json};
 
-use super::{Incoming, Shared, admit, first, ok, page, parameters, query, required, submit, text};
+use super::{Incoming, Shared, admit, credential, first, ok, page, parameters, query, required, submit, text};
 use crate::{
+    api::{Api, Headers, Outgoing, Profile},
     clock,
-    provider::{Dialect, Provider},
+    delivery::{GiveUp, RetryPolicy},
+    files::{DAY, HOUR, Style},
+    provider::{Dialect, Provider, Signs},
     record::{Call, FileKind, Phase, Refusal, Stage},
     script::Outcome,
+    signature::hmac,
     world::{Draft, Purpose, View, World},
 };
 
-pub(crate) fn router() -> Router<Shared> {
+pub(crate) const PROFILE: Profile = Profile { signs: Signs::Sender, ..Profile::new(router, Dialect::Vidu) };
+
+pub(crate) struct Vidu;
+
+impl Api for Vidu {
+    fn provider(&self) -> Provider {
+        Provider::Vidu
+    }
+
+    fn refusal(&self, world: &World, refused: Refusal, message: &str) -> Response {
+        refusal(world, refused, message)
+    }
+
+    fn credential<'a>(&self, headers: &'a HeaderMap) -> Option<&'a str> {
+        credential(headers, "Token")
+    }
+
+    fn new_id(&self, world: &World, _now: SystemTime) -> String {
+        world.digits(18)
+    }
+
+    fn submission_body(&self, _world: &World, view: &View) -> Value {
+        submission_body(view)
+    }
+
+    fn stages(&self) -> &'static [Stage] {
+        &[Stage::Running]
+    }
+
+    fn callback_body(&self, view: &View) -> Option<Value> {
+        Some(body(view))
+    }
+
+    fn signature(&self, outgoing: &Outgoing<'_>) -> Option<Headers> {
+        let account = outgoing.account;
+        Some(signed_headers(account.signing_secret.as_ref().unwrap_or(&account.api_key), outgoing))
+    }
+
+    fn retry_policy(&self, phase: Phase) -> RetryPolicy {
+        if phase.is_final() { RetryPolicy::new(10, &[10, 30, 60], GiveUp::Never) } else { RetryPolicy::NEVER }
+    }
+
+    fn extra_file(&self, _request: &Value) -> Option<(FileKind, &'static str, &'static str)> {
+        Some((FileKind::Cover, "cover", "jpeg"))
+    }
+
+    fn link_life(&self, kind: FileKind, _purpose: Purpose) -> Duration {
+        if kind == FileKind::Cover { HOUR } else { DAY }
+    }
+
+    fn link_style(&self, _kind: FileKind, _purpose: Purpose) -> Style {
+        Style::Amazon
+    }
+
+    /// Presigned on every request.
+    fn renewed_by_status(&self, _dead: bool) -> bool {
+        true
+    }
+}
+
+fn router() -> Router<Shared> {
     let mut router = Router::new()
         .route("/ent/v2/tasks", get(list))
         .route("/ent/v2/tasks/{id}/creations", get(status))
@@ -94,7 +161,7 @@ fn error(world: &World, status: u16, reason: &str, message: &str) -> Response {
     )
 }
 
-pub(crate) fn refusal(world: &World, refusal: Refusal, message: &str) -> Response {
+fn refusal(world: &World, refusal: Refusal, message: &str) -> Response {
     let (status, reason) = match refusal {
         Refusal::Parameters if message.contains(" is required") => (400, "FieldLacking"),
         Refusal::Parameters if message.contains(" is not wanted") => (400, "FieldUnwanted"),
@@ -142,7 +209,7 @@ fn field(view: &View, name: &str, default: Value) -> Value {
     view.request.get(name).cloned().unwrap_or(default)
 }
 
-pub(crate) fn submission_body(view: &View) -> Value {
+fn submission_body(view: &View) -> Value {
     json!({
         "task_id": view.id,
         "state": "created",
@@ -164,7 +231,7 @@ pub(crate) fn submission_body(view: &View) -> Value {
 }
 
 /// The body of callbacks and status responses.
-pub(crate) fn body(view: &View) -> Value {
+fn body(view: &View) -> Value {
     let state = match view.phase {
         Phase::Open(_) => view.status_word(["created", "queueing", "processing"]),
         Phase::Final(Outcome::Succeed) => "success",
@@ -207,6 +274,48 @@ pub(crate) fn body(view: &View) -> Value {
         "off_peak": field(view, "off_peak", json!(false)),
         "creations": creations,
     })
+}
+
+/// The headers that sign a callback.
+pub(crate) fn signed_headers(secret: &str, outgoing: &Outgoing<'_>) -> Headers {
+    let (date, nonce) = (httpdate::fmt_http_date(outgoing.now), outgoing.world.uuid());
+    let (path, query) = function_path(outgoing.url);
+    let signed = [("Date", date.as_str()), ("x-request-nonce", nonce.as_str())];
+    let signature = signature(secret, &path, &query, &date, &signed);
+    vec![
+        ("X-HMAC-SIGNATURE", signature),
+        ("X-HMAC-ALGORITHM", "hmac-sha256".to_owned()),
+        ("X-HMAC-ACCESS-KEY", "vidu".to_owned()),
+        ("X-HMAC-SIGNED-HEADERS", "Date;x-request-nonce".to_owned()),
+        ("Date", date),
+        ("x-request-nonce", nonce),
+    ]
+}
+
+/// The `X-HMAC-SIGNATURE` (the APISIX HMAC) for a POST. It covers path, query and the listed headers, but not the body.
+fn signature(secret: &str, path: &str, query: &str, date: &str, signed: &[(&str, &str)]) -> String {
+    let mut text = format!("POST\n{}\n{query}\nvidu\n{date}\n", if path.is_empty() { "/" } else { path });
+    for (name, value) in signed {
+        text.push_str(name);
+        text.push(':');
+        text.push_str(value);
+        text.push('\n');
+    }
+    BASE64_STANDARD.encode(hmac(secret.as_bytes(), &[text.as_bytes()]))
+}
+
+/// The path and query that the receiving function sees, which are what a signature has to cover.
+///
+/// The local AWS emulator serves function URLs path-style, under `/_aws/lambda-url/{id}/...`, and strips that prefix before it
+/// invokes the function. On AWS, function URLs have no prefix.
+fn function_path(url: &str) -> (String, String) {
+    let Ok(url) = url::Url::parse(url) else { return ("/".to_owned(), String::new()) };
+    let path = url.path();
+    let path = match path.strip_prefix("/_aws/lambda-url/") {
+        Some(rest) => rest.find('/').map_or("/", |slash| &rest[slash..]),
+        None => path,
+    };
+    (path.to_owned(), url.query().unwrap_or_default().to_owned())
 }
 
 fn is_vidu(dialect: Dialect) -> bool {
@@ -272,4 +381,38 @@ async fn credits(State(world): State<Shared>, headers: HeaderMap) -> Response {
         return response;
     }
     ok(&json!({ "remains": [{ "type": "metered", "credit_remain": 1000, "concurrency_limit": 5 }] }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_signed_path_is_the_one_that_the_function_sees() {
+        for (url, path, query) in [
+            ("http://127.0.0.1:4577/_aws/lambda-url/abc/callback/vidu/1/t", "/callback/vidu/1/t", ""),
+            ("http://127.0.0.1:4577/_aws/lambda-url/abc", "/", ""),
+            ("https://abc.lambda-url.eu-west-1.on.aws/callback/vidu/1/t?a=b", "/callback/vidu/1/t", "a=b"),
+            ("https://example.com", "/", ""),
+        ] {
+            assert_eq!(function_path(url), (path.to_owned(), query.to_owned()), "{url}");
+        }
+    }
+
+    /// The signing string is the worked example of its page (`platform.vidu.com/docs/callback-signature`).
+    #[test]
+    fn it_signs_the_path_and_the_listed_headers() {
+        let date = "Tue, 06 May 2025 12:09:42 GMT";
+        let nonce = ("x-request-nonce", "123e4567-e89b-12d3-a456-426614174000");
+        let sign = |secret, query, signed: &[(&str, &str)]| signature(secret, "/vidu/callback", query, date, signed);
+        let both = [("Date", date), nonce];
+        for (secret, query, signed, expected) in [
+            ("vda_test_secret", "name=james&age=36", &both[..], "NPh3qkvh2qDB3e8NbcSL4lpYvLveDSUkfJug6u/K46g="),
+            ("vda_test_secret", "", &both[..], "Hx+xkVLN7fTt0KPIU7g+KzJuvtoLExuzNxuqqdDrmc0="),
+            ("vda_test_secret", "", &both[1..], "QpFj0GszzzzjXjcnhCexjDTMhU2SQSQov5z1Q35FZeU="),
+            ("vda_test_token", "name=james&age=36", &both[..], "UaF2428J2BgkBzPJa4M0McqJGOlQGXJ6UXuQZnsbcsk="),
+        ] {
+            assert_eq!(sign(secret, query, signed), expected, "{secret} {query:?}");
+        }
+    }
 }

@@ -8,6 +8,8 @@
 //!
 //! Not documented, chosen here: the delays between retries and a timeout of ten seconds; the next status call replaces a dead link.
 
+use std::time::{Duration, SystemTime};
+
 use axum::{
     Router,
     extract::{Path, State},
@@ -20,21 +22,83 @@ use serde_json::{Value, json};
 
 use super::{Incoming, Shared, admit, first, ok, query, required, submit};
 use crate::{
+    api::{Api, Headers, Outgoing, Profile},
     clock,
-    provider::Dialect,
+    delivery::{GiveUp, RetryPolicy},
+    files::DAY,
+    provider::{Dialect, Provider, Signs},
     record::{Call, FileKind, Phase, Refusal},
     script::Outcome,
-    world::{Draft, Purpose, View},
+    signature::hmac,
+    world::{Draft, Purpose, View, World},
 };
 
-pub(crate) fn router() -> Router<Shared> {
+pub(crate) const PROFILE: Profile = Profile {
+    signs: Signs::Body,
+    signing_secret: Some("whsec_wavespeed-webhook-secret"),
+    ..Profile::new(router, Dialect::WaveSpeed)
+};
+
+pub(crate) struct WaveSpeed;
+
+impl Api for WaveSpeed {
+    fn provider(&self) -> Provider {
+        Provider::WaveSpeed
+    }
+
+    fn refusal(&self, _world: &World, refused: Refusal, message: &str) -> Response {
+        refusal(refused, message)
+    }
+
+    fn new_id(&self, world: &World, _now: SystemTime) -> String {
+        world.uuid().replace('-', "")
+    }
+
+    fn submission_body(&self, _world: &World, view: &View) -> Value {
+        json!({ "code": 200, "message": "success", "data": task(view) })
+    }
+
+    /// The task without an envelope, with its input.
+    fn callback_body(&self, view: &View) -> Option<Value> {
+        let mut body = task(view);
+        body["input"] = (*view.request).clone();
+        Some(body)
+    }
+
+    fn signature(&self, outgoing: &Outgoing<'_>) -> Option<Headers> {
+        let (secret, stamp) = (outgoing.account.signing_secret.as_ref()?, clock::seconds(outgoing.now));
+        Some(vec![
+            ("webhook-id", outgoing.task_id.to_owned()),
+            ("webhook-timestamp", stamp.to_string()),
+            ("webhook-signature", signature(secret, outgoing.task_id, stamp, outgoing.body)),
+        ])
+    }
+
+    fn retry_policy(&self, phase: Phase) -> RetryPolicy {
+        if phase.is_final() { RetryPolicy::new(10, &[10, 30, 60], GiveUp::Never) } else { RetryPolicy::NEVER }
+    }
+
+    fn link_life(&self, _kind: FileKind, _purpose: Purpose) -> Duration {
+        7 * DAY
+    }
+}
+
+/// The `webhook-signature`: hexadecimal, keyed with the text of the secret after its prefix.
+fn signature(secret: &str, id: &str, timestamp: i64, body: &[u8]) -> String {
+    let key = secret.strip_prefix("whsec_").unwrap_or(secret);
+    let stamp = timestamp.to_string();
+    let signature = hmac(key.as_bytes(), &[id.as_bytes(), b".", stamp.as_bytes(), b".", body]);
+    signature.iter().fold("v3,".to_owned(), |text, byte| text + &format!("{byte:02x}"))
+}
+
+fn router() -> Router<Shared> {
     Router::new()
         .route("/api/v3/predictions/{id}/result", get(status))
         .route("/api/v3/{*model}", post(create))
         .fallback(async || refusal(Refusal::NotFound, "not found"))
 }
 
-pub(crate) fn refusal(refusal: Refusal, message: &str) -> Response {
+fn refusal(refusal: Refusal, message: &str) -> Response {
     let status = match refusal {
         Refusal::Parameters | Refusal::Moderated | Refusal::Conflict => 400,
         Refusal::Unauthorized => 401,
@@ -62,17 +126,6 @@ async fn create(
         Ok((dialect, Draft { model, callback_url, ..Draft::default() }))
     })
     .await
-}
-
-pub(crate) fn submission_body(view: &View) -> Value {
-    json!({ "code": 200, "message": "success", "data": task(view) })
-}
-
-/// The body of a callback: the task without an envelope, with its input.
-pub(crate) fn callback(view: &View) -> Value {
-    let mut body = task(view);
-    body["input"] = (*view.request).clone();
-    body
 }
 
 fn task(view: &View) -> Value {

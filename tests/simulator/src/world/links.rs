@@ -36,6 +36,7 @@ impl World {
             }
         }
         let found = files::Found {
+            dialect: task.dialect,
             prior_requests,
             not_ready: if artifact.kind != FileKind::Video && task.script.extras == ExtrasFate::Gone {
                 u32::MAX

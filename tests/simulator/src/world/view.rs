@@ -127,8 +127,8 @@ impl World {
             return Some(view);
         }
         view.file_ids = task.artifacts.iter().map(|artifact| artifact.file_id.clone()).collect();
-        // A status response that names files by id issues no link.
-        if task.dialect == Dialect::MiniMaxFirst && purpose != Purpose::Refresh {
+        let api = task.dialect.api();
+        if api.names_files_by_id() && purpose != Purpose::Refresh {
             return Some(view);
         }
         let now = SystemTime::now();
@@ -138,18 +138,19 @@ impl World {
             let renew = match (purpose, current) {
                 (_, None) | (Purpose::Refresh, _) => true,
                 (Purpose::Callback, Some(_)) => false,
-                (Purpose::Status, Some(link)) => files::renewed_by_status(task.dialect, !link.works(now)),
+                (Purpose::Status, Some(link)) => api.renewed_by_status(!link.works(now)),
             };
             if renew {
-                let ttl = task.script.link_ttl.unwrap_or_else(|| files::ttl(task.dialect, artifact.kind, purpose));
+                let ttl = task.script.link_ttl.unwrap_or_else(|| api.link_life(artifact.kind, purpose));
                 let fate = match task.script.link {
                     LinkFate::Dead | LinkFate::Gone if artifact.links > 0 => LinkFate::Alive,
                     fate => fate,
                 };
                 state.counter += 1;
                 let token = media::mix(self.seed.wrapping_add(state.counter));
-                let style = files::style(task.dialect, artifact.kind, purpose);
-                let target = files::target(task.dialect.provider(), style, token, &artifact.name, now, ttl);
+                // If an upstream makes the file, callbacks and status responses have the upstream's own link.
+                let style = task.dialect.of_callback().link_style(artifact.kind, purpose);
+                let target = files::target(api.provider(), style, token, &artifact.name, now, ttl);
                 artifact.links += 1;
                 artifact.link = Some(target.clone());
                 let link =

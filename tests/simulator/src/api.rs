@@ -1,0 +1,174 @@
+//! What the simulator asks about a provider. Each provider's own file answers.
+
+use std::time::{Duration, SystemTime};
+
+use axum::{Router, response::Response};
+use http::{HeaderMap, StatusCode};
+use serde_json::Value;
+
+use crate::{
+    config::Account,
+    delivery::RetryPolicy,
+    files::{DAY, Style},
+    provider::{Dialect, Provider, Signs},
+    providers::{Shared, credential},
+    record::{FileKind, Phase, Refusal, Stage},
+    world::{Purpose, View, World},
+};
+
+/// What holds for a provider in all its dialects.
+pub(crate) struct Profile {
+    pub(crate) router: fn() -> Router<Shared>,
+    /// The dialect of what belongs to no task.
+    pub(crate) dialect: Dialect,
+    /// The path of its documented base URL, after its name.
+    pub(crate) base_path: &'static str,
+    pub(crate) signs: Signs,
+    /// The signing secret of the default configuration.
+    pub(crate) signing_secret: Option<&'static str>,
+}
+
+impl Profile {
+    /// A provider whose base URL has no path, and that signs nothing.
+    pub(crate) const fn new(router: fn() -> Router<Shared>, dialect: Dialect) -> Self {
+        Self { router, dialect, base_path: "", signs: Signs::Nothing, signing_secret: None }
+    }
+}
+
+/// A callback on its way, with what a signature can cover.
+pub(crate) struct Outgoing<'a> {
+    pub(crate) world: &'a World,
+    pub(crate) account: &'a Account,
+    /// The task's id at the sender.
+    pub(crate) task_id: &'a str,
+    pub(crate) message_id: &'a str,
+    pub(crate) url: &'a str,
+    pub(crate) body: &'a [u8],
+    pub(crate) now: SystemTime,
+}
+
+pub(crate) type Headers = Vec<(&'static str, String)>;
+
+/// A dialect. The defaults are what most providers do.
+pub(crate) trait Api: Sync {
+    fn provider(&self) -> Provider;
+
+    /// The provider's own error response.
+    fn refusal(&self, world: &World, refused: Refusal, message: &str) -> Response;
+
+    /// The API key in the headers of a call.
+    fn credential<'a>(&self, headers: &'a HeaderMap) -> Option<&'a str> {
+        credential(headers, "Bearer")
+    }
+
+    /// The error response to a call without the right credentials.
+    fn unauthorized(&self, world: &World, headers: &HeaderMap) -> Option<Response> {
+        let key = world.config.account(self.provider()).api_key;
+        let authorized = !key.is_empty() && self.credential(headers) == Some(key.as_str());
+        (!authorized).then(|| self.refusal(world, Refusal::Unauthorized, "the API key is missing or wrong"))
+    }
+
+    // Submissions.
+
+    /// The number of videos a task can have.
+    fn max_videos(&self) -> u32 {
+        10
+    }
+
+    /// The task that an earlier submission with the same `Idempotency-Key` created.
+    fn idempotent_task(&self, _world: &World, _key: &str) -> Option<String> {
+        None
+    }
+
+    /// Whether it sends a challenge to the callback URL first.
+    fn is_challenged(&self) -> bool {
+        false
+    }
+
+    /// A new task id in the provider's format.
+    fn new_id(&self, world: &World, _now: SystemTime) -> String {
+        world.uuid()
+    }
+
+    fn submission_status(&self) -> StatusCode {
+        StatusCode::OK
+    }
+
+    /// The body of the response to a submission that created a task.
+    fn submission_body(&self, world: &World, view: &View) -> Value;
+
+    // Callbacks.
+
+    /// The dialect of the callbacks, if the provider only forwards the callback URL. Then that dialect has their stages, phases,
+    /// bodies and retries, and the style of links.
+    fn upstream(&self) -> Option<Dialect> {
+        None
+    }
+
+    /// The stages of an open task for which the provider sends callbacks.
+    fn stages(&self) -> &'static [Stage] {
+        &[]
+    }
+
+    /// Whether the provider ever sends a callback for a phase; one that can only be polled never does. Stages are not checked: a
+    /// script may send one out of order.
+    fn is_pushed(&self, _phase: Phase) -> bool {
+        true
+    }
+
+    /// The body of a callback; `None` if the provider sends none for this phase.
+    fn callback_body(&self, _view: &View) -> Option<Value> {
+        None
+    }
+
+    fn callback_content_type(&self) -> &'static str {
+        "application/json"
+    }
+
+    /// The URL that the provider posts to for the submitted callback URL.
+    fn target(&self, callback_url: &str) -> String {
+        callback_url.to_owned()
+    }
+
+    /// The headers that sign a callback.
+    fn signature(&self, _outgoing: &Outgoing<'_>) -> Option<Headers> {
+        None
+    }
+
+    /// How the provider retries a callback. If its documentation does not say, it never retries: the worst case for a receiver.
+    fn retry_policy(&self, _phase: Phase) -> RetryPolicy {
+        RetryPolicy::NEVER
+    }
+
+    // Files.
+
+    /// Kind, stem and extension of the file that comes with each video.
+    fn extra_file(&self, _request: &Value) -> Option<(FileKind, &'static str, &'static str)> {
+        None
+    }
+
+    /// Whether callbacks and status responses name files by id, and a separate call issues the links.
+    fn names_files_by_id(&self) -> bool {
+        false
+    }
+
+    /// How long a link lives, unless the script says otherwise.
+    fn link_life(&self, _kind: FileKind, _purpose: Purpose) -> Duration {
+        DAY
+    }
+
+    /// What the links look like.
+    fn link_style(&self, _kind: FileKind, _purpose: Purpose) -> Style {
+        Style::Bare
+    }
+
+    /// Whether a status response replaces an existing link. Few document it: the others replace dead links.
+    fn renewed_by_status(&self, dead: bool) -> bool {
+        dead
+    }
+
+    /// Whether the file host serves a client that sends these headers.
+    fn serves(&self, _headers: &HeaderMap) -> bool {
+        true
+    }
+}
