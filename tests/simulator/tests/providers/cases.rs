@@ -7,6 +7,8 @@ use simulator::{Provider, Shape};
 /// `{id}` in a path for the task's id. Fields of bodies are given as JSON pointers.
 pub(crate) struct ApiCase {
     pub(crate) provider: Provider,
+    /// The header with the API key, and what precedes the key.
+    pub(crate) credential: (&'static str, &'static str),
     pub(crate) submit: &'static str,
     pub(crate) body: Value,
     /// The id in the submission response.
@@ -20,8 +22,12 @@ pub(crate) struct ApiCase {
     pub(crate) callback_status: (&'static str, Value),
     /// The id in a callback; empty if callbacks have the upstream's id.
     pub(crate) callback_id: &'static str,
-    /// The number of callbacks, including the final one.
+    /// The number of callbacks, including the final one. 0 if the provider can only be polled.
     pub(crate) callbacks: usize,
+    /// The path of callbacks for the callback URL `/hook`.
+    pub(crate) target: &'static str,
+    /// The number of attempts if the receiver never accepts.
+    pub(crate) attempts: usize,
     pub(crate) shape: Shape,
 }
 
@@ -35,6 +41,7 @@ impl ApiCase {
 fn api_case(provider: Provider) -> ApiCase {
     ApiCase {
         provider,
+        credential: ("authorization", "Bearer "),
         submit: "",
         body: Value::Null,
         id: "/data/task_id",
@@ -44,6 +51,8 @@ fn api_case(provider: Provider) -> ApiCase {
         callback_status: ("", Value::Null),
         callback_id: "",
         callbacks: 1,
+        target: "/hook",
+        attempts: 1,
         shape: Shape::A,
     }
 }
@@ -60,10 +69,11 @@ pub(crate) fn api_cases() -> Vec<ApiCase> {
         callback_status,
         callback_id,
         callbacks: if shape == Shape::D { 3 } else { 1 },
+        attempts: if shape == Shape::D { 4 } else { 3 },
         shape,
         ..api_case(Provider::RelayDance)
     };
-    let apimp = |model: &str, callback_status: (&'static str, Value), callbacks| ApiCase {
+    let apimp = |model: &str, callback_status: (&'static str, Value), callbacks, attempts| ApiCase {
         submit: "/api/generate/submit",
         body: json!({ "model": model, "input": { "prompt": "{script}", "metadata": { "callback_url": "{url}" } } }),
         status: "/api/generate/status/{id}",
@@ -71,6 +81,7 @@ pub(crate) fn api_cases() -> Vec<ApiCase> {
         link: "/data/files/0/file_url",
         callback_status,
         callbacks,
+        attempts,
         ..api_case(Provider::Apimp)
     };
     vec![
@@ -117,6 +128,8 @@ pub(crate) fn api_cases() -> Vec<ApiCase> {
             link: "/data/result/videos/0/url/0",
             callback_status: ("/data/status", json!("completed")),
             callback_id: "/data/id",
+            target: "/hook/callback",
+            attempts: 4,
             ..api_case(Provider::ApiMart)
         },
         ApiCase {
@@ -129,6 +142,7 @@ pub(crate) fn api_cases() -> Vec<ApiCase> {
             callback_status: ("/status", json!("succeeded")),
             callback_id: "/id",
             callbacks: 3,
+            attempts: 4,
             ..api_case(Provider::Ark)
         },
         ApiCase {
@@ -144,6 +158,7 @@ pub(crate) fn api_cases() -> Vec<ApiCase> {
             ..api_case(Provider::MiniMax)
         },
         ApiCase {
+            credential: ("authorization", "Token "),
             submit: "/ent/v2/text2video",
             body: json!({ "model": "viduq3-turbo", "prompt": "{script}", "payload": "own-1", "callback_url": "{url}" }),
             id: "/task_id",
@@ -153,6 +168,7 @@ pub(crate) fn api_cases() -> Vec<ApiCase> {
             callback_status: ("/state", json!("success")),
             callback_id: "/id",
             callbacks: 2,
+            attempts: 4,
             ..api_case(Provider::Vidu)
         },
         ApiCase {
@@ -164,6 +180,7 @@ pub(crate) fn api_cases() -> Vec<ApiCase> {
             link: "/data/videoInfo/videoUrl",
             callback_status: ("/code", json!(200)),
             callback_id: "/data/task_id",
+            attempts: 3,
             ..api_case(Provider::Kie)
         },
         ApiCase {
@@ -175,6 +192,7 @@ pub(crate) fn api_cases() -> Vec<ApiCase> {
             link: "/data/response/resultUrls/0",
             callback_status: ("/code", json!(200)),
             callback_id: "/data/taskId",
+            attempts: 3,
             ..api_case(Provider::Kie)
         },
         ApiCase {
@@ -186,6 +204,7 @@ pub(crate) fn api_cases() -> Vec<ApiCase> {
             link: "/output",
             callback_status: ("/status", json!("succeeded")),
             callback_id: "/id",
+            attempts: 3,
             ..api_case(Provider::Replicate)
         },
         ApiCase {
@@ -197,12 +216,13 @@ pub(crate) fn api_cases() -> Vec<ApiCase> {
             link: "/data/outputs/0",
             callback_status: ("/status", json!("completed")),
             callback_id: "/id",
+            attempts: 4,
             ..api_case(Provider::WaveSpeed)
         },
-        apimp("kling-2.6", ("/task_status", json!("succeed")), 3),
-        apimp("doubao-seedance-2", ("/status", json!("succeeded")), 3),
-        apimp("vidu-q3", ("/state", json!("success")), 2),
-        apimp("minimax-hailuo-2.3", ("/status", json!("success")), 3),
+        apimp("kling-2.6", ("/task_status", json!("succeed")), 3, 1),
+        apimp("doubao-seedance-2", ("/status", json!("succeeded")), 3, 4),
+        apimp("vidu-q3", ("/state", json!("success")), 2, 4),
+        apimp("minimax-hailuo-2.3", ("/status", json!("success")), 3, 1),
         relay(
             Shape::A,
             "/task_id",

@@ -2,12 +2,11 @@
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use hmac::{Hmac, KeyInit as _, Mac as _};
-use reqwest::header::AUTHORIZATION;
 use serde_json::Value;
 use sha2::Sha256;
 use simulator::{Config, Provider, Simulator};
 
-use crate::receiver::Received;
+use crate::{cases::api_cases, receiver::Received};
 
 pub(crate) fn start(config: Config) -> Simulator {
     Simulator::start(config).expect("the simulator starts")
@@ -17,18 +16,21 @@ pub(crate) fn start(config: Config) -> Simulator {
 pub(crate) struct Customer<'a> {
     simulator: &'a Simulator,
     provider: Provider,
+    credential: (&'static str, &'static str),
     pub(crate) client: reqwest::Client,
 }
 
 impl<'a> Customer<'a> {
     pub(crate) fn new(simulator: &'a Simulator, provider: Provider) -> Self {
         let client = reqwest::Client::builder().user_agent("reelhook-test/1").build().expect("a client");
-        Self { simulator, provider, client }
+        let case = api_cases().into_iter().find(|case| case.provider == provider).expect("every provider has a row");
+        Self { simulator, provider, credential: case.credential, client }
     }
 
-    pub(crate) fn authorization(&self) -> String {
-        let scheme = if self.provider == Provider::Vidu { "Token" } else { "Bearer" };
-        format!("{scheme} {}", self.simulator.config().account(self.provider).api_key)
+    /// Adds the API key.
+    pub(crate) fn authorized(&self, request: reqwest::RequestBuilder) -> reqwest::RequestBuilder {
+        let (header, scheme) = self.credential;
+        request.header(header, format!("{scheme}{}", self.simulator.config().account(self.provider).api_key))
     }
 
     pub(crate) fn url(&self, path: &str) -> String {
@@ -42,11 +44,11 @@ impl<'a> Customer<'a> {
     }
 
     pub(crate) async fn post(&self, path: &str, body: &Value) -> (u16, Value) {
-        self.send(self.client.post(self.url(path)).header(AUTHORIZATION, self.authorization()).json(body)).await
+        self.send(self.authorized(self.client.post(self.url(path))).json(body)).await
     }
 
     pub(crate) async fn get(&self, path: &str) -> (u16, Value) {
-        self.send(self.client.get(self.url(path)).header(AUTHORIZATION, self.authorization())).await
+        self.send(self.authorized(self.client.get(self.url(path)))).await
     }
 
     pub(crate) async fn download(&self, url: &str) -> (u16, Vec<u8>) {

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use reqwest::header::AUTHORIZATION;
 use serde_json::json;
 use simulator::{Config, Outcome, Phase, Provider};
 
@@ -94,7 +93,7 @@ async fn every_submission_failure_can_be_scripted() {
 
     assert_eq!(customer.post(path, &body("submit=error500 delay=0")).await.0, 500);
     assert_eq!(simulator.tasks().len(), 1, "created anyway");
-    let request = customer.client.post(customer.url(path)).header(AUTHORIZATION, customer.authorization());
+    let request = customer.authorized(customer.client.post(customer.url(path)));
     let hanging = request.json(&body("submit=timeout delay=0")).timeout(Duration::from_millis(300)).send().await;
     assert!(hanging.expect_err("no response").is_timeout());
     assert_eq!(simulator.tasks().len(), 2, "created anyway");

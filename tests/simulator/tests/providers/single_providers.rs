@@ -213,7 +213,7 @@ async fn ark_lists_tasks_by_id_and_cancels_queued_ones() {
     );
 
     let cancel = customer.client.delete(customer.url(&format!("{path}/{}", id(&queued))));
-    assert_eq!(customer.send(cancel.header(AUTHORIZATION, customer.authorization())).await, (200, json!({})));
+    assert_eq!(customer.send(customer.authorized(cancel)).await, (200, json!({})));
     let (_, cancelled) = customer.get(&format!("{path}/{}", id(&queued))).await;
     assert_eq!(cancelled["status"], "cancelled");
     assert_eq!(customer.get(&format!("{path}/unknown")).await.0, 404);
@@ -241,7 +241,7 @@ async fn apimart_honours_or_ignores_an_idempotency_key() {
         let customer = Customer::new(&simulator, Provider::ApiMart);
         for _ in 0..2 {
             let request = customer.client.post(customer.url("/videos/generations"));
-            let request = request.header(AUTHORIZATION, customer.authorization()).header("Idempotency-Key", "own");
+            let request = customer.authorized(request).header("Idempotency-Key", "own");
             customer.send(request.json(&json!({ "model": "m", "prompt": "x" }))).await;
         }
         assert_eq!(simulator.tasks().len(), tasks);
