@@ -11,7 +11,7 @@ use local::runtime_api::{Function, InvocationResult};
 use local::samples;
 use reelhook_core::TaskKey;
 use serde_json::{Value, json};
-use simulator::{Config, Provider, Simulator};
+use simulator::{Config, Provider, Signs, Simulator};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
@@ -245,12 +245,12 @@ impl Sandbox {
 
 /// Whether the provider signs callbacks where a secret is configured.
 pub(super) fn signs(provider: Provider) -> bool {
-    signs_body(provider) || matches!(provider, Provider::Vidu | Provider::Kie)
+    provider.signs() != Signs::Nothing
 }
 
 /// Whether its signature covers the body: Standard Webhooks, and what looks like it.
 pub(super) fn signs_body(provider: Provider) -> bool {
-    matches!(provider, Provider::Kling | Provider::Replicate | Provider::WaveSpeed)
+    provider.signs() == Signs::Body
 }
 
 fn is_time(name: &str) -> bool {

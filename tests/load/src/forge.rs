@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use reqwest::Client;
-use simulator::{Callback, Provider};
+use simulator::{Callback, Provider, Signs};
 use tokio::time::sleep;
 
 use crate::Error;
@@ -47,15 +47,14 @@ impl Templates {
         let template = if forgery == Forgery::Failure { failure } else { success };
         let id = if forgery == Forgery::OtherTask { &template.id } else { &victim.provider_task_id };
         let body = String::from_utf8_lossy(&template.callback.body).replace(&template.id, id);
+        let target = victim.provider.target(&victim.callback_url);
         let (url, headers) = match forgery {
             // The URL of another task, so its token as well: that of a task that does not exist.
             Forgery::WrongToken => (with_other_token(&victim.callback_url), &template.callback.headers[..]),
-            Forgery::WrongSignature => (target(victim), &template.callback.headers[..]),
-            Forgery::Failure | Forgery::Success | Forgery::OtherTask => (target(victim), &[][..]),
+            Forgery::WrongSignature => (target, &template.callback.headers[..]),
+            Forgery::Failure | Forgery::Success | Forgery::OtherTask => (target, &[][..]),
         };
-        let signs_id =
-            matches!(victim.provider, Provider::Kling | Provider::Kie | Provider::Replicate | Provider::WaveSpeed);
-        let must_be_refused = forgery == Forgery::WrongToken || signs_id;
+        let must_be_refused = forgery == Forgery::WrongToken || victim.provider.signs() >= Signs::Id;
         // A 503 says that AWS failed, and whoever posts this tries again.
         for _ in 0..20 {
             let status = posted(http, &url, headers, &body).await?;
@@ -79,14 +78,6 @@ async fn posted(http: &Client, url: &str, headers: &[(String, String)], body: &s
         request = request.header(name, value);
     }
     Ok(request.send().await?.status().as_u16())
-}
-
-/// The URL that the provider posts to.
-fn target(victim: &Victim) -> String {
-    match victim.provider {
-        Provider::ApiMart => format!("{}/callback", victim.callback_url),
-        _ => victim.callback_url.clone(),
-    }
 }
 
 /// A token of the same form.
