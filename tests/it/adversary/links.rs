@@ -49,13 +49,8 @@ impl Listener {
 
     /// A way to name it in a link. The providers take turns.
     fn authority(&self, provider: Provider) -> String {
-        let host = match provider {
-            Provider::Kling | Provider::Ark | Provider::Replicate => "127.0.0.1",
-            Provider::MaxApi | Provider::MiniMax | Provider::WaveSpeed => "localhost",
-            Provider::ApiMart | Provider::Vidu => "2130706433",
-            Provider::Kie | Provider::Apimp => "[::ffff:7f00:1]",
-            Provider::RelayDance => "user:password@0.0.0.0",
-        };
+        let hosts = ["127.0.0.1", "localhost", "2130706433", "[::ffff:7f00:1]", "user:password@0.0.0.0"];
+        let host = hosts[provider as usize % hosts.len()];
         format!("{host}:{}", self.port)
     }
 
