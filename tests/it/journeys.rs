@@ -20,8 +20,12 @@ pub(crate) fn cases() -> Vec<Case> {
         case!(a_file_that_is_not_ready_is_retried),
     ];
     for provider in Provider::ALL {
-        cases.push(case!(a_success_is_archived[provider](provider)));
-        cases.push(case!(a_failure_is_recorded_and_published[provider](provider)));
+        if provider.calls_back() {
+            cases.push(case!(a_success_is_archived[provider](provider)));
+            cases.push(case!(a_failure_is_recorded_and_published[provider](provider)));
+        } else {
+            cases.push(case!(a_failure_is_found_by_polling[provider](provider)));
+        }
         cases.push(case!(a_lost_callback_is_recovered_by_polling[provider](provider)));
     }
     // Kling signs the body, so its success counts at once. KIE signs only its sender, so its success is a hint that reopens a
@@ -52,6 +56,19 @@ async fn a_failure_is_recorded_and_published(world: Arc<World>, provider: Provid
     let result = world.result(&task).await;
     assert_eq!(result["outcome"], "failed");
     assert_eq!(result["failure"], view["failure"]);
+    world.assert_published(&task, 1).await;
+}
+
+/// Of a provider that calls nobody back: nothing is said about callbacks, and nothing is counted as a rescue.
+async fn a_failure_is_found_by_polling(world: Arc<World>, provider: Provider) {
+    let submitted = world.submit(provider, "polled-failure", "outcome=moderated").await;
+    assert_eq!((&submitted["polled_only"], submitted.get("callback_url")), (&true.into(), None), "{submitted}");
+    let task = format!("{provider}/polled-failure");
+    sleep(Duration::from_secs(27)).await;
+    world.poll().await;
+    let view = world.wait_until_final(&task).await;
+    assert_eq!((&view["state"], &view["reported_by"]), (&"failed".into(), &"poll".into()), "{view}");
+    assert_eq!(view["failure"]["reason"], "content_moderation", "{view}");
     world.assert_published(&task, 1).await;
 }
 

@@ -94,6 +94,11 @@ impl HttpClient {
         Self { pool: Arc::new(pool) }
     }
 
+    /// Sends a request that is not the SDK's. Redirects are not followed.
+    pub(crate) async fn send(&self, request: Request<SdkBody>) -> Result<Response<SdkBody>, ConnectorError> {
+        self.pool.send(request, CONNECT_TIMEOUT).await
+    }
+
     /// Opens a connection for the first call to this URL, and says whether there is one. A failure is left to that call.
     pub(crate) async fn connect(&self, url: &str) -> bool {
         let Ok(origin) = url.parse().map_err(io::Error::other).and_then(|url| origin(&url)) else { return false };

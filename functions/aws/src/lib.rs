@@ -12,6 +12,7 @@
 //! | [`copy`] | an origin and S3: the files of results |
 //! | [`ssrf`] | nobody: what a link may connect to |
 //! | [`provider_client`] | the providers' APIs |
+//! | [`key_sets`] | providers that publish the keys of their signatures |
 //! | [`clients`] | SDK clients, built for a fast start, over an HTTP client and a signer of our own |
 //! | [`environment`] | environment variables, named in errors |
 //! | [`clock`], [`logging`], [`metrics`], [`unique_id`] | time, logs, metrics, ids |
@@ -22,6 +23,7 @@ pub mod clock;
 pub mod copy;
 pub mod environment;
 mod http_client;
+pub mod key_sets;
 pub mod logging;
 pub mod metrics;
 pub mod provider_client;

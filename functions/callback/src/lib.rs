@@ -13,6 +13,7 @@ use std::time::Duration;
 use lambda_http::http::{Method, StatusCode, header};
 use lambda_http::{Body, Request, RequestExt as _, Response};
 use reelhook_aws::clock;
+use reelhook_aws::key_sets::KeySets;
 use reelhook_aws::metrics::{count, measure};
 use reelhook_aws::queue::Queue;
 use reelhook_aws::settings::SettingsStore;
@@ -20,7 +21,8 @@ use reelhook_aws::table::Table;
 use reelhook_core::callback::route::{Route, RouteError};
 use reelhook_core::callback::{Authentic, Event};
 use reelhook_core::metric::Metric;
-use reelhook_core::request::{CallbackRequest, Headers, MAX_BODY};
+use reelhook_core::providers::adapter::Callbacks;
+use reelhook_core::request::{CallbackRequest, Headers, MAX_BODY, Refusal};
 use reelhook_core::settings::Settings;
 use reelhook_core::{Provider, Timestamp};
 use tokio::time::{Instant, timeout_at};
@@ -47,6 +49,8 @@ pub struct App {
     pub queue: Queue,
     /// The settings.
     pub settings: SettingsStore,
+    /// The keys that providers publish for their signatures.
+    pub key_sets: KeySets,
 }
 
 /// A request whose response is not a 2xx.
@@ -105,7 +109,7 @@ async fn receive(
         tracing::warn!(%provider, bytes = body.len(), "a callback was refused because it is too large");
         return Err(Rejection::TooLarge);
     }
-    let deadline = received_at + time_to_respond(provider);
+    let deadline = received_at + time_to_respond(route.callbacks());
     let headers = request.headers().iter().filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?)));
     let callback = CallbackRequest {
         path,
@@ -113,7 +117,7 @@ async fn receive(
         headers: Headers::new(headers),
         body,
     };
-    let authenticating = authenticate(&app.settings, &route, &callback, now);
+    let authenticating = authenticate(app, &route, &callback, now);
     let (authentic, settings) =
         timeout_at(deadline, authenticating).await.map_err(|_| unavailable(provider, &"out of time"))??;
     let event = authentic.read(&settings, now);
@@ -129,24 +133,34 @@ async fn receive(
     if let AfterRecord::Queue(task) = recorded {
         app.queue.send_before(&task, deadline.max(Instant::now() + MIN_QUEUEING)).await;
     }
-    let share = received_at.elapsed().as_millis() * 100 / response_timeout(provider).as_millis();
+    let share = received_at.elapsed().as_millis() * 100 / route.callbacks().response_timeout.as_millis();
     measure(&[(Metric::AcknowledgedWithin, u64::try_from(share).unwrap_or(u64::MAX))]);
     Ok(json(StatusCode::OK, provider.adapter().acknowledgement().to_owned()))
 }
 
 async fn authenticate<'a>(
-    store: &SettingsStore,
+    app: &App,
     route: &Route,
     callback: &CallbackRequest<'a>,
     now: Timestamp,
 ) -> Result<(Authentic<'a>, Arc<Settings>), Rejection> {
     let provider = route.provider();
-    let mut settings = store.get().await.map_err(|error| unavailable(provider, &error))?;
+    let mut settings = app.settings.get().await.map_err(|error| unavailable(provider, &error))?;
     let mut authenticated = route.authenticate(callback, &settings, now);
-    if authenticated.is_err() {
+    if authenticated.as_ref().is_err_and(|refusal| *refusal != Refusal::UnknownKey) {
         // A key or secret may have been replaced since the settings were read, and a 401 is final for some providers.
-        settings = store.get_recent().await.map_err(|error| unavailable(provider, &error))?;
+        settings = app.settings.get_recent().await.map_err(|error| unavailable(provider, &error))?;
         authenticated = route.authenticate(callback, &settings, now);
+    }
+    if let Err(Refusal::UnknownKey) = authenticated
+        && let Some(url) = provider.key_set_url(settings.provider(provider))
+    {
+        let with = |keys| route.authenticate(callback, &settings.with_public_keys(provider, keys), now);
+        authenticated = with(app.key_sets.current(provider, url).await);
+        if let Err(Refusal::UnknownKey) = authenticated {
+            let keys = app.key_sets.newer(provider, url).await.map_err(|error| unavailable(provider, &error))?;
+            authenticated = with(keys);
+        }
     }
     let authentic = authenticated.map_err(|refusal| {
         if refusal.is_ours() {
@@ -165,14 +179,9 @@ fn unavailable(provider: Provider, reason: &dyn std::fmt::Display) -> Rejection 
     Rejection::Unavailable
 }
 
-/// How long the function may work on a callback of this provider.
-fn time_to_respond(provider: Provider) -> Duration {
-    response_timeout(provider).saturating_sub(NETWORK_RESERVE).clamp(MIN_WORK, MAX_WORK)
-}
-
-/// How long the provider waits for the response.
-fn response_timeout(provider: Provider) -> Duration {
-    provider.adapter().profile().response_timeout
+/// How long the function may work on a callback of a provider.
+fn time_to_respond(callbacks: &Callbacks) -> Duration {
+    callbacks.response_timeout.saturating_sub(NETWORK_RESERVE).clamp(MIN_WORK, MAX_WORK)
 }
 
 fn json(status: StatusCode, body: String) -> Response<Body> {
@@ -188,8 +197,8 @@ mod tests {
 
     #[test]
     fn our_response_goes_out_before_the_provider_hangs_up() {
-        for provider in Provider::ALL {
-            assert!(time_to_respond(provider) < response_timeout(provider), "{provider}");
+        for callbacks in Provider::ALL.into_iter().filter_map(|provider| provider.adapter().profile().callbacks) {
+            assert!(time_to_respond(&callbacks) < callbacks.response_timeout, "{callbacks:?}");
         }
     }
 }

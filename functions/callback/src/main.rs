@@ -7,6 +7,7 @@ use lambda_http::tower::ServiceExt as _;
 use lambda_http::{Adapter, Error, Request, RequestExt as _, lambda_runtime, service_fn};
 use reelhook_aws::clients::{Clients, RetryPolicy};
 use reelhook_aws::environment::{QUEUE_URL, SETTINGS_SECRET, TABLE_NAME, required};
+use reelhook_aws::key_sets::KeySets;
 use reelhook_aws::logging;
 use reelhook_aws::queue::Queue;
 use reelhook_aws::settings::SettingsStore;
@@ -21,6 +22,7 @@ async fn main() -> Result<(), Error> {
         table: Table::new(clients.dynamodb(), required(TABLE_NAME)?),
         queue: Queue::new(clients.sqs(), required(QUEUE_URL)?),
         settings: SettingsStore::new(clients.secrets(), required(SETTINGS_SECRET)?),
+        key_sets: KeySets::default(),
     });
     // Lambda gives a function more of a processor before its first event than after.
     clients.connect(&app.settings).await;

@@ -80,6 +80,12 @@ pub enum Refusal {
     /// The signature does not match any of the configured secrets.
     #[error("the signature is wrong")]
     WrongSignature,
+    /// None of the provider's public keys that are known fits the signature. It publishes them, and may have new ones.
+    #[error("the signature is wrong, or made with a public key of the provider that is not known")]
+    UnknownKey,
+    /// The signature is the provider's, and about another account of it than ours.
+    #[error("the signature is about another account than account_id in the settings")]
+    OtherAccount,
     /// The signature is older than [`TOLERANCE`].
     #[error("the signature is {} s old; at most {} s are accepted", age.as_secs(), TOLERANCE.as_secs())]
     Stale {

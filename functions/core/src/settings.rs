@@ -21,8 +21,9 @@ use std::time::Duration;
 
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer};
-use url::Url;
+use url::{Host, Url};
 
+use crate::key_set::PublicKey;
 use crate::provider::Provider;
 use crate::redacted::Secret;
 use crate::report::Kind;
@@ -50,9 +51,17 @@ pub struct ProviderSettings {
     pub access_key: Option<Secret>,
     /// The secret of that pair, which signs a short-lived JWT for each call.
     pub secret_key: Option<Secret>,
-    /// Secrets that sign callbacks, for Kling, Replicate and `WaveSpeed` (`whsec_…`), Vidu and KIE. All of them are accepted, for rotation. With one
-    /// configured, an unsigned callback is refused.
+    /// Secrets that sign callbacks, of providers that sign with one. All of them are accepted, for rotation. With one configured, an
+    /// unsigned callback is refused.
     pub signing_secrets: Vec<Secret>,
+    /// Our account at a provider whose key signs for all of its customers: fal's user id. Without it, such a signature proves the
+    /// sender and not that it is about a task of ours, which a status poll then has to confirm.
+    pub account_id: Option<String>,
+    /// Public keys that a provider signs callbacks with: those it publishes need not be fetched then. Others are fetched when none of
+    /// these fits.
+    pub public_keys: Vec<PublicKey>,
+    /// Where the provider publishes such keys. The default is the adapter's.
+    pub key_set_url: Option<String>,
     /// Base URL of the API, without a trailing slash. The default is the adapter's.
     pub base_url: Option<String>,
     /// Whether a callback that only the token in its URL authenticates is confirmed by a status poll first.
@@ -120,6 +129,9 @@ pub enum Mistake {
     /// Not a base URL.
     #[error("{0} has to be an http or https URL without query and fragment")]
     Url(String),
+    /// A key set that anybody on the way could replace.
+    #[error("{0} has to be an https URL: whoever responds to it can sign callbacks")]
+    KeySetUrl(String),
     /// A base URL of documentation.
     #[error("{0} is a placeholder: replace it by a host of your own, or remove it")]
     PlaceholderUrl(String),
@@ -176,6 +188,10 @@ impl Settings {
             };
             let field = |field| format!("providers.{provider}.{field}");
             settings.base_url = normalised_base_url(field("base_url"), settings.base_url, &mut mistakes);
+            settings.key_set_url = normalised_base_url(field("key_set_url"), settings.key_set_url, &mut mistakes);
+            if settings.key_set_url.as_deref().is_some_and(|url| !is_safe(url)) {
+                mistakes.push(Mistake::KeySetUrl(field("key_set_url")));
+            }
             settings.signing_secrets.retain(|secret| !secret.is_empty());
             refuse_placeholders(&field("signing_secrets"), &settings.signing_secrets, &mut mistakes);
             let ProviderSettings { api_key, access_key, secret_key, .. } = &mut settings;
@@ -201,6 +217,15 @@ impl Settings {
         static DEFAULT: std::sync::LazyLock<ProviderSettings> = std::sync::LazyLock::new(ProviderSettings::default);
         self.providers.get(&provider).unwrap_or(&DEFAULT)
     }
+
+    /// The same with these keys of a provider in place of its own.
+    #[must_use]
+    pub fn with_public_keys(&self, provider: Provider, public_keys: Vec<PublicKey>) -> Self {
+        let own = ProviderSettings { public_keys, ..self.provider(provider).clone() };
+        let mut changed = self.clone();
+        changed.providers.insert(provider, own);
+        changed
+    }
 }
 
 impl ProviderSettings {
@@ -212,6 +237,16 @@ impl ProviderSettings {
 
 /// Hosts that RFC 2606 reserves for documentation.
 const PLACEHOLDER_HOSTS: [&str; 5] = ["example", "invalid", "example.com", "example.net", "example.org"];
+
+/// Whether a response comes from its host for certain: over https, or from this machine.
+fn is_safe(url: &str) -> bool {
+    Url::parse(url).is_ok_and(|url| match url.host() {
+        _ if url.scheme() == "https" => true,
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        _ => false,
+    })
+}
 
 fn normalised_base_url(field: String, text: Option<String>, mistakes: &mut Vec<Mistake>) -> Option<String> {
     let text = text?;
@@ -274,6 +309,13 @@ mod tests {
                 "kling.base_url",
             ),
             (r#"{"version":1,"callback":{"keys":["s3cret"]}}"#.to_owned(), "at least 16"),
+            (
+                format!(
+                    r#"{{"version":1,{KEYS},"providers":{{"kling":{{"key_set_url":"http://s3cret.test/keys"}}}}}}"#
+                ),
+                "kling.key_set_url has to be an https URL",
+            ),
+            (format!(r#"{{"version":1,{KEYS},"providers":{{"kling":{{"public_keys":["s3cret"]}}}}}}"#), "line 1"),
         ] {
             let error = Settings::parse(&json).expect_err("invalid settings").to_string();
             assert!(error.contains(expected), "{error}");

@@ -19,7 +19,10 @@ pub fn of(record: &Record, callback_url: Option<&str>, now: Timestamp) -> Value 
             view.insert(name.to_owned(), value);
         }
     };
-    add("callback_url", callback_url.map(Value::from));
+    // Where the provider calls nobody back, a URL would only mislead.
+    let is_polled_only = !record.task.provider().calls_back();
+    add("polled_only", is_polled_only.then_some(Value::Bool(true)));
+    add("callback_url", callback_url.filter(|_| !is_polled_only).map(Value::from));
     add("provider_task_id", record.provider_task_id.as_deref().map(Value::from));
     add("endpoint", record.endpoint.as_deref().map(Value::from));
     add("metadata", record.annotations.metadata.clone());

@@ -175,11 +175,13 @@ fn no_adapter_lacks_a_case() {
                 missing.push(format!("{provider}: {what}"));
             }
         };
-        need("a callback that succeeded", BodyKind::Callback, &ended_well);
-        need("a callback that failed", BodyKind::Callback, &ended_badly);
-        need("a callback of an open task", BodyKind::Callback, &is_open);
-        need("a callback that comes twice", BodyKind::Callback, &|fixture| fixture.repeats.is_some());
-        need("a malformed callback", BodyKind::Callback, &is_unparseable);
+        if provider.calls_back() {
+            need("a callback that succeeded", BodyKind::Callback, &ended_well);
+            need("a callback that failed", BodyKind::Callback, &ended_badly);
+            need("a callback of an open task", BodyKind::Callback, &is_open);
+            need("a callback that comes twice", BodyKind::Callback, &|fixture| fixture.repeats.is_some());
+            need("a malformed callback", BodyKind::Callback, &is_unparseable);
+        }
         need("the status of an open task", BodyKind::Status, &is_open);
         need("the status of a task that succeeded", BodyKind::Status, &ended_well);
         need("the status of a task that failed", BodyKind::Status, &ended_badly);

@@ -172,7 +172,9 @@ fn read_every_way(provider: Provider, body: &[u8], http_status: u16, requested_i
         assert!(explanation.artifacts.len() <= 50);
         for artifact in &explanation.artifacts {
             match &artifact.source {
-                Source::Url(url) => assert!(url.host().is_some() && url.expose().len() <= 8192),
+                Source::Url(url) | Source::Authorized(url) => {
+                    assert!(url.host().is_some() && url.expose().len() <= 8192);
+                }
                 Source::FileId(id) => assert!(!id.is_empty() && id.len() <= 1024),
             }
         }

@@ -64,10 +64,14 @@ fn the_readme_has_the_figures_of_every_adapter() {
     let columns = ["provider", "verified by", "response timeout", "retries", "links live", "polled"];
     let rows = provider_rows(|profile| {
         let [first, max, deadline] = [profile.first_poll, profile.max_poll_interval, profile.deadline].map(span);
+        let [verified, response_timeout, retries] = profile.callbacks.map_or_else(
+            || ["sends no callbacks", "-", "-"].map(str::to_owned),
+            |callbacks| [callbacks.verified.to_owned(), span(callbacks.response_timeout), callbacks.retries.to_owned()],
+        );
         vec![
-            profile.verified.to_owned(),
-            span(profile.response_timeout),
-            profile.retries.to_owned(),
+            verified,
+            response_timeout,
+            retries,
             span(profile.link_life),
             format!("after {first}, then at intervals of up to {max}, for {deadline}"),
         ]

@@ -205,8 +205,8 @@ impl Stream<'_> {
             .filter_map(|found| async { found })
             .collect()
             .await;
-        let reported_by = |reporter: Reporter| found.iter().filter(|(_, by)| *by == reporter).count();
-        let (closed, rescued) = (reported_by(Reporter::Deadline), reported_by(Reporter::Poll));
+        let closed = found.iter().filter(|(_, reporter)| *reporter == Reporter::Deadline).count();
+        let rescued = found.iter().filter(|(task, reporter)| reporter.is_rescue(task.provider())).count();
         let tasks: Vec<TaskKey> = found.into_iter().map(|(task, _)| task).collect();
         let queued = self.queue.send_all(&tasks).await;
         Summary { queued, polled: sent, rescued, closed, ..Summary::default() }
@@ -270,7 +270,7 @@ async fn record_report(
     match recorded {
         Ok(Recorded::New(_) | Recorded::TookOver(_)) => {
             tracing::info!(%task, outcome = accepted.report().outcome().name(), reported_by = reporter.name(), "the task was found final");
-            if reporter == Reporter::Poll {
+            if reporter.is_rescue(task.provider()) {
                 count(Metric::PollRescued, task.provider(), 1);
             }
             Some((task.clone(), reporter))

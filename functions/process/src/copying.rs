@@ -5,6 +5,7 @@ use futures_util::stream::{self, StreamExt as _};
 use reelhook_aws::clock::now;
 use reelhook_aws::copy::{Copier, CopyRequest, PriorAttempt};
 use reelhook_aws::provider_client::ProviderClient;
+use reelhook_core::credential::Credential;
 use reelhook_core::record::Record;
 use reelhook_core::report::{Artifact, Source};
 use reelhook_core::result::StoredArtifact;
@@ -159,10 +160,15 @@ async fn copy_once(
         Some(Refreshed::Fresh(fresh)) => (fresh, true),
         _ => (&planned.artifact, false),
     };
-    let Source::Url(link) = &artifact.source else { return Err(CopyFault::NoLink) };
+    let (link, credential) = match &artifact.source {
+        Source::Url(link) => (link, None),
+        Source::Authorized(link) => (link, Credential::of(context.record.task.provider(), context.settings)),
+        Source::FileId(_) => return Err(CopyFault::NoLink),
+    };
     let request = CopyRequest {
         task: &context.record.task,
         link,
+        credential,
         key_stem: &planned.key_stem,
         kind: planned.artifact.kind,
         tagging: context.record.annotations.tagging(),

@@ -74,8 +74,12 @@ impl Publisher<'_> {
                 let seconds = record.reported_at.map(|reported_at| finished_at.since(reported_at).as_secs());
                 if is_first {
                     count(metric, task.provider(), 1);
-                    let percent = if record.reported_by == Some(Reporter::Poll) { 100 } else { 0 };
-                    measure(&[(Metric::SecondsToSave, seconds.unwrap_or(0)), (Metric::FoundByPolling, percent)]);
+                    let mut figures = vec![(Metric::SecondsToSave, seconds.unwrap_or(0))];
+                    if task.provider().calls_back() {
+                        let is_rescue = record.reported_by.is_some_and(|reporter| reporter.is_rescue(task.provider()));
+                        figures.push((Metric::FoundByPolling, if is_rescue { 100 } else { 0 }));
+                    }
+                    measure(&figures);
                 }
                 let (outcome, artifacts) = (outcome.name(), stored.len());
                 tracing::info!(%task, outcome, artifacts, seconds_since_report = seconds, is_first, "settled");

@@ -73,6 +73,9 @@ async fn serve(app: &App, request: &Request, now: Timestamp) -> Result<Response<
     match (request.method(), resource) {
         (&Method::GET, Resource::Task) => show(app, &settings, provider, id, wait(request)?).await,
         (&Method::GET, Resource::CallbackUrl) => {
+            if !provider.calls_back() {
+                return Err(Problem::invalid(format!("{provider} sends no callbacks; its tasks are polled")));
+            }
             let id = if id == STATIC_ID { None } else { Some(task_id(id)?) };
             if id.is_none() && !provider.adapter().names_its_tasks() {
                 return Err(Problem::invalid(format!(

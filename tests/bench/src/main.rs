@@ -360,6 +360,7 @@ async fn copy(words: &[String]) -> Result<(), Failure> {
             let request = CopyRequest {
                 task,
                 link: &SignedUrl::new(link.as_str()),
+                credential: None,
                 key_stem: &format!("{number}/video"),
                 kind: Kind::Video,
                 tagging: None,

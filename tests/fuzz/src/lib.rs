@@ -155,7 +155,7 @@ fn check_artifacts(artifacts: &[Artifact]) {
     assert!(artifacts.len() <= 50);
     for artifact in artifacts {
         match &artifact.source {
-            Source::Url(url) => check_link(url.expose()),
+            Source::Url(url) | Source::Authorized(url) => check_link(url.expose()),
             Source::FileId(id) => check_id(Some(id)),
         }
     }
@@ -364,6 +364,9 @@ pub fn route(data: &[u8]) {
     let provider = Provider::ALL[usize::from(mode / 2) % Provider::ALL.len()];
     let id: Option<TaskId> = text.parse().ok();
     let path = keys.path(provider, id.as_ref());
+    if !provider.calls_back() {
+        return assert!(!is_accepted(&path), "nobody calls back");
+    }
     for form in ["", "/", "/callback", "/callback/"] {
         assert!(is_accepted(&format!("{path}{form}")), "a generated URL is accepted");
     }

@@ -103,7 +103,7 @@ fn acknowledgements(finished: &Finished) -> String {
     let mut of_provider: BTreeMap<Provider, Acknowledgements> = BTreeMap::new();
     for task in &finished.tasks {
         let budget = reelhook_core::Provider::from_name(task.provider.name())
-            .map(|provider| provider.adapter().profile().response_timeout)
+            .and_then(|provider| Some(provider.adapter().profile().callbacks?.response_timeout))
             .unwrap_or_default();
         let of = of_provider.entry(task.provider).or_insert(Acknowledgements {
             budget,

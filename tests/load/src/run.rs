@@ -17,7 +17,7 @@ use crate::Error;
 use crate::forge::{Templates, Victim};
 use crate::front::{answer, event};
 use crate::manifest;
-use crate::plan::{Delivery, Ending, TaskPlan, marked};
+use crate::plan::{Delivery, Ending, TaskPlan, calling_back, marked};
 use crate::report;
 use crate::system::{AwsKind, System};
 
@@ -169,7 +169,7 @@ async fn redeliver(system: &System) -> Result<u64, Error> {
 
 /// The forger's own tasks.
 fn template_keys() -> impl Iterator<Item = String> {
-    Provider::ALL
+    calling_back()
         .into_iter()
         .flat_map(|provider| ["template-success", "template-failure"].map(|id| format!("{provider}/{id}")))
 }
@@ -177,7 +177,7 @@ fn template_keys() -> impl Iterator<Item = String> {
 /// Has every provider make a success and a failure whose callbacks are lost.
 async fn templates(system: &System) -> Result<Templates, Error> {
     let mut templates = Templates::default();
-    for provider in Provider::ALL {
+    for provider in calling_back() {
         let success = template(system, provider, "template-success", "delay=0 callback=lose").await?;
         let failure = template(system, provider, "template-failure", "delay=0 callback=lose outcome=fail").await?;
         templates.add(provider, success, failure);

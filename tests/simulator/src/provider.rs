@@ -5,6 +5,8 @@ use strum::{EnumCount, VariantArray};
 use crate::{
     api::{Api, Profile},
     providers::{apimart, apimp, ark, kie, kling, maxapi, minimax, relaydance, replicate, vidu, wavespeed},
+    record::Phase,
+    script::Outcome,
 };
 
 /// A simulated provider.
@@ -64,6 +66,11 @@ impl Provider {
     /// The path of its documented base URL, after [`Self::name`].
     pub fn base_path(self) -> &'static str {
         self.profile().base_path
+    }
+
+    /// Whether it ever sends a callback. If not, it can only be polled.
+    pub fn calls_back(self) -> bool {
+        self.profile().dialect.of_callback().is_pushed(Phase::Final(Outcome::Succeed))
     }
 
     /// What its signatures cover.

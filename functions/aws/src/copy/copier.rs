@@ -68,7 +68,7 @@ impl Copier {
         let stats = CopyStats::default();
         let result = match self.client.read_link(request.link) {
             Ok(link) => {
-                let origin = OriginSession::new(&self.client, &self.permits, link, request.key_stem, &stats);
+                let origin = OriginSession::new(&self.client, &self.permits, link, &request, &stats);
                 let session = CopySession::new(&self.store, &self.memory, self.max_bytes, &request, &origin, &stats);
                 job::run(&session, saved).await
             }

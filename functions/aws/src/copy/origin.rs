@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use http::header::{HeaderMap, HeaderValue, IF_RANGE, RANGE};
 use reelhook_core::backoff::seed_of;
+use reelhook_core::credential::Credential;
 use reelhook_core::transfer::fault::{CopyFault, OriginFault};
 use reelhook_core::transfer::parts::{MIN_PIECE, Piece};
 use reelhook_core::transfer::ranges::{FirstResponse, PieceResponse, SourceVersion, first_response, piece_response};
@@ -19,6 +20,7 @@ use super::halt::Halt;
 use super::incoming::Incoming;
 use super::origin_client::OriginClient;
 use super::permits::PermitRegistry;
+use super::request::CopyRequest;
 use super::stats::CopyStats;
 use crate::clock;
 
@@ -31,6 +33,7 @@ pub(super) struct OriginSession<'a> {
     client: &'a OriginClient,
     permits: &'a PermitRegistry,
     link: Url,
+    credential: Option<&'a Credential>,
     /// Where the link leads, after redirects.
     location: Mutex<Url>,
     /// How long the last pieces took.
@@ -40,16 +43,18 @@ pub(super) struct OriginSession<'a> {
 }
 
 impl<'a> OriginSession<'a> {
-    /// `name` spreads the waits of copies that fail together.
+    /// The origin of a link, which is the request's own, made ready for fetching.
     pub(super) fn new(
         client: &'a OriginClient,
         permits: &'a PermitRegistry,
         link: Url,
-        name: &str,
+        request: &'a CopyRequest<'_>,
         stats: &'a CopyStats,
     ) -> Self {
-        let location = Mutex::new(link.clone());
-        Self { client, permits, link, location, piece_durations: Mutex::default(), stats, seed: seed_of(name) }
+        let (location, credential) = (Mutex::new(link.clone()), request.credential.as_ref());
+        // Spreads the waits of copies that fail together.
+        let seed = seed_of(request.key_stem);
+        Self { client, permits, link, credential, location, piece_durations: Mutex::default(), stats, seed }
     }
 
     /// Requests the first piece, or the whole file, and reads what the response means.
@@ -102,7 +107,7 @@ impl<'a> OriginSession<'a> {
     /// Sends a request when there is a permit for a connection to its origin.
     async fn request(&self, url: &Url, headers: &HeaderMap, permits: Arc<Semaphore>) -> Result<Incoming, CopyFault> {
         let permit = permits.acquire_owned().await.ok();
-        Ok(Incoming::new(self.client.get(url, headers).await?, permit))
+        Ok(Incoming::new(self.client.get(url, headers, self.credential).await?, permit))
     }
 
     /// Waits before the next attempt, or gives the fault back when there is none.

@@ -4,6 +4,7 @@ use std::error::Error;
 use std::time::Duration;
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use reelhook_core::credential::Credential;
 use reelhook_core::redacted::SignedUrl;
 use reelhook_core::transfer::fault::{BlockedLink, CopyFault, MAX_REDIRECTS, OriginFault};
 use reelhook_core::transfer::ranges::ResponseHead;
@@ -93,17 +94,25 @@ impl OriginClient {
         Ok(self.policy.normalised(url))
     }
 
-    /// Fetches a URL, following redirects. The response may have any status but that of a redirect. Gives only
+    /// Fetches a URL, following redirects. The credential goes to the hosts it is for, also where a redirect leads. The response may have any status but that of a redirect. Gives only
     /// [`CopyFault::Origin`] and [`CopyFault::Blocked`].
-    pub(super) async fn get(&self, url: &Url, headers: &HeaderMap) -> Result<OriginResponse, CopyFault> {
+    pub(super) async fn get(
+        &self,
+        url: &Url,
+        headers: &HeaderMap,
+        credential: Option<&Credential>,
+    ) -> Result<OriginResponse, CopyFault> {
         let mut url = url.clone();
         for _ in 0..=MAX_REDIRECTS {
             let client = match (self.policy.route(&url)?, &self.allowlisted_client) {
                 (Route::Allowed, Some(client)) => client,
                 _ => &self.guarded_client,
             };
-            let sending = client.get(url.clone()).headers(headers.clone()).send();
-            let response = tokio::time::timeout(RESPONSE_TIMEOUT, sending)
+            let mut request = client.get(url.clone()).headers(headers.clone());
+            if let Some((name, value)) = credential.and_then(|credential| credential.header_for(&url)) {
+                request = request.header(name, value.expose());
+            }
+            let response = tokio::time::timeout(RESPONSE_TIMEOUT, request.send())
                 .await
                 .map_err(|_| OriginFault::Silent)?
                 .map_err(|error| classified(&error))?;
@@ -234,7 +243,7 @@ mod tests {
         let resolver = PublicResolver(trap.resolver(answers));
         let client = OriginClient::resolving(OriginPolicy::public_only(), resolver).expect("a client");
         for (attempt, answer) in answers.iter().enumerate() {
-            let fault = client.get(&trap.url(), &HeaderMap::new()).await.expect_err("it leads nowhere");
+            let fault = client.get(&trap.url(), &HeaderMap::new(), None).await.expect_err("it leads nowhere");
             let blocked = CopyFault::from(BlockedLink::Address);
             let expected = if answer.contains(&NOBODY) { OriginFault::Connect.into() } else { blocked };
             assert_eq!(fault, expected, "attempt {attempt} of {answers:?}");

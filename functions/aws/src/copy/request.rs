@@ -1,5 +1,6 @@
 //! What is copied, and how a copy fails.
 
+use reelhook_core::credential::Credential;
 use reelhook_core::redacted::SignedUrl;
 use reelhook_core::report::Kind;
 use reelhook_core::transfer::checkpoint::SavedUpload;
@@ -14,6 +15,8 @@ pub struct CopyRequest<'a> {
     pub task: &'a TaskKey,
     /// From where.
     pub link: &'a SignedUrl,
+    /// What a request to the provider's own API carries, for a link into it.
+    pub credential: Option<Credential>,
     /// To where: the key without extension, `tasks/kling/job-1/video-2`. The extension follows from the file's bytes.
     pub key_stem: &'a str,
     /// What it is.

@@ -23,6 +23,7 @@ async fn copies_until_it_is_killed() {
     let request = CopyRequest {
         task: &crate::task(),
         link: &SignedUrl::new(format!("http://{origin}/v")),
+        credential: None,
         key_stem: STEM,
         kind: Kind::Video,
         tagging: None,

@@ -78,6 +78,7 @@ impl Stage {
         let request = CopyRequest {
             task: &crate::task(),
             link: &SignedUrl::new(link),
+            credential: None,
             key_stem: STEM,
             kind: Kind::Video,
             tagging: None,

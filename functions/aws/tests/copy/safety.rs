@@ -1,10 +1,15 @@
 //! Nobody can make the copier connect to what is not public, or give away what it was given.
 
+use reelhook_aws::copy::{CopyRequest, PriorAttempt};
 use reelhook_aws::ssrf::OriginPolicy;
+use reelhook_core::credential::Credential;
+use reelhook_core::redacted::{Secret, SignedUrl};
+use reelhook_core::report::Kind;
 use reelhook_core::transfer::fault::{BlockedLink, CopyFault};
+use tokio::time::Instant;
 
 use crate::origin::{Film, Origin, Reply};
-use crate::{Stage, copier};
+use crate::{KEY, LONG, STEM, Stage, copier, task};
 
 /// Ways to write an address that is not public, or a name that leads there.
 const INSIDE: [&str; 22] = [
@@ -81,6 +86,43 @@ async fn an_allowed_origin_allows_nothing_but_itself() {
     }
     assert_eq!(neighbour.connections(), 0);
     stage.assert_untouched();
+}
+
+/// A provider gives its files out by its API and redirects to its storage. The key is for the API.
+#[tokio::test]
+async fn a_key_goes_to_the_api_and_not_where_that_redirects_to() {
+    let Stage { origin: api, bucket, .. } = Stage::new().await;
+    let storage = Origin::start().await.expect("an origin");
+    let film = Film::new(40_000_000, 1);
+    storage.film("/film", &film);
+    let target = storage.link("/film");
+    api.on("/content", move |request| match request.header("x-api-key") {
+        Some("s3cret") => Reply::redirect(&target),
+        _ => Reply::status(401, ""),
+    });
+    let copier = copier(&bucket.endpoint(), &[&api.authority(), &storage.authority()]);
+    let copy = async |key: Option<&str>| {
+        let request = CopyRequest {
+            task: &task(),
+            link: &SignedUrl::new(api.link("/content")),
+            credential: key.map(|key| Credential::new("x-api-key", Secret::new(key), [api.link("/").as_str()])),
+            key_stem: STEM,
+            kind: Kind::Video,
+            tagging: None,
+            expires_at: None,
+            deadline: Instant::now() + LONG,
+            prior: PriorAttempt::None,
+            resume: None,
+        };
+        copier.copy(request).await
+    };
+    copy(None).await.expect_err("the API wants a key");
+    copy(Some("s3cret")).await.expect("it is copied");
+    assert!(bucket.object(KEY).expect("the object is there").bytes == film.bytes(), "the bytes are the film's");
+    assert!(storage.requests().len() > 2, "it came in pieces");
+    for request in storage.requests() {
+        assert!(!format!("{:?}", request.headers).contains("s3cret"), "{:?}", request.headers);
+    }
 }
 
 #[tokio::test]

@@ -26,6 +26,7 @@ async fn files_of_every_size_arrive_whole() {
         let request = CopyRequest {
             task: &crate::task(),
             link: &SignedUrl::new(stage.origin.link(&target)),
+            credential: None,
             key_stem: &format!("tasks/kling/{length}/video"),
             kind: Kind::Video,
             tagging: None,
@@ -87,6 +88,7 @@ async fn a_picture_is_a_cover_and_no_video() {
     let request = CopyRequest {
         task: &crate::task(),
         link: &SignedUrl::new(stage.origin.link("/v")),
+        credential: None,
         key_stem: "tasks/kling/job-1/cover",
         kind: Kind::Cover,
         tagging: None,
@@ -201,6 +203,7 @@ async fn copies_side_by_side_share_memory_and_connections() {
             let request = CopyRequest {
                 task: &crate::task(),
                 link: &SignedUrl::new(stage.origin.link(&format!("/{number}"))),
+                credential: None,
                 key_stem: &format!("tasks/kling/{number}/video"),
                 kind: Kind::Video,
                 tagging: None,

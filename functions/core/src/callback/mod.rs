@@ -98,6 +98,11 @@ impl Reporter {
         self.into()
     }
 
+    /// Whether a callback of this provider should have told of it, and none did.
+    pub fn is_rescue(self, provider: Provider) -> bool {
+        self == Self::Poll && provider.calls_back()
+    }
+
     /// The reporter with this name.
     pub fn from_name(name: &str) -> Option<Self> {
         name.parse().ok()

@@ -2,6 +2,7 @@
 
 use super::Authentic;
 use crate::provider::Provider;
+use crate::providers::adapter::Callbacks;
 use crate::redacted::Secret;
 use crate::request::{CallbackRequest, Refusal};
 use crate::settings::Settings;
@@ -13,6 +14,7 @@ use crate::token::STATIC_ID;
 #[derive(Clone, Debug)]
 pub struct Route {
     provider: Provider,
+    callbacks: &'static Callbacks,
     id: Option<TaskId>,
     token: Secret,
 }
@@ -26,6 +28,9 @@ pub enum RouteError {
     /// The provider does not exist.
     #[error("unknown provider; use one of {}", Provider::names())]
     Provider,
+    /// The provider never calls back, so whoever did is somebody else.
+    #[error("the provider sends no callbacks")]
+    NoCallbacks,
     /// The provider's callbacks name no task, so one URL for several would make every body a record of its own.
     #[error("the provider has no static callback URL: its callbacks do not name the task")]
     Static,
@@ -43,16 +48,22 @@ impl Route {
         let parts: Vec<&str> = path.split('/').collect();
         let ["", "callback", provider, id, token] = parts[..] else { return Err(RouteError::Form) };
         let provider = Provider::from_name(provider).ok_or(RouteError::Provider)?;
+        let callbacks = provider.adapter().profile().callbacks.as_ref().ok_or(RouteError::NoCallbacks)?;
         let id = if id == STATIC_ID { None } else { Some(id.parse().map_err(|_| RouteError::Id)?) };
         if id.is_none() && !provider.adapter().names_its_tasks() {
             return Err(RouteError::Static);
         }
-        Ok(Self { provider, id, token: Secret::new(token) })
+        Ok(Self { provider, callbacks, id, token: Secret::new(token) })
     }
 
     /// The provider that was given this URL.
     pub fn provider(&self) -> Provider {
         self.provider
+    }
+
+    /// How this provider calls back.
+    pub fn callbacks(&self) -> &'static Callbacks {
+        self.callbacks
     }
 
     /// Checks the token, then the provider's own signature.

@@ -29,13 +29,23 @@ pub trait Adapter: Sync {
         Ok(Authenticity::Unsigned)
     }
 
+    /// Where the provider publishes the keys that it signs callbacks with. None where it publishes none, and the default. What
+    /// [`Adapter::authenticate`] tries are the [`ProviderSettings::public_keys`], which those found there are put into.
+    fn key_set_url(&self) -> Option<&'static str> {
+        None
+    }
+
     /// Whether the bodies of callbacks name their task. Where they do not, the static callback URL is of no use.
     fn names_its_tasks(&self) -> bool {
         true
     }
 
-    /// Reads the body of a callback. The life of a link starts at `now` where the body has no time.
-    fn read_callback(&self, body: &[u8], now: Timestamp) -> CallbackBody;
+    /// Reads the body of a callback. The life of a link starts at `now` where the body has no time. The default is for providers
+    /// that call nobody back.
+    fn read_callback(&self, body: &[u8], now: Timestamp) -> CallbackBody {
+        let _ = (body, now);
+        CallbackBody::Unreadable
+    }
 
     /// The JSON body of the 200 that acknowledges a callback.
     fn acknowledgement(&self) -> &'static str {
@@ -111,6 +121,13 @@ pub trait Adapter: Sync {
     /// poller does not need it.
     fn status_id(&self, response: &ProviderResponse) -> Option<String>;
 
+    /// The header that the provider's API wants for the file of a [`Source::Authorized`](crate::report::Source::Authorized). None
+    /// without a key, and the default.
+    fn download_header(&self, settings: &ProviderSettings) -> Option<(&'static str, Secret)> {
+        let _ = settings;
+        None
+    }
+
     /// The request that turns a file id, or a link that is dead or about to expire, into a fresh link. None where only
     /// another status poll can help, or nothing.
     fn resolution(&self, artifact: &Artifact, settings: &ProviderSettings, now: Timestamp) -> Option<Request> {
@@ -132,8 +149,8 @@ pub struct Profile {
     pub title: &'static str,
     /// Base URL of the API unless the settings have one. None where the provider's host is not known.
     pub default_base_url: Option<&'static str>,
-    /// How long the provider waits for the response to a callback.
-    pub response_timeout: Duration,
+    /// How the provider calls back. None where it does not: then it gets no callback URL, and its tasks are only polled.
+    pub callbacks: Option<Callbacks>,
     /// How long a link lives when neither the body nor the link itself says so.
     pub link_life: Duration,
     /// From submission to the first status poll. Three minutes unless the provider's pages suggest otherwise: a choice, because
@@ -151,14 +168,21 @@ pub struct Profile {
     pub marker: Option<&'static str>,
     /// What the provider says of a task's cost. None where it says nothing.
     pub usage: Option<&'static str>,
-    /// How a callback is verified.
-    pub verified: &'static str,
-    /// How often the provider repeats a callback that was not acknowledged.
-    pub retries: &'static str,
     /// What the provider's own pages or SDKs confirm.
     pub confirmed: &'static str,
     /// What no source confirms. Names every figure above that is inferred or chosen.
     pub unconfirmed: &'static str,
+}
+
+/// How a provider calls back.
+#[derive(Clone, Copy, Debug)]
+pub struct Callbacks {
+    /// How long the provider waits for the response.
+    pub response_timeout: Duration,
+    /// How a callback is verified.
+    pub verified: &'static str,
+    /// How often the provider repeats a callback that was not acknowledged.
+    pub retries: &'static str,
 }
 
 /// What the body of a callback says, before its authenticity is taken into account.

@@ -29,8 +29,12 @@ const PROFILE: Profile = Profile {
     title: "APIMart",
     // The docs write it with `/v1`, which every path here includes. White labels and mainland twins exist.
     default_base_url: Some("https://api.apimart.ai"),
-    // "On time-out (about 10 s)."
-    response_timeout: Duration::from_secs(10),
+    callbacks: Some(Callbacks {
+        // "On time-out (about 10 s)."
+        response_timeout: Duration::from_secs(10),
+        verified: "URL token",
+        retries: "3 within about 2 minutes, none after a 4xx",
+    }),
     // A public client's notes; the documented sample's `expires_at` is 86,400 s after completion.
     link_life: Duration::from_hours(24),
     // No official figure. A render takes 40 to 300 s, and a public client polls every 5 s.
@@ -42,8 +46,6 @@ const PROFILE: Profile = Profile {
     cancellable: None,
     marker: Some("`Idempotency-Key`, not confirmed"),
     usage: Some("an amount without a currency, credits"),
-    verified: "URL token",
-    retries: "3 within about 2 minutes, none after a 4xx",
     confirmed: "submission; status body and words; expires_at, 24 h ahead in the samples",
     unconfirmed: "response timeout and retries (from a copy of the webhook page); whether the pushed body has its envelope; \
         link life without expires_at; poll schedule and deadline; which failed tasks are retryable",

@@ -26,8 +26,12 @@ const PROFILE: Profile = Profile {
     title: "APIMP",
     // Only the documentation's host is known.
     default_base_url: None,
-    // `MiniMax`'s challenge uses this URL too and has the shortest timeout.
-    response_timeout: Duration::from_secs(3),
+    callbacks: Some(Callbacks {
+        // `MiniMax`'s challenge uses this URL too and has the shortest timeout.
+        response_timeout: Duration::from_secs(3),
+        verified: "URL token, and always a status poll",
+        retries: "as the upstream",
+    }),
     // Unknown. The shortest life that samples of an upstream show: nine hours (`MiniMax`).
     link_life: Duration::from_hours(9),
     // Not documented. The older service recommended 15 to 30 s with back-off.
@@ -39,8 +43,6 @@ const PROFILE: Profile = Profile {
     cancellable: None,
     marker: None,
     usage: None,
-    verified: "URL token, and always a status poll",
-    retries: "as the upstream",
     confirmed: "submission; callbacks are the upstreams' own; the status call with not_started, finished and files",
     unconfirmed: "API host; response timeout, retries, link life, poll schedule and deadline; the status words running and \
         failed; the error body",

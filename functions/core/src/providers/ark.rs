@@ -27,8 +27,12 @@ const PROFILE: Profile = Profile {
     // China. `https://ark.ap-southeast.bytepluses.com/api/v3` and `https://ark.eu-west.bytepluses.com/api/v3` elsewhere; keys
     // are bound to a region.
     default_base_url: Some("https://ark.cn-beijing.volces.com/api/v3"),
-    // Documented for succeeded and failed.
-    response_timeout: Duration::from_secs(5),
+    callbacks: Some(Callbacks {
+        // Documented for succeeded and failed.
+        response_timeout: Duration::from_secs(5),
+        verified: "URL token",
+        retries: "2 or 3 (the page is unclear)",
+    }),
     // "24 h after generation, then the file is cleared." The link itself has the exact time.
     link_life: Duration::from_hours(24),
     // No rate limit is documented for status calls. Renders take minutes; ten seconds is the shortest sensible interval.
@@ -40,8 +44,6 @@ const PROFILE: Profile = Profile {
     cancellable: Some("while queued"),
     marker: None,
     usage: Some("tokens"),
-    verified: "URL token",
-    retries: "2 or 3 (the page is unclear)",
     confirmed: "status body; pushed states (cancelled is not one); 5 s and three attempts for succeeded and failed; links \
         for 24 h; error codes",
     unconfirmed: "delay between attempts; response timeout and attempts for other states; poll schedule and deadline; \

@@ -32,8 +32,12 @@ const NAME: &str = "kie";
 const PROFILE: Profile = Profile {
     title: "KIE.AI",
     default_base_url: Some("https://api.kie.ai"),
-    // Documented.
-    response_timeout: Duration::from_secs(15),
+    callbacks: Some(Callbacks {
+        // Documented.
+        response_timeout: Duration::from_secs(15),
+        verified: "HMAC over task id and time, not the body (opt-in), and always a status poll",
+        retries: "until 3 failures in a row",
+    }),
     // "Media files are deleted after 14 days."
     link_life: Duration::from_hours(336),
     // "30 s" for Runway; the Market page recommends 2 to 3 s with back-off.
@@ -45,8 +49,6 @@ const PROFILE: Profile = Profile {
     cancellable: None,
     marker: None,
     usage: Some("credits, on newer endpoints"),
-    verified: "HMAC over task id and time, not the body (opt-in), and always a status poll",
-    retries: "until 3 failures in a row",
     confirmed: "Runway: callback, 15 s, 3 failures, polls every 30 s; files for 14 days; string to sign; status bodies",
     unconfirmed: "whether the key is text; delay of retries; the failed Runway body; response timeout, retries and signed id of Veo and Market; \
         link life of Market (24 h or 14 days); poll schedule beyond Runway's 30 s and deadline",
@@ -232,7 +234,7 @@ impl Adapter for Kie {
                 let body = json!({ "url": url.expose() });
                 Some(api(settings).ok()?.post("/api/v1/common/download-url", &body))
             }
-            Source::FileId(_) => None,
+            Source::FileId(_) | Source::Authorized(_) => None,
         }
     }
 

@@ -31,8 +31,12 @@ const PROFILE: Profile = Profile {
     title: "Kling",
     // Outside China; `https://api-beijing.klingai.com` inside. Both replaced `https://api.klingai.com`.
     default_base_url: Some("https://api-singapore.klingai.com"),
-    // Not documented. The shortest timeout that any provider documents for reports, to be safe.
-    response_timeout: Duration::from_secs(5),
+    callbacks: Some(Callbacks {
+        // Not documented. The shortest timeout that any provider documents for reports, to be safe.
+        response_timeout: Duration::from_secs(5),
+        verified: "Standard Webhooks over the body (opt-in)",
+        retries: "not documented",
+    }),
     // "Files are cleared after 30 days."
     link_life: Duration::from_hours(720),
     // Only documented that status calls do not count as concurrency. The sample task took two minutes.
@@ -44,8 +48,6 @@ const PROFILE: Profile = Profile {
     cancellable: None,
     marker: Some("an own id (`external_task_id`), by which an interrupted submission is looked up"),
     usage: Some("units of a resource pack, or money"),
-    verified: "Standard Webhooks over the body (opt-in)",
-    retries: "not documented",
     confirmed: "both callback bodies, on every status change; signature with test vector; files for 30 days; error \
         codes",
     unconfirmed: "response timeout, retries and order; whether links live as long as files; poll schedule and deadline; that \
@@ -473,7 +475,7 @@ mod tests {
         let found: Vec<_> = found
             .iter()
             .map(|artifact| match &artifact.source {
-                Source::Url(url) => (artifact.kind, url.expose()),
+                Source::Url(url) | Source::Authorized(url) => (artifact.kind, url.expose()),
                 Source::FileId(id) => (artifact.kind, id.as_str()),
             })
             .collect();

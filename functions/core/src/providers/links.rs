@@ -49,27 +49,34 @@ impl Links {
 
     /// Adds links with a usual life of their own.
     pub(super) fn add_with_life(&mut self, kind: Kind, links: &Value, life: Duration) {
-        self.push(|_| kind, links, None, life);
+        self.push(|_| kind, links, None, life, Source::Url);
     }
 
     /// Adds links whose expiry the body states.
     pub(super) fn add_with_expiry(&mut self, kind: Kind, links: &Value, expires_at: &Value) {
-        self.push(|_| kind, links, timestamp(expires_at), self.life);
+        self.push(|_| kind, links, timestamp(expires_at), self.life, Source::Url);
     }
 
     /// Adds links whose kind their file extension tells; a video when it does not.
     pub(super) fn add_by_extension(&mut self, links: &Value) {
-        self.push(|link| kind_by_extension(link, Kind::Video), links, None, self.life);
+        self.push(|link| kind_by_extension(link, Kind::Video), links, None, self.life, Source::Url);
     }
 
-    fn push(&mut self, kind: impl Fn(&str) -> Kind, links: &Value, stated: Option<Timestamp>, life: Duration) {
+    fn push(
+        &mut self,
+        kind: impl Fn(&str) -> Kind,
+        links: &Value,
+        stated: Option<Timestamp>,
+        life: Duration,
+        source: fn(SignedUrl) -> Source,
+    ) {
         let links = match links {
             Value::Array(links) => links.as_slice(),
             link => std::slice::from_ref(link),
         };
         for link in links.iter().filter_map(Value::as_str).map(str::trim).filter(|link| is_link(link)) {
             let url = SignedUrl::new(link);
-            let source = Source::Url(url.clone());
+            let source = source(url.clone());
             if self.artifacts.len() >= MAX_ARTIFACTS {
                 return;
             }

@@ -24,8 +24,12 @@ const NAME: &str = "maxapi";
 const PROFILE: Profile = Profile {
     title: "MaxAPI",
     default_base_url: Some("https://api.maxapi.io"),
-    // Documented. A late response loses the callback.
-    response_timeout: Duration::from_secs(5),
+    callbacks: Some(Callbacks {
+        // Documented. A late response loses the callback.
+        response_timeout: Duration::from_secs(5),
+        verified: "URL token",
+        retries: "none",
+    }),
     // "URLs last 7 days from generation." A link presigned by an upstream states its own, shorter life.
     link_life: Duration::from_hours(168),
     // "2 minutes to 4 hours", "avoid continuous polling": first after 5 minutes, then every 5 to 10.
@@ -37,8 +41,6 @@ const PROFILE: Profile = Profile {
     cancellable: None,
     marker: None,
     usage: None,
-    verified: "URL token",
-    retries: "none",
     confirmed: "callback body; status words; 5 s; no retry; links for 7 days; Seedance takes up to 4 h",
     unconfirmed: "HTTP status of error envelopes; that a null failure_reason is retryable; whether links to an upstream's \
         host live as long; poll schedule and deadline",

@@ -29,8 +29,12 @@ const PROFILE: Profile = Profile {
     title: "MiniMax",
     // International. `https://api.minimaxi.com` in China; keys are bound to a region.
     default_base_url: Some("https://api.minimax.io"),
-    // Documented for the challenge only.
-    response_timeout: Duration::from_secs(3),
+    callbacks: Some(Callbacks {
+        // Documented for the challenge only.
+        response_timeout: Duration::from_secs(3),
+        verified: "URL token",
+        retries: "not documented",
+    }),
     // "1 h" on the download page, whose own sample has nine.
     link_life: Duration::from_hours(1),
     // "A 10 s interval is suggested."
@@ -42,8 +46,6 @@ const PROFILE: Profile = Profile {
     cancellable: Some("v2, while queued"),
     marker: None,
     usage: Some("v2: seconds, tokens"),
-    verified: "URL token",
-    retries: "not documented",
     confirmed: "challenge within 3 s; callbacks on every status change; polls every 10 s; v1 links for 1 h; error codes",
     unconfirmed: "when the challenge is sent; response timeout and retries of updates; the body of a failed v1 callback; real \
         link life (9 h in v1's samples, no figure for v2); poll schedule beyond the 10 s and deadline",
@@ -202,7 +204,7 @@ impl Adapter for MiniMax {
     fn resolution(&self, artifact: &Artifact, settings: &ProviderSettings, _: Timestamp) -> Option<Request> {
         match &artifact.source {
             Source::FileId(id) => Some(api(settings).ok()?.get(&format!("/v1/files/retrieve?file_id={}", encoded(id)))),
-            Source::Url(_) => None,
+            Source::Url(_) | Source::Authorized(_) => None,
         }
     }
 

@@ -44,6 +44,16 @@ impl Provider {
         }
     }
 
+    /// Whether the provider calls back at all. If not, its tasks get no callback URL and are only polled.
+    pub fn calls_back(self) -> bool {
+        self.adapter().profile().callbacks.is_some()
+    }
+
+    /// Where the provider publishes the keys of its signatures: the adapter's URL, unless the settings have another.
+    pub fn key_set_url(self, settings: &ProviderSettings) -> Option<&str> {
+        settings.key_set_url.as_deref().or(self.adapter().key_set_url())
+    }
+
     /// Whether the settings allow status polls of this provider at all.
     pub fn is_pollable(self, settings: &ProviderSettings) -> bool {
         let has_base_url = settings.base_url.is_some() || self.adapter().profile().default_base_url.is_some();

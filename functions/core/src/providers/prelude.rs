@@ -5,8 +5,8 @@ pub(super) use std::time::Duration;
 pub(super) use serde_json::{Value, json};
 
 pub(super) use super::adapter::{
-    Adapter, CallbackBody, FreshLink, InvalidSubmission, LookupResult, PolledTask, Profile, ProviderResponse, Request,
-    StatusRequest, StatusResult, Submission, SubmissionResult,
+    Adapter, CallbackBody, Callbacks, FreshLink, InvalidSubmission, LookupResult, PolledTask, Profile,
+    ProviderResponse, Request, StatusRequest, StatusResult, Submission, SubmissionResult,
 };
 pub(super) use super::failures::{Failures, Retry, code, part, prefix, words};
 pub(super) use super::json::{

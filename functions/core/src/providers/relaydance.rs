@@ -26,8 +26,12 @@ const PROFILE: Profile = Profile {
     title: "RelayDance",
     // The docs write it with `/v1`, which every path here includes.
     default_base_url: Some("https://relaydance.com"),
-    // Not documented; Ark's, which may be the sender.
-    response_timeout: Duration::from_secs(5),
+    callbacks: Some(Callbacks {
+        // Not documented; Ark's, which may be the sender.
+        response_timeout: Duration::from_secs(5),
+        verified: "URL token",
+        retries: "yes, number not documented",
+    }),
     // Not documented; Ark's.
     link_life: Duration::from_hours(24),
     // "Every few seconds." A client reports about 150 s for a render.
@@ -39,8 +43,6 @@ const PROFILE: Profile = Profile {
     cancellable: None,
     marker: None,
     usage: Some("tokens, where the upstream gives them"),
-    verified: "URL token",
-    retries: "yes, number not documented",
     confirmed: "submission; status words; the flat body of a success; that failed deliveries are retried; HTTP errors",
     unconfirmed: "whether Ark's own body arrives instead; response timeout, number of retries, link life, poll schedule and \
         deadline; failed bodies of the documented shape",

@@ -26,8 +26,12 @@ const NAME: &str = "replicate";
 const PROFILE: Profile = Profile {
     title: "Replicate",
     default_base_url: Some("https://api.replicate.com"),
-    // "Within a few seconds."
-    response_timeout: Duration::from_secs(5),
+    callbacks: Some(Callbacks {
+        // "Within a few seconds."
+        response_timeout: Duration::from_secs(5),
+        verified: "Standard Webhooks over the body (opt-in)",
+        retries: "yes, number not documented",
+    }),
     // Deleted one hour after the end.
     link_life: Duration::from_hours(1),
     first_poll: Duration::from_mins(3),
@@ -39,8 +43,6 @@ const PROFILE: Profile = Profile {
     cancellable: Some("until it ends"),
     marker: None,
     usage: None,
-    verified: "Standard Webhooks over the body (opt-in)",
-    retries: "yes, number not documented",
     confirmed: "endpoints; bodies and states; signature with test vector; everything deleted an hour after the end; cancellation",
     unconfirmed: "response timeout, retries and order; error words; poll schedule and deadline",
 };

@@ -31,8 +31,12 @@ const PROFILE: Profile = Profile {
     title: "Vidu",
     // International. `https://api.vidu.cn` in China.
     default_base_url: Some("https://api.vidu.com"),
-    // Not documented. The shortest timeout that any provider documents for reports.
-    response_timeout: Duration::from_secs(5),
+    callbacks: Some(Callbacks {
+        // Not documented. The shortest timeout that any provider documents for reports.
+        response_timeout: Duration::from_secs(5),
+        verified: "HMAC over route and headers, not the body, and always a status poll",
+        retries: "up to 3 for success and failed",
+    }),
     // "24 h". Counted from the response, when links seem to be signed.
     link_life: Duration::from_hours(24),
     // Not documented. A render takes one to a few minutes.
@@ -44,8 +48,6 @@ const PROFILE: Profile = Profile {
     cancellable: Some("until it is scheduled"),
     marker: None,
     usage: Some("credits"),
-    verified: "HMAC over route and headers, not the body, and always a status poll",
-    retries: "up to 3 for success and failed",
     confirmed: "string to sign; three retries of success and failed; links for 24 h; off-peak takes up to 48 h",
     unconfirmed: "which token signs; response timeout and delay of retries; whether the Date header reaches a Lambda function \
         unchanged; link life of covers (1 h seen); poll schedule and deadline",

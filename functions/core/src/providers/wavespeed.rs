@@ -25,8 +25,12 @@ const NAME: &str = "wavespeed";
 const PROFILE: Profile = Profile {
     title: "WaveSpeed",
     default_base_url: Some("https://api.wavespeed.ai"),
-    // Not documented. The shortest timeout that any provider documents for reports, to be safe.
-    response_timeout: Duration::from_secs(5),
+    callbacks: Some(Callbacks {
+        // Not documented. The shortest timeout that any provider documents for reports, to be safe.
+        response_timeout: Duration::from_secs(5),
+        verified: "HMAC over the body, not Standard Webhooks (opt-in)",
+        retries: "up to 3",
+    }),
     // The prediction's own life: an upper bound.
     link_life: Duration::from_hours(168),
     first_poll: Duration::from_mins(3),
@@ -37,8 +41,6 @@ const PROFILE: Profile = Profile {
     cancellable: None,
     marker: None,
     usage: None,
-    verified: "HMAC over the body, not Standard Webhooks (opt-in)",
-    retries: "up to 3",
     confirmed: "submission; callback and status bodies; string to sign; three retries; failure codes; predictions for 7 days",
     unconfirmed: "response timeout; link life; what a 4xx does; which failed tasks are retryable; poll schedule and deadline",
 };

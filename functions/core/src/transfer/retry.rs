@@ -207,7 +207,7 @@ impl ArtifactState<'_> {
     /// Until when a provider is waited for that cannot be reached for another link.
     fn provider_awaited_until(&self) -> Timestamp {
         let from = match self.planned.artifact.source {
-            Source::Url(_) => self.link_ends_at(),
+            Source::Url(_) | Source::Authorized(_) => self.link_ends_at(),
             Source::FileId(_) => self.reported_at,
         };
         from + MAX_PROVIDER_OUTAGE
@@ -287,7 +287,7 @@ pub fn after_failure(fault: &CopyFault, state: &ArtifactState<'_>, now: Timestam
 pub fn needs_fresh_link(artifact: &Artifact, now: Timestamp) -> bool {
     match artifact.source {
         Source::FileId(_) => true,
-        Source::Url(_) => artifact.expires_at.is_some_and(|end| end <= now),
+        Source::Url(_) | Source::Authorized(_) => artifact.expires_at.is_some_and(|end| end <= now),
     }
 }
 

@@ -44,7 +44,8 @@ pub(super) fn backlog(known: &Known) -> Backlog {
 /// How many of each provider's results were found by polling, because no callback told of them.
 pub(super) fn rescued(known: &Known) -> Vec<Bar> {
     let mut providers = BTreeMap::<&str, (usize, usize)>::new();
-    for summary in known.tasks.values().filter(|summary| matches!(summary.state, State::Archived | State::Failed)) {
+    let ended = known.tasks.values().filter(|summary| matches!(summary.state, State::Archived | State::Failed));
+    for summary in ended.filter(|summary| summary.task.provider().calls_back()) {
         let (all, polled) = providers.entry(summary.task.provider().name()).or_default();
         *all += 1;
         *polled += usize::from(summary.reported_by == Some(Reporter::Poll));

@@ -94,7 +94,7 @@ pub(crate) async fn run(command: Command, target: Target, output: Output) -> Res
     if let Command::Verify(arguments) = &command
         && let Some(file) = &arguments.settings
     {
-        return verify::run(arguments, &verify::read_settings(file)?, output);
+        return verify::run(arguments, &verify::read_settings(file)?, output).await;
     }
     let deployed = Deployed::find(target).await?;
     match command {
@@ -105,7 +105,7 @@ pub(crate) async fn run(command: Command, target: Target, output: Output) -> Res
         Command::Tail(arguments) => tail::run(&arguments, &deployed, output).await,
         Command::Backlog => backlog::run(&deployed, output).await,
         Command::Doctor => doctor::run(&deployed, output).await,
-        Command::Verify(arguments) => verify::run(&arguments, &*deployed.settings().await?, output),
+        Command::Verify(arguments) => verify::run(&arguments, &*deployed.settings().await?, output).await,
     }
 }
 

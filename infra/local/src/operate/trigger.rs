@@ -110,6 +110,13 @@ pub(crate) async fn replay(task: &TaskKey, deployed: &Deployed) -> Result<Sent, 
 
 /// The simulated provider with the account's signing secret.
 fn simulator(provider: Provider, own: &ProviderSettings) -> Result<(Simulator, simulator::Provider), Error> {
+    if !provider.calls_back() {
+        return Err(Error::Refused(format!("{provider} sends no callbacks; its tasks are polled")));
+    }
+    // Simulated ones publish theirs elsewhere.
+    if provider.adapter().key_set_url().is_some() && own.key_set_url.is_none() {
+        return Err(Error::Refused(format!("only {provider} itself can sign its callbacks: it keeps the private key")));
+    }
     let simulated = simulator::Provider::ALL.into_iter().find(|known| known.name() == provider.name());
     let simulated = simulated.ok_or_else(|| Error::Refused(format!("{provider} is not simulated")))?;
     let secret = own.signing_secrets.first().map(|secret| secret.expose().to_owned());

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use clap::Args;
 use local::Error;
 use reelhook_aws::clock;
+use reelhook_aws::key_sets::KeySets;
 use reelhook_core::callback::route::Route;
 use reelhook_core::explain::{BodyKind, Explanation, ReceivedBody, explain};
 use reelhook_core::request::{CallbackRequest, Headers, Refusal};
@@ -47,7 +48,7 @@ pub(super) fn read_settings(path: &PathBuf) -> Result<Settings, Error> {
     Settings::parse(&text).map_err(|error| Error::Refused(format!("invalid settings in {}: {error}", path.display())))
 }
 
-pub(super) fn run(arguments: &Arguments, settings: &Settings, output: Output) -> Result<Code, Error> {
+pub(super) async fn run(arguments: &Arguments, settings: &Settings, output: Output) -> Result<Code, Error> {
     let mut text = Vec::new();
     std::io::stdin().lock().read_to_end(&mut text).map_err(refused)?;
     let captured = Captured::parse(&text).ok_or_else(|| {
@@ -57,7 +58,8 @@ pub(super) fn run(arguments: &Arguments, settings: &Settings, output: Output) ->
         )
     })?;
     let now = arguments.now.map_or_else(clock::now, Timestamp::from_seconds);
-    let (checks, explanation) = check(&captured, settings, now);
+    let settings = with_published_keys(&captured, settings).await;
+    let (checks, explanation) = check(&captured, &settings, now);
     let is_right = checks.iter().all(|check| check.is_right);
     let rows =
         checks.iter().map(|check| json!({ "check": check.what, "right": check.is_right, "detail": check.detail }));
@@ -69,6 +71,15 @@ pub(super) fn run(arguments: &Arguments, settings: &Settings, output: Output) ->
         checks.iter().map(line).collect()
     });
     Ok(if is_right { Code::Done } else { Code::Failure })
+}
+
+/// The settings with the keys that the provider publishes beside those they hold. Without where those cannot be had.
+async fn with_published_keys(captured: &Captured, settings: &Settings) -> Settings {
+    let Ok(provider) = Route::parse(&captured.path).map(|route| route.provider()) else { return settings.clone() };
+    let own = settings.provider(provider);
+    let Some(url) = provider.key_set_url(own) else { return settings.clone() };
+    let published = KeySets::default().newer(provider, url).await.unwrap_or_default();
+    settings.with_public_keys(provider, [own.public_keys.clone(), published].concat())
 }
 
 fn check(captured: &Captured, settings: &Settings, now: Timestamp) -> (Vec<Check>, Value) {
@@ -151,7 +162,7 @@ impl Captured {
     fn hint(&self, provider: Provider, settings: &Settings, now: Timestamp) -> String {
         let is_right =
             |body: &[u8], now| self.explained(body, provider, settings, now).authentic == Some(Value::Bool(true));
-        let signed_at = ["webhook-timestamp", "x-webhook-timestamp"].into_iter();
+        let signed_at = ["webhook-timestamp", "x-webhook-timestamp", "x-fal-webhook-timestamp"].into_iter();
         let signed_at =
             signed_at.filter_map(|name| self.headers().get(name)?.parse().ok()).map(Timestamp::from_seconds).next();
         if signed_at.is_some_and(|then| is_right(&self.body, then)) {
