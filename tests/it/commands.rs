@@ -201,6 +201,16 @@ async fn verify_says_which_part_is_wrong(world: Arc<World>) {
     assert_eq!(with_newline.code, Some(1));
     let line = "WRONG  signature  the signature is wrong. It is right for the body without the line break at its end, which an editor or `echo` adds\n";
     assert!(with_newline.stdout.ends_with(line), "{}", with_newline.stdout);
+    // By a key that the provider publishes.
+    let view = world.submit(Provider::Fal, "captured", "callback=lose").await;
+    let fal = view["provider_task_id"].as_str().expect("an id");
+    sleep(Duration::from_secs(1)).await;
+    let signed = world.simulator.callback(fal).expect("a callback");
+    let headers: String = signed.headers.iter().flat_map(|(name, value)| [name, ": ", value, "\r\n"]).collect();
+    let path_of_fal = signed.url.splitn(4, '/').nth(3).expect("a path");
+    let request = [format!("POST /{path_of_fal} HTTP/1.1\r\n{headers}\r\n").as_bytes(), &signed.body].concat();
+    let by_key = command(&world, &["verify"], &request).await;
+    assert!(by_key.stdout.ends_with("right  signature  valid\n"), "{}{}", by_key.stdout, by_key.stderr);
     let elsewhere =
         command(&world, &["verify", "--json"], &capture(&path.replace("/captured/", "/other/"), &callback.body)).await;
     let checks = &elsewhere.json()["checks"];

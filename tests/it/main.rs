@@ -23,6 +23,7 @@ mod commands;
 mod deployment;
 mod examples;
 mod journeys;
+mod key_sets;
 mod logs;
 mod operations;
 mod origins;
@@ -73,6 +74,7 @@ fn main() -> ExitCode {
     let cases: Vec<Case> = [
         journeys::cases(),
         callbacks::cases(),
+        key_sets::cases(),
         recovery::cases(),
         submissions::cases(),
         operations::cases(),

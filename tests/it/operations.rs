@@ -21,7 +21,7 @@ pub(crate) fn cases() -> Vec<Case> {
         case!(a_repeated_put_heals_an_interrupted_submission),
         case!(poll_heals_an_interrupted_submission),
     ];
-    for provider in [Provider::Ark, Provider::MiniMax, Provider::Vidu, Provider::Replicate] {
+    for provider in [Provider::Ark, Provider::MiniMax, Provider::Vidu, Provider::Replicate, Provider::Fal] {
         cases.push(case!(a_queued_task_is_cancelled[provider](provider)));
     }
     for provider in [Provider::Kling, Provider::Ark, Provider::Vidu, Provider::ApiMart] {

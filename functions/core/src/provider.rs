@@ -42,6 +42,8 @@ pub enum Provider {
     Replicate,
     /// `WaveSpeed` AI, wavespeed.ai.
     WaveSpeed,
+    /// fal, fal.ai.
+    Fal,
 }
 
 impl Provider {

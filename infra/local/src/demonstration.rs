@@ -85,7 +85,10 @@ pub fn settings(simulator: &Simulator) -> Value {
             "base_url": simulator.base_url(provider),
             "poll": { "first_seconds": 5, "interval_seconds": 5, "max_interval_seconds": 60 },
         });
-        if let Some(secret) = account.signing_secret {
+        if let Some(url) = simulator.key_set_url(provider) {
+            own["key_set_url"] = json!(url);
+            own["account_id"] = json!(provider.account_id());
+        } else if let Some(secret) = account.signing_secret {
             own["signing_secrets"] = json!([secret]);
         }
         providers.insert(provider.to_string(), own);

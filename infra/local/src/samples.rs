@@ -22,7 +22,7 @@ impl Sample {
 }
 
 /// One request per provider.
-pub const SAMPLES: [Sample; 11] = [
+pub const SAMPLES: [Sample; 12] = [
     Sample {
         provider: Provider::Kling,
         endpoint: Some("/text-to-video/kling-2.6"),
@@ -96,6 +96,11 @@ pub const SAMPLES: [Sample; 11] = [
         provider: Provider::WaveSpeed,
         endpoint: Some("/api/v3/kwaivgi/kling-v2.5-turbo-pro/text-to-video"),
         body: |prompt| json!({ "prompt": prompt, "duration": 5 }),
+    },
+    Sample {
+        provider: Provider::Fal,
+        endpoint: Some("/fal-ai/kling-video/v2.5-turbo/pro/text-to-video"),
+        body: |prompt| json!({ "prompt": prompt, "duration": "5", "aspect_ratio": "16:9" }),
     },
 ];
 

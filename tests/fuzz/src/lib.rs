@@ -1,9 +1,10 @@
 //! What has to hold for any input. Every target is one call of a function here; none of them may panic.
 
+use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use reelhook_core::callback::route::Route;
 use reelhook_core::callback::{Event, Raw};
 use reelhook_core::explain::{BodyKind, Explanation, ReceivedBody, explain, explain_line};
@@ -18,6 +19,9 @@ use reelhook_core::settings::{ProviderSettings, Settings};
 use reelhook_core::signature::hmac_sha256;
 use reelhook_core::task::TaskId;
 use reelhook_core::{Provider, TaskKey, Timestamp};
+use ring::signature::{Ed25519KeyPair, KeyPair as _};
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 
 const NOW: Timestamp = Timestamp::from_seconds(1_767_225_600);
 const DATE: &str = "Thu, 01 Jan 2026 00:00:00 GMT";
@@ -26,21 +30,33 @@ const DATE: &str = "Thu, 01 Jan 2026 00:00:00 GMT";
 const KLING_KEY: &[u8] = b"a key that no fuzzer knows";
 const TEXT_KEY: &str = "a key that no fuzzer knows either";
 
-/// Every provider has an API key; those that sign have a secret too.
+/// Every provider has an API key; those that sign have a secret or a public key too.
 static SETTINGS: LazyLock<Settings> = LazyLock::new(|| {
-    let kling = STANDARD.encode(KLING_KEY);
-    let json = format!(
-        r#"{{"version":1,"callback":{{"keys":["a-key-of-callback-URLs"]}},"providers":{{
-            "relaydance":{{"api_key":"k"}},"maxapi":{{"api_key":"k"}},"apimart":{{"api_key":"k"}},
-            "apimp":{{"api_key":"k"}},"ark":{{"api_key":"k"}},"minimax":{{"api_key":"k"}},
-            "kling":{{"api_key":"k","signing_secrets":["whsec_{kling}"]}},
-            "replicate":{{"api_key":"k","signing_secrets":["whsec_{kling}"]}},
-            "wavespeed":{{"api_key":"k","signing_secrets":["whsec_{TEXT_KEY}"]}},
-            "vidu":{{"api_key":"k","signing_secrets":["{TEXT_KEY}"]}},
-            "kie":{{"api_key":"k","signing_secrets":["{TEXT_KEY}"]}}}}}}"#
-    );
-    Settings::parse(&json).expect("valid settings")
+    let own = |provider: Provider| {
+        let mut own = json!({ "api_key": "k" });
+        match provider {
+            Provider::Kling | Provider::Replicate => {
+                own["signing_secrets"] = json!([format!("whsec_{}", STANDARD.encode(KLING_KEY))]);
+            }
+            Provider::WaveSpeed => own["signing_secrets"] = json!([format!("whsec_{TEXT_KEY}")]),
+            Provider::Vidu | Provider::Kie => own["signing_secrets"] = json!([TEXT_KEY]),
+            Provider::Fal => {
+                own["public_keys"] = json!([URL_SAFE_NO_PAD.encode(key_pair().public_key())]);
+                own["account_id"] = json!("us");
+            }
+            _ => {}
+        }
+        (provider.name(), own)
+    };
+    let providers: BTreeMap<&str, Value> = Provider::ALL.into_iter().map(own).collect();
+    let settings = json!({ "version": 1, "callback": { "keys": ["a-key-of-callback-URLs"] }, "providers": providers });
+    Settings::parse(&settings.to_string()).expect("valid settings")
 });
+
+/// Of a provider that publishes its public key.
+fn key_pair() -> Ed25519KeyPair {
+    Ed25519KeyPair::from_seed_unchecked(&TEXT_KEY.as_bytes()[..32]).expect("a seed has 32 bytes")
+}
 
 /// HTTP statuses with a meaning for some adapter.
 const STATUSES: [u16; 12] = [200, 200, 201, 202, 400, 401, 404, 408, 422, 429, 451, 500];
@@ -219,8 +235,7 @@ pub fn verify_webhook(provider: Provider, data: &[u8]) {
     let signed = |id: &str, body: &[u8]| {
         let parts = [id.as_bytes(), b".1767225600.", body];
         if provider == Provider::WaveSpeed {
-            let signature = hmac_sha256(TEXT_KEY.as_bytes(), &parts);
-            return signature.iter().fold("v3,".to_owned(), |text, byte| text + &format!("{byte:02x}"));
+            return format!("v3,{}", hex(&hmac_sha256(TEXT_KEY.as_bytes(), &parts)));
         }
         format!("v1,{}", STANDARD.encode(hmac_sha256(KLING_KEY, &parts)))
     };
@@ -249,6 +264,47 @@ pub fn verify_webhook(provider: Provider, data: &[u8]) {
         2 => assert!(!accepted(id, &changed(time, *place, *to), &signature, body)),
         _ => assert!(!accepted(id, time, &changed(&signature, *place, *to), body)),
     }
+}
+
+/// fal's Ed25519. As [`verify_webhook`], and about one account of several.
+pub fn verify_fal(data: &[u8]) {
+    let [mode, place, to, rest @ ..] = data else { return };
+    let accepted = |id: &str, user: &str, time: &str, signature: &str, body: &[u8]| {
+        let headers = [
+            ("x-fal-webhook-request-id", id),
+            ("x-fal-webhook-user-id", user),
+            ("x-fal-webhook-timestamp", time),
+            ("x-fal-webhook-signature", signature),
+        ];
+        is_accepted(Provider::Fal, "/callback", "", &headers, body)
+    };
+    if mode % 2 == 0 {
+        let Some(([id, user, signature], body)) = lines(rest) else { return };
+        return assert!(!accepted(id, user, "1767225600", signature, body));
+    }
+    let Some(([id], body)) = lines(rest) else { return };
+    let time = "1767225600";
+    let signed = |user: &str| {
+        let hash = hex(&Sha256::digest(body));
+        hex(key_pair().sign(format!("{id}\n{user}\n{time}\n{hash}").as_bytes()).as_ref())
+    };
+    assert!(accepted(id, "us", time, &signed("us"), body), "a signed callback is accepted");
+    assert!(!accepted(id, "others", time, &signed("others"), body), "another customer's is not");
+    match mode / 2 % 4 {
+        0 if !body.is_empty() => {
+            let mut other = body.to_vec();
+            let place = usize::from(*place) % other.len();
+            other[place] ^= (*to).max(1);
+            assert!(!accepted(id, "us", time, &signed("us"), &other));
+        }
+        1 if !id.is_empty() => assert!(!accepted(&changed(id, *place, *to), "us", time, &signed("us"), body)),
+        2 => assert!(!accepted(id, "us", &changed(time, *place, *to), &signed("us"), body)),
+        _ => assert!(!accepted(id, "us", time, &changed(&signed("us"), *place, *to), body)),
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
 }
 
 /// Vidu's APISIX HMAC. As [`verify_webhook`], over path, query and headers.
@@ -402,7 +458,7 @@ pub fn line(data: &[u8]) {
 }
 
 fn check_explanation(explanation: &Explanation) {
-    assert_ne!(explanation.authentic, Some(serde_json::Value::Bool(true)), "not signed");
+    assert_ne!(explanation.authentic, Some(Value::Bool(true)), "not signed");
     check_artifacts(&explanation.artifacts);
     check_text(explanation.code.as_deref());
     check_text(explanation.message.as_deref());

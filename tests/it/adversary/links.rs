@@ -18,8 +18,8 @@ pub(super) fn cases() -> Vec<Case> {
     let mut cases = vec![case!(a_refreshed_link_to_this_machine_is_not_followed)];
     for provider in Provider::ALL {
         cases.push(case!(a_polled_link_to_this_machine_is_not_followed[provider](provider)));
-        // MiniMax's callbacks have a file id for a link.
-        if provider.calls_back() && provider != Provider::MiniMax {
+        // MiniMax's callbacks have a file id for a link, and fal's are always signed.
+        if provider.calls_back() && !matches!(provider, Provider::MiniMax | Provider::Fal) {
             cases.push(case!(a_link_to_this_machine_in_a_body_is_not_followed[provider](provider)));
         }
     }

@@ -85,7 +85,11 @@ impl Sandbox {
             if trust.api_key {
                 own["api_key"] = json!(account.api_key);
             }
-            if let Some(secret) = secret.as_ref().filter(|_| trust.secret) {
+            if let Some(url) = simulator.key_set_url(provider) {
+                own["key_set_url"] = json!(url);
+                // What a secret is elsewhere: it ties a signature to this account.
+                own["account_id"] = json!(provider.account_id().filter(|_| trust.secret));
+            } else if let Some(secret) = secret.as_ref().filter(|_| trust.secret) {
                 own["signing_secrets"] = json!([secret]);
             }
             let change = |settings: &mut Value| settings["providers"] = json!({ provider.to_string(): own });

@@ -16,6 +16,9 @@ use crate::{
     world::{Purpose, View, World},
 };
 
+/// Where a simulated provider publishes its keys.
+pub(crate) const KEY_SET_PATH: &str = "/.well-known/jwks.json";
+
 /// What holds for a provider in all its dialects.
 pub(crate) struct Profile {
     pub(crate) router: fn() -> Router<Shared>,
@@ -26,12 +29,24 @@ pub(crate) struct Profile {
     pub(crate) signs: Signs,
     /// The signing secret of the default configuration.
     pub(crate) signing_secret: Option<&'static str>,
+    /// The customer, where signatures are about one of several.
+    pub(crate) account_id: Option<&'static str>,
+    /// Whether it publishes the keys of its signatures, at [`KEY_SET_PATH`] below its base URL.
+    pub(crate) publishes_keys: bool,
 }
 
 impl Profile {
     /// A provider whose base URL has no path, and that signs nothing.
     pub(crate) const fn new(router: fn() -> Router<Shared>, dialect: Dialect) -> Self {
-        Self { router, dialect, base_path: "", signs: Signs::Nothing, signing_secret: None }
+        Self {
+            router,
+            dialect,
+            base_path: "",
+            signs: Signs::Nothing,
+            signing_secret: None,
+            account_id: None,
+            publishes_keys: false,
+        }
     }
 }
 

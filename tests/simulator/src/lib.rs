@@ -129,6 +129,12 @@ impl Simulator {
         format!("{}/{provider}{}", self.world.origin, provider.base_path())
     }
 
+    /// Where a provider publishes the keys of its signatures, if it does.
+    pub fn key_set_url(&self, provider: Provider) -> Option<String> {
+        let publishes = provider.profile().publishes_keys;
+        publishes.then(|| format!("{}{}", self.base_url(provider), api::KEY_SET_PATH))
+    }
+
     /// Every submission, including refused ones, oldest first.
     pub fn submissions(&self) -> Vec<Submission> {
         self.world.submissions()

@@ -4,7 +4,7 @@ use strum::{EnumCount, VariantArray};
 
 use crate::{
     api::{Api, Profile},
-    providers::{apimart, apimp, ark, kie, kling, maxapi, minimax, relaydance, replicate, vidu, wavespeed},
+    providers::{apimart, apimp, ark, fal, kie, kling, maxapi, minimax, relaydance, replicate, vidu, wavespeed},
     record::Phase,
     script::Outcome,
 };
@@ -49,6 +49,8 @@ pub enum Provider {
     Replicate,
     /// `WaveSpeed` AI.
     WaveSpeed,
+    /// fal.
+    Fal,
 }
 
 impl Provider {
@@ -78,6 +80,11 @@ impl Provider {
         self.profile().signs
     }
 
+    /// The customer that its signatures are about, where its key signs for several.
+    pub fn account_id(self) -> Option<&'static str> {
+        self.profile().account_id
+    }
+
     /// The URL that it posts callbacks to, for the callback URL of a submission.
     pub fn target(self, callback_url: &str) -> String {
         self.profile().dialect.api().target(callback_url)
@@ -96,6 +103,7 @@ impl Provider {
             Self::RelayDance => &relaydance::PROFILE,
             Self::Replicate => &replicate::PROFILE,
             Self::WaveSpeed => &wavespeed::PROFILE,
+            Self::Fal => &fal::PROFILE,
         }
     }
 }
@@ -156,6 +164,7 @@ pub(crate) enum Dialect {
     RelayDance(Shape),
     Replicate,
     WaveSpeed,
+    Fal,
 }
 
 impl Dialect {
@@ -176,6 +185,7 @@ impl Dialect {
             Self::RelayDance(shape) => &Shape::VARIANTS[shape as usize],
             Self::Replicate => &replicate::Replicate,
             Self::WaveSpeed => &wavespeed::WaveSpeed,
+            Self::Fal => &fal::Fal,
         }
     }
 

@@ -65,7 +65,8 @@ pub trait Adapter: Sync {
     fn read_submission(&self, response: &ProviderResponse) -> SubmissionResult;
 
     /// The requests that poll the status of these tasks, several tasks per request where the provider allows it. Every
-    /// task is in exactly one request; there are no requests at all without credentials.
+    /// task is in exactly one request, or in none where the provider needs an endpoint and it is not known; there are no requests at
+    /// all without credentials.
     fn status_requests(
         &self,
         tasks: &[PolledTask<'_>],
@@ -311,6 +312,7 @@ impl std::fmt::Debug for Request {
 pub enum Method {
     Get,
     Post,
+    Put,
     Delete,
 }
 

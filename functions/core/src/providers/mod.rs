@@ -10,6 +10,7 @@ mod apimart;
 mod apimp;
 mod ark;
 pub mod failures;
+mod fal;
 mod json;
 mod kie;
 mod kling;
@@ -41,6 +42,7 @@ impl Provider {
             Self::Kie => &kie::Kie,
             Self::Replicate => &replicate::Replicate,
             Self::WaveSpeed => &wavespeed::WaveSpeed,
+            Self::Fal => &fal::Fal,
         }
     }
 

@@ -62,6 +62,11 @@ impl<'a> Api<'a> {
         self.request(Method::Delete, path, None)
     }
 
+    /// PUT of a path below the base URL, without a body.
+    pub(super) fn put(&self, path: &str) -> Request {
+        self.request(Method::Put, path, None)
+    }
+
     fn request(&self, method: Method, path: &str, body: Option<Vec<u8>>) -> Request {
         let url = format!("{}{path}", self.base_url);
         Request { method, url, headers: vec![("authorization", self.authorization.clone())], body }

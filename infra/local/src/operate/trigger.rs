@@ -119,11 +119,13 @@ fn simulator(provider: Provider, own: &ProviderSettings) -> Result<(Simulator, s
     }
     let simulated = simulator::Provider::ALL.into_iter().find(|known| known.name() == provider.name());
     let simulated = simulated.ok_or_else(|| Error::Refused(format!("{provider} is not simulated")))?;
-    let secret = own.signing_secrets.first().map(|secret| secret.expose().to_owned());
-    let mut config = Config { minimax_challenge: simulator::Challenge::Skipped, ..Config::default() }
-        .with_signing_secret(simulated, secret);
-    if own.signing_secrets.is_empty() {
-        config.signing = simulator::Signing::Unsigned;
+    let mut config = Config { minimax_challenge: simulator::Challenge::Skipped, ..Config::default() };
+    if provider.adapter().key_set_url().is_none() {
+        let secret = own.signing_secrets.first().map(|secret| secret.expose().to_owned());
+        if secret.is_none() {
+            config.signing = simulator::Signing::Unsigned;
+        }
+        config = config.with_signing_secret(simulated, secret);
     }
     let simulator = Simulator::start(config).map_err(|source| Error::Simulator { port: 0, source })?;
     Ok((simulator, simulated))

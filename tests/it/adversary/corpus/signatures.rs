@@ -1,4 +1,4 @@
-//! Forgeries of a signature by somebody who learned the URL: Standard Webhooks over the body, Vidu's over route and headers, KIE's over
+//! Forgeries of a signature by somebody who learned the URL: Standard Webhooks and fal's over the body, Vidu's over route and headers, KIE's over
 //! task id and time. All but the secret is known.
 //!
 //! No forgeries, and not in here: a genuine callback that is sent again within the tolerance is a duplicate, and so is one with
@@ -10,6 +10,8 @@ use std::time::{Duration, SystemTime};
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use reelhook_core::signature::hmac_sha256;
+use ring::signature::Ed25519KeyPair;
+use sha2::{Digest as _, Sha256};
 use simulator::Provider;
 
 use super::super::sandbox::signs_body;
@@ -32,6 +34,9 @@ pub(super) struct Material {
 /// The headers that make up a signature, and the one with the signature itself, which comes last.
 fn signed_headers(provider: Provider) -> &'static [&'static str] {
     match provider {
+        Provider::Fal => {
+            &["x-fal-webhook-request-id", "x-fal-webhook-user-id", "x-fal-webhook-timestamp", "x-fal-webhook-signature"]
+        }
         provider if signs_body(provider) => &["webhook-id", "webhook-timestamp", "webhook-signature"],
         Provider::Vidu => &["x-hmac-algorithm", "x-hmac-signed-headers", "date", "x-request-nonce", "x-hmac-signature"],
         Provider::Kie => &["x-webhook-timestamp", "x-webhook-signature"],
@@ -76,7 +81,7 @@ impl Material {
     fn key(&self) -> Vec<u8> {
         if self.provider == Provider::WaveSpeed {
             self.secret.trim_start_matches("whsec_").as_bytes().to_vec()
-        } else if signs_body(self.provider) {
+        } else if signs_body(self.provider) && self.provider != Provider::Fal {
             STANDARD.decode(self.secret.trim_start_matches("whsec_")).expect("it is base64")
         } else {
             self.secret.clone().into_bytes()
@@ -88,6 +93,16 @@ impl Material {
         let stamp = seconds.to_string();
         let encoded = |parts: &[&[u8]]| STANDARD.encode(hmac_sha256(key, parts));
         match self.provider {
+            Provider::Fal => {
+                // Another key is whatever becomes a seed of it.
+                let seed = if key.len() == 32 { key.to_vec() } else { Sha256::digest(key).to_vec() };
+                let (id, user) = (request.header("x-fal-webhook-request-id"), request.header("x-fal-webhook-user-id"));
+                let message = format!("{id}\n{user}\n{stamp}\n{}", hexadecimal(&Sha256::digest(&request.body)));
+                let pair = Ed25519KeyPair::from_seed_unchecked(&seed).expect("a seed has 32 bytes");
+                let signature = hexadecimal(pair.sign(message.as_bytes()).as_ref());
+                request.set_header("x-fal-webhook-timestamp", stamp);
+                request.set_header("x-fal-webhook-signature", signature);
+            }
             provider if signs_body(provider) => {
                 let parts = [request.header("webhook-id").as_bytes(), b".", stamp.as_bytes(), b".", &request.body];
                 let signature = match self.provider {
@@ -240,7 +255,7 @@ impl Material {
     fn other_schemes(&self) -> Vec<Forgery> {
         let name = signed_headers(self.provider).last().expect("a header");
         let value = self.genuine.header(name);
-        let (prefix, signature) = value.split_at(if signs_body(self.provider) { 3 } else { 0 });
+        let (prefix, signature) = value.split_at(value.find(',').map_or(0, |comma| comma + 1));
         let bytes = STANDARD.decode(signature).expect("base64");
         let hexadecimal = hexadecimal(&bytes);
         let mut values: Vec<String> = [
@@ -330,7 +345,7 @@ impl Material {
         forgeries
     }
 
-    /// Standard Webhooks: every bit of the body is signed.
+    /// Every bit of the body is signed.
     fn other_bodies(&self) -> Vec<Forgery> {
         let body = &self.genuine.body;
         let mut forgeries: Vec<Forgery> = (0..body.len() * 8)
@@ -347,6 +362,9 @@ impl Material {
             forgeries.push(self.forged(format!("the body: {name}"), |request| request.body = body));
         }
         forgeries.push(self.forged("the body of another task", |request| request.body.clone_from(&self.other.body)));
+        if !signed_headers(self.provider).contains(&"webhook-id") {
+            return forgeries;
+        }
         // The parts of the signed text, divided otherwise.
         let (id, stamp) = (self.genuine.header("webhook-id"), self.genuine.header("webhook-timestamp"));
         let text = [id.as_bytes(), b".", stamp.as_bytes(), b".", body].concat();

@@ -3,6 +3,7 @@
 pub(crate) mod apimart;
 pub(crate) mod apimp;
 pub(crate) mod ark;
+pub(crate) mod fal;
 pub(crate) mod kie;
 pub(crate) mod kling;
 pub(crate) mod maxapi;

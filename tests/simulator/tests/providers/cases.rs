@@ -16,6 +16,8 @@ pub(crate) struct ApiCase {
     pub(crate) status: &'static str,
     /// The status word in a status response, and its value for a success.
     pub(crate) final_status: (&'static str, &'static str),
+    /// Whether the response about a failed task is an HTTP error.
+    pub(crate) fails_with_errors: bool,
     /// The link in a status response.
     pub(crate) link: &'static str,
     /// The status word in a callback, and its value for a success.
@@ -47,6 +49,7 @@ fn api_case(provider: Provider) -> ApiCase {
         id: "/data/task_id",
         status: "",
         final_status: ("", ""),
+        fails_with_errors: false,
         link: "",
         callback_status: ("", Value::Null),
         callback_id: "",
@@ -218,6 +221,20 @@ pub(crate) fn api_cases() -> Vec<ApiCase> {
             callback_id: "/id",
             attempts: 4,
             ..api_case(Provider::WaveSpeed)
+        },
+        ApiCase {
+            credential: ("authorization", "Key "),
+            submit: "/fal-ai/kling-video/v2.5-turbo/pro/text-to-video?fal_webhook={url}",
+            body: json!({ "prompt": "{script}", "duration": "5" }),
+            id: "/request_id",
+            status: "/fal-ai/kling-video/requests/{id}",
+            final_status: ("/video/content_type", "video/mp4"),
+            fails_with_errors: true,
+            link: "/video/url",
+            callback_status: ("/status", json!("OK")),
+            callback_id: "/request_id",
+            attempts: 3,
+            ..api_case(Provider::Fal)
         },
         apimp("kling-2.6", ("/task_status", json!("succeed")), 3, 1),
         apimp("doubao-seedance-2", ("/status", json!("succeeded")), 3, 4),

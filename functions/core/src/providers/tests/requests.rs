@@ -31,8 +31,22 @@ fn some_endpoint(provider: Provider) -> Option<&'static str> {
         Provider::Vidu => Some("/ent/v2/text2video"),
         Provider::Kie => Some("/api/v1/jobs/createTask"),
         Provider::WaveSpeed => Some("/api/v3/kwaivgi/kling/text-to-video"),
+        Provider::Fal => Some("/fal-ai/kling-video/v3/pro/text-to-video"),
         _ => None,
     }
+}
+
+/// The endpoint of a provider that cannot be polled without.
+fn needed_endpoint(provider: Provider) -> Option<&'static str> {
+    some_endpoint(provider).filter(|_| provider == Provider::Fal)
+}
+
+#[test]
+fn a_task_of_fal_without_its_endpoint_is_not_polled() {
+    assert_eq!(
+        urls(Provider::Fal, &[("1", None), ("2", Some("/fal-ai/veo3"))]),
+        [("/fal-ai/veo3/requests/2".to_owned(), vec![1])]
+    );
 }
 
 fn authorization(request: &Request) -> &str {
@@ -97,6 +111,13 @@ fn submissions() -> Vec<(Provider, Option<&'static str>, &'static str, Value, Va
             json!({"prompt": "p"}),
             json!({"prompt": "p"}),
         ),
+        (
+            Provider::Fal,
+            Some("/fal-ai/veo3"),
+            "/fal-ai/veo3?fal_webhook=https%3A%2F%2Fhub.test%2Fcallback%2Fp%2Fid%2Ftoken%2F",
+            json!({"prompt": "p"}),
+            json!({"prompt": "p"}),
+        ),
         (Provider::MaxApi, None, "/api/v1/task/submit", json!({"a": 1}), json!({"a": 1, "callBackUrl": url})),
         (Provider::ApiMart, Some(images), images, json!({}), webhook),
         (Provider::Apimp, None, "/api/generate/submit", prompt, with_prompt),
@@ -118,7 +139,11 @@ fn the_callback_url_goes_into_each_providers_own_field() {
         let request = submit(provider, &body, endpoint).expect("a valid submission");
         assert_eq!(request.method, Method::Post, "{provider}");
         assert_eq!(request.url, format!("https://api.test{path}"), "{provider}");
-        let scheme = if provider == Provider::Vidu { "Token" } else { "Bearer" };
+        let scheme = match provider {
+            Provider::Vidu => "Token",
+            Provider::Fal => "Key",
+            _ => "Bearer",
+        };
         assert_eq!(authorization(&request), format!("{scheme} k-1"), "{provider}");
         let sent: Value = serde_json::from_slice(&request.body.expect("a body")).expect("JSON");
         assert_eq!(sent, expected, "{provider}");
@@ -184,7 +209,7 @@ fn only_what_is_still_queued_is_cancelled() {
     let vidu = cancellation(Provider::Vidu, None, json!({"id": "t/1", "state": "created"}));
     assert_eq!(vidu, Some((Method::Post, "/ent/v2/tasks/t%2F1/cancel".to_owned())));
     for provider in Provider::ALL {
-        let endpoint = (provider == Provider::MiniMax).then_some("/v2/video_generation");
+        let endpoint = needed_endpoint(provider).or((provider == Provider::MiniMax).then_some("/v2/video_generation"));
         let queued = json!({"id": "t/1", "status": "queued", "task": {"id": "t/1", "status": "queued"}});
         let can = cancellation(provider, endpoint, queued.clone()).is_some()
             || cancellation(provider, endpoint, queued["task"].clone()).is_some();
@@ -194,13 +219,15 @@ fn only_what_is_still_queued_is_cancelled() {
 
 #[test]
 fn endpoints_are_checked() {
-    for provider in [Provider::Kling, Provider::Vidu, Provider::Kie, Provider::WaveSpeed] {
+    for provider in [Provider::Kling, Provider::Vidu, Provider::Kie, Provider::WaveSpeed, Provider::Fal] {
         let refused = submit(provider, &json!({}), None).expect_err("the endpoint is missing");
         assert!(matches!(refused, InvalidSubmission::EndpointMissing { .. }), "{provider}");
     }
     for (provider, endpoint) in [
         (Provider::RelayDance, "/v1/videos"),
         (Provider::MaxApi, "/api/v1/task"),
+        (Provider::Fal, "/veo3"),
+        (Provider::Fal, "/fal-ai/veo3/requests/1"),
         (Provider::WaveSpeed, "/api/v3/predictions/1/result"),
         (Provider::WaveSpeed, "/api/v3/webhook/secret"),
         (Provider::WaveSpeed, "/api/v3/model"),
@@ -269,6 +296,7 @@ fn each_provider_has_its_own_status_call() {
     for (provider, id, endpoint, expected) in [
         (Provider::RelayDance, "task_1", None, "/v1/video/generations/task_1"),
         (Provider::MaxApi, "a-b", None, "/api/v1/task/a-b"),
+        (Provider::Fal, "a/b", Some("/fal-ai/kling-video/v3/pro/text-to-video"), "/fal-ai/kling-video/requests/a%2Fb"),
         (Provider::WaveSpeed, "a/b", None, "/api/v3/predictions/a%2Fb/result"),
         (Provider::Replicate, "a/b", None, "/v1/predictions/a%2Fb"),
         (Provider::ApiMart, "task_1", None, "/v1/tasks/task_1?language=en"),
@@ -322,7 +350,7 @@ fn several_tasks_share_one_status_request_where_possible() {
 fn every_task_is_polled_once_however_many_there_are() {
     let ids: Vec<String> = (0..333).map(|number| format!("id-{number}")).collect();
     for provider in Provider::ALL {
-        let tasks: Vec<(&str, Option<&str>)> = ids.iter().map(|id| (id.as_str(), None)).collect();
+        let tasks: Vec<(&str, Option<&str>)> = ids.iter().map(|id| (id.as_str(), needed_endpoint(provider))).collect();
         let mut polled: Vec<usize> = urls(provider, &tasks).into_iter().flat_map(|(_, tasks)| tasks).collect();
         polled.sort_unstable();
         assert_eq!(polled, (0..333).collect::<Vec<_>>(), "{provider}");
@@ -332,7 +360,9 @@ fn every_task_is_polled_once_however_many_there_are() {
 #[test]
 fn ids_are_percent_encoded_in_urls() {
     for provider in Provider::ALL {
-        for (url, _) in urls(provider, &[("a/../b?c=d&e#f,g h", None)]) {
+        let requests = urls(provider, &[("a/../b?c=d&e#f,g h", needed_endpoint(provider))]);
+        assert_eq!(requests.len(), 1, "{provider}");
+        for (url, _) in requests {
             assert!(url.contains("a%2F..%2Fb%3Fc%3Dd%26e%23f%2Cg%20h"), "{provider}: {url}");
         }
     }

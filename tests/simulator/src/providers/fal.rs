@@ -1,0 +1,256 @@
+//! fal, the queue of model endpoints.
+//!
+//! Confirmed by its pages (`fal.ai/docs`: queue, webhooks, errors) and its JavaScript client: paths, the callback URL in the query,
+//! `Authorization: Key`, callbacks at the end only, the signature, the key set, the raw output of the call for the result, typed errors in
+//! a list under `detail`, cancellation.
+//!
+//! Inferred: 400 with words for a result that is asked for too early; 404 for an unknown id; the types of errors of tasks that timed
+//! out or expired.
+//!
+//! Not documented, chosen here: two repeated deliveries after 10 and 30 seconds. The stored result lives as long as the file.
+
+use axum::{
+    Router,
+    extract::{Path, State},
+    response::Response,
+    routing::get,
+};
+use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode, Uri};
+use ring::signature::{Ed25519KeyPair, KeyPair as _};
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+
+use super::{Incoming, Shared, admit, cancel_now, credential, first, ok, query, required, submit};
+use crate::{
+    api::{Api, Headers, KEY_SET_PATH, Outgoing, Profile},
+    clock,
+    delivery::{GiveUp, RetryPolicy},
+    provider::{Dialect, Provider, Signs},
+    record::{Call, FileKind, Phase, Refusal},
+    script::Outcome,
+    world::{Draft, Purpose, View, World},
+};
+
+const ACCOUNT: &str = "simulated|customer";
+
+pub(crate) const PROFILE: Profile = Profile {
+    signs: Signs::Body,
+    // The private key of the simulated fal: its seed, as text.
+    signing_secret: Some("the-private-key-of-simulated-fal"),
+    account_id: Some(ACCOUNT),
+    publishes_keys: true,
+    ..Profile::new(router, Dialect::Fal)
+};
+
+pub(crate) struct Fal;
+
+impl Api for Fal {
+    fn provider(&self) -> Provider {
+        Provider::Fal
+    }
+
+    fn refusal(&self, _world: &World, refused: Refusal, message: &str) -> Response {
+        refusal(refused, message)
+    }
+
+    fn credential<'a>(&self, headers: &'a HeaderMap) -> Option<&'a str> {
+        credential(headers, "Key")
+    }
+
+    fn submission_body(&self, world: &World, view: &View) -> Value {
+        let url = format!("{}/fal/{}/requests/{}", world.origin, application(&view.model), view.id);
+        json!({
+            "status": "IN_QUEUE",
+            "request_id": view.id,
+            "response_url": url,
+            "status_url": format!("{url}/status"),
+            "cancel_url": format!("{url}/cancel"),
+            "logs": null,
+            "metrics": {},
+            "queue_position": 0,
+        })
+    }
+
+    fn is_pushed(&self, phase: Phase) -> bool {
+        phase.is_final()
+    }
+
+    fn callback_body(&self, view: &View) -> Option<Value> {
+        let failed =
+            |payload: Value| json!({ "error": "Invalid status code: 422", "payload": payload, "status": "ERROR" });
+        let mut body = match view.phase {
+            Phase::Open(_) => return None,
+            Phase::Final(Outcome::Succeed) => json!({ "error": null, "payload": output(view), "status": "OK" }),
+            Phase::Final(outcome) => failed(error(outcome).1),
+        };
+        body["request_id"] = json!(view.id);
+        // Another one for each of its inner attempts.
+        body["gateway_request_id"] = json!(view.id);
+        Some(body)
+    }
+
+    fn signature(&self, outgoing: &Outgoing<'_>) -> Option<Headers> {
+        let key = key_pair(outgoing.account.signing_secret.as_ref()?)?;
+        let stamp = clock::seconds(outgoing.now).to_string();
+        let hash = hexadecimal(&Sha256::digest(outgoing.body));
+        let message = format!("{}\n{ACCOUNT}\n{stamp}\n{hash}", outgoing.task_id);
+        Some(vec![
+            ("x-fal-webhook-request-id", outgoing.task_id.to_owned()),
+            ("x-fal-webhook-user-id", ACCOUNT.to_owned()),
+            ("x-fal-webhook-timestamp", stamp),
+            ("x-fal-webhook-signature", hexadecimal(key.sign(message.as_bytes()).as_ref())),
+        ])
+    }
+
+    fn retry_policy(&self, phase: Phase) -> RetryPolicy {
+        if phase.is_final() { RetryPolicy::new(15, &[10, 30], GiveUp::Never) } else { RetryPolicy::NEVER }
+    }
+}
+
+fn key_pair(seed: &str) -> Option<Ed25519KeyPair> {
+    Ed25519KeyPair::from_seed_unchecked(seed.as_bytes()).ok()
+}
+
+fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
+}
+
+fn router() -> Router<Shared> {
+    Router::new()
+        .route(KEY_SET_PATH, get(key_set))
+        .route("/{*path}", get(result).post(create).put(cancel))
+        .fallback(async || refusal(Refusal::NotFound, "Not found"))
+}
+
+async fn key_set(State(world): State<Shared>) -> Response {
+    let seed = world.config.account(Provider::Fal).signing_secret.unwrap_or_default();
+    let keys: Vec<Value> = key_pair(&seed)
+        .map(|key| json!({ "kty": "OKP", "crv": "Ed25519", "x": BASE64_URL_SAFE_NO_PAD.encode(key.public_key()) }))
+        .into_iter()
+        .collect();
+    ok(&json!({ "keys": keys }))
+}
+
+fn refusal(refusal: Refusal, message: &str) -> Response {
+    let of_model = |kind: &str| json!({ "detail": [{ "loc": ["body"], "msg": message, "type": kind }] });
+    let (status, body) = match refusal {
+        Refusal::Parameters | Refusal::Conflict => (422, of_model("value_error")),
+        Refusal::Moderated => (422, of_model("content_policy_violation")),
+        Refusal::Unauthorized => (401, json!({ "detail": "No user found for Key ID and Secret" })),
+        Refusal::Balance => (403, json!({ "detail": "User is locked. Reason: Exhausted balance." })),
+        Refusal::NotFound => (404, json!({ "detail": message })),
+        Refusal::RateLimited => (429, json!({ "detail": message, "error_type": "concurrent_requests_limit" })),
+        // Without a type: about the call, not about a task.
+        Refusal::Server => (500, json!({ "detail": message })),
+    };
+    super::json(StatusCode::from_u16(status).unwrap_or_default(), &body)
+}
+
+/// Owner and app, which the path of a request begins with.
+fn application(model: &str) -> String {
+    model.split('/').take(2).collect::<Vec<_>>().join("/")
+}
+
+async fn create(
+    State(world): State<Shared>,
+    Path(model): Path<String>,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    let dialect = Dialect::Fal;
+    let callback_url = first(&query(&uri), "fal_webhook").map(str::to_owned);
+    let incoming = Incoming { dialect, path: uri.path().to_owned(), headers, body };
+    submit(world, incoming, |_, body, _| {
+        required(body, "prompt")?;
+        Ok((dialect, Draft { model, callback_url, ..Draft::default() }))
+    })
+    .await
+}
+
+/// A model's output: one video, or several under another name.
+fn output(view: &View) -> Value {
+    let videos: Vec<Value> = view
+        .files_of(FileKind::Video)
+        .map(|file| json!({ "url": file.url, "content_type": "video/mp4", "file_name": "output.mp4" }))
+        .collect();
+    match &videos[..] {
+        [one] => json!({ "video": one, "seed": 18_446_744_073_709_551_001_u64 }),
+        several => json!({ "videos": several }),
+    }
+}
+
+/// Status and body of the error that a failed task ended with.
+fn error(outcome: Outcome) -> (u16, Value) {
+    let (status, kind, message) = match outcome {
+        Outcome::Succeed | Outcome::Fail => (500, "internal_server_error", "the model failed"),
+        Outcome::Moderated => (422, "content_policy_violation", "it failed the content check"),
+        Outcome::Timeout | Outcome::Expired => (504, "generation_timeout", "the model took too long"),
+        Outcome::Cancelled => (499, "client_cancelled", "the request was cancelled"),
+    };
+    (status, json!({ "detail": [{ "loc": ["body"], "msg": message, "type": kind }] }))
+}
+
+fn is_ours(dialect: Dialect) -> bool {
+    dialect == Dialect::Fal
+}
+
+/// The id in the path of a request, which is `{owner}/{app}/requests/{id}` and what follows.
+fn id_in<'a>(path: &'a str, end: &str) -> Option<&'a str> {
+    let id = path.splitn(3, '/').nth(2)?.strip_prefix("requests/")?.strip_suffix(end)?;
+    (!id.contains('/')).then_some(id)
+}
+
+async fn result(State(world): State<Shared>, Path(path): Path<String>, headers: HeaderMap) -> Response {
+    if let Some(response) = admit(&world, Dialect::Fal, Call::Status, &headers).await {
+        return response;
+    }
+    let Some(view) = id_in(&path, "").and_then(|id| world.view(id, Purpose::Status, is_ours)) else {
+        return refusal(Refusal::NotFound, "Request not found");
+    };
+    match view.phase {
+        Phase::Open(_) => super::json(StatusCode::BAD_REQUEST, &json!({ "detail": "Request is still in progress" })),
+        Phase::Final(Outcome::Succeed) => ok(&output(&view)),
+        Phase::Final(outcome) => {
+            let (status, body) = error(outcome);
+            super::json(StatusCode::from_u16(status).unwrap_or_default(), &body)
+        }
+    }
+}
+
+async fn cancel(State(world): State<Shared>, Path(path): Path<String>, headers: HeaderMap) -> Response {
+    if let Some(response) = admit(&world, Dialect::Fal, Call::Cancel, &headers).await {
+        return response;
+    }
+    let id = id_in(&path, "/cancel").unwrap_or_default();
+    match world.view(id, Purpose::Callback, is_ours).map(|view| view.phase) {
+        None => super::json(StatusCode::NOT_FOUND, &json!({ "status": "NOT_FOUND" })),
+        Some(Phase::Final(_)) => super::json(StatusCode::BAD_REQUEST, &json!({ "status": "ALREADY_COMPLETED" })),
+        Some(Phase::Open(_)) => {
+            cancel_now(&world, id);
+            super::json(StatusCode::ACCEPTED, &json!({ "status": "CANCELLATION_REQUESTED" }))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// RFC 8032, section 7.1, test 1.
+    #[test]
+    fn signatures_are_ed25519() {
+        let seed = [
+            0x9d, 0x61, 0xb1, 0x9d, 0xef, 0xfd, 0x5a, 0x60, 0xba, 0x84, 0x4a, 0xf4, 0x92, 0xec, 0x2c, 0xc4, 0x44, 0x49,
+            0xc5, 0x69, 0x7b, 0x32, 0x69, 0x19, 0x70, 0x3b, 0xac, 0x03, 0x1c, 0xae, 0x7f, 0x60,
+        ];
+        let key = Ed25519KeyPair::from_seed_unchecked(&seed).expect("a seed");
+        let signature = hexadecimal(key.sign(b"").as_ref());
+        assert!(
+            signature.starts_with("e5564300c360ac729086e2cc806e828a84877f1eb8e5d974d873e06522490155"),
+            "{signature}"
+        );
+    }
+}
