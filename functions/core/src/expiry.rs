@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde_json::Value;
 use url::Url;
 
 use crate::redacted::SignedUrl;
@@ -29,9 +32,20 @@ fn of_presigned_link(link: &SignedUrl) -> Option<Timestamp> {
     plausible(seconds)
 }
 
+/// The expiry of a link with a JSON Web Token (RFC 7519) among its parameters: the token's `exp`, in Unix seconds. The token is not
+/// verified, because it is meant for the host of the link.
+fn of_token_in_link(link: &SignedUrl) -> Option<Timestamp> {
+    let url = Url::parse(link.expose()).ok()?;
+    url.query_pairs().find_map(|(_, token)| {
+        let [_, claims, _] = token.split('.').collect::<Vec<_>>().try_into().ok()?;
+        let claims: Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(claims).ok()?).ok()?;
+        plausible(claims["exp"].as_i64()?)
+    })
+}
+
 /// The expiry of a link: as stated in the body, else by the link's own parameters, else `usual`.
 pub fn of_link(stated: Option<Timestamp>, link: &SignedUrl, usual: Timestamp) -> Timestamp {
-    stated.or_else(|| of_presigned_link(link)).unwrap_or(usual)
+    stated.or_else(|| of_presigned_link(link)).or_else(|| of_token_in_link(link)).unwrap_or(usual)
 }
 
 /// Unix seconds between 2001 and 5138: shorter numbers are durations, longer ones milliseconds.
@@ -92,6 +106,22 @@ mod tests {
             "https://a/v?Expires=-1",
         ] {
             assert_eq!(expiry(link), None, "{link}");
+        }
+    }
+
+    #[test]
+    fn a_link_may_carry_a_token_with_its_expiry() {
+        let expiry = |token: &str| {
+            let link = SignedUrl::new(format!("https://a/v.mp4?v=1.2.3&_jwt={token}"));
+            of_token_in_link(&link).map(Timestamp::seconds)
+        };
+        let token = |claims: &str| format!("e30.{}.c2ln", URL_SAFE_NO_PAD.encode(claims));
+        assert_eq!(expiry(&token(r#"{"bucket":"b?>","exp":1790416800}"#)), Some(1_790_416_800));
+        for claims in ["", "[]", "{}", r#"{"exp":"soon"}"#, r#"{"exp":3600}"#, r#"{"exp":1790416800000}"#] {
+            assert_eq!(expiry(&token(claims)), None, "{claims}");
+        }
+        for token in ["", "e30", "e30.e30", "e30.!.c2ln", "e30.e30.c2ln.c2ln"] {
+            assert_eq!(expiry(token), None, "{token}");
         }
     }
 

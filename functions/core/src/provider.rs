@@ -44,6 +44,8 @@ pub enum Provider {
     WaveSpeed,
     /// fal, fal.ai.
     Fal,
+    /// Runway, docs.dev.runwayml.com.
+    Runway,
 }
 
 impl Provider {

@@ -22,7 +22,7 @@ impl Sample {
 }
 
 /// One request per provider.
-pub const SAMPLES: [Sample; 12] = [
+pub const SAMPLES: [Sample; 13] = [
     Sample {
         provider: Provider::Kling,
         endpoint: Some("/text-to-video/kling-2.6"),
@@ -101,6 +101,11 @@ pub const SAMPLES: [Sample; 12] = [
         provider: Provider::Fal,
         endpoint: Some("/fal-ai/kling-video/v2.5-turbo/pro/text-to-video"),
         body: |prompt| json!({ "prompt": prompt, "duration": "5", "aspect_ratio": "16:9" }),
+    },
+    Sample {
+        provider: Provider::Runway,
+        endpoint: Some("/v1/text_to_video"),
+        body: |prompt| json!({ "model": "gen4.5", "promptText": prompt, "ratio": "1280:720", "duration": 5 }),
     },
 ];
 

@@ -26,6 +26,8 @@ pub(crate) struct Profile {
     pub(crate) dialect: Dialect,
     /// The path of its documented base URL, after its name.
     pub(crate) base_path: &'static str,
+    /// Whether it sends callbacks. If not, its tasks can only be polled.
+    pub(crate) calls_back: bool,
     pub(crate) signs: Signs,
     /// The signing secret of the default configuration.
     pub(crate) signing_secret: Option<&'static str>,
@@ -36,12 +38,13 @@ pub(crate) struct Profile {
 }
 
 impl Profile {
-    /// A provider whose base URL has no path, and that signs nothing.
+    /// A provider that calls back, whose base URL has no path, and that signs nothing.
     pub(crate) const fn new(router: fn() -> Router<Shared>, dialect: Dialect) -> Self {
         Self {
             router,
             dialect,
             base_path: "",
+            calls_back: true,
             signs: Signs::Nothing,
             signing_secret: None,
             account_id: None,
@@ -125,10 +128,9 @@ pub(crate) trait Api: Sync {
         &[]
     }
 
-    /// Whether the provider ever sends a callback for a phase; one that can only be polled never does. Stages are not checked: a
-    /// script may send one out of order.
+    /// Whether the provider ever sends a callback for a phase. Stages are not checked: a script may send one out of order.
     fn is_pushed(&self, _phase: Phase) -> bool {
-        true
+        self.provider().profile().calls_back
     }
 
     /// The body of a callback; `None` if the provider sends none for this phase.

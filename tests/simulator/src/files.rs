@@ -6,6 +6,7 @@ use std::{
 };
 
 use axum::{extract::State, response::Response};
+use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use http::{HeaderMap, Method, StatusCode, Uri, header};
 
 use crate::{
@@ -33,6 +34,8 @@ pub(crate) enum Style {
     Oss,
     /// An expiry and a signature (`MiniMax`, second API generation).
     Expires,
+    /// A JSON Web Token with the expiry (Runway).
+    Token,
 }
 
 impl Style {
@@ -120,6 +123,12 @@ pub(crate) fn target(
              &Signature={signature}"
         ),
         Style::Expires => format!("/files/{provider}/{key}/{name}?Expires={end}&Signature={signature}"),
+        Style::Token => {
+            let part = |json: String| BASE64_URL_SAFE_NO_PAD.encode(json);
+            let header = part(r#"{"alg":"HS256","typ":"JWT"}"#.to_owned());
+            let claims = part(format!(r#"{{"keyHash":"{key}","bucket":"simulator","stage":"prod","exp":{end}}}"#));
+            format!("/files/{provider}/{key}-{name}?_jwt={header}.{claims}.{}", part(signature))
+        }
     }
 }
 

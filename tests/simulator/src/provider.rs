@@ -4,9 +4,9 @@ use strum::{EnumCount, VariantArray};
 
 use crate::{
     api::{Api, Profile},
-    providers::{apimart, apimp, ark, fal, kie, kling, maxapi, minimax, relaydance, replicate, vidu, wavespeed},
-    record::Phase,
-    script::Outcome,
+    providers::{
+        apimart, apimp, ark, fal, kie, kling, maxapi, minimax, relaydance, replicate, runway, vidu, wavespeed,
+    },
 };
 
 /// A simulated provider.
@@ -51,6 +51,8 @@ pub enum Provider {
     WaveSpeed,
     /// fal.
     Fal,
+    /// Runway.
+    Runway,
 }
 
 impl Provider {
@@ -70,11 +72,6 @@ impl Provider {
         self.profile().base_path
     }
 
-    /// Whether it ever sends a callback. If not, it can only be polled.
-    pub fn calls_back(self) -> bool {
-        self.profile().dialect.of_callback().is_pushed(Phase::Final(Outcome::Succeed))
-    }
-
     /// What its signatures cover.
     pub fn signs(self) -> Signs {
         self.profile().signs
@@ -83,6 +80,11 @@ impl Provider {
     /// The customer that its signatures are about, where its key signs for several.
     pub fn account_id(self) -> Option<&'static str> {
         self.profile().account_id
+    }
+
+    /// Whether it sends callbacks. If not, its tasks can only be polled.
+    pub fn calls_back(self) -> bool {
+        self.profile().calls_back
     }
 
     /// The URL that it posts callbacks to, for the callback URL of a submission.
@@ -104,6 +106,7 @@ impl Provider {
             Self::Replicate => &replicate::PROFILE,
             Self::WaveSpeed => &wavespeed::PROFILE,
             Self::Fal => &fal::PROFILE,
+            Self::Runway => &runway::PROFILE,
         }
     }
 }
@@ -165,6 +168,7 @@ pub(crate) enum Dialect {
     Replicate,
     WaveSpeed,
     Fal,
+    Runway,
 }
 
 impl Dialect {
@@ -186,6 +190,7 @@ impl Dialect {
             Self::Replicate => &replicate::Replicate,
             Self::WaveSpeed => &wavespeed::WaveSpeed,
             Self::Fal => &fal::Fal,
+            Self::Runway => &runway::Runway,
         }
     }
 

@@ -22,6 +22,7 @@ mod relaydance;
 mod replicate;
 mod requests;
 mod responses;
+mod runway;
 #[cfg(test)]
 mod tests;
 mod vidu;
@@ -43,6 +44,7 @@ impl Provider {
             Self::Replicate => &replicate::Replicate,
             Self::WaveSpeed => &wavespeed::WaveSpeed,
             Self::Fal => &fal::Fal,
+            Self::Runway => &runway::Runway,
         }
     }
 

@@ -10,10 +10,10 @@ use crate::settings::ProviderSettings;
 /// Percent-encoded in a path segment or a query value: all but unreserved characters.
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// The base URL of a provider's API, with its authorization header.
+/// The base URL of a provider's API, with the headers that every call of it carries.
 pub(super) struct Api<'a> {
     base_url: &'a str,
-    authorization: Secret,
+    headers: Vec<(&'static str, Secret)>,
 }
 
 impl<'a> Api<'a> {
@@ -38,12 +38,18 @@ impl<'a> Api<'a> {
     ) -> Result<Self, InvalidSubmission> {
         let base_url =
             settings.base_url.as_deref().or(profile.default_base_url).ok_or(InvalidSubmission::NoBaseUrl(name))?;
-        Ok(Self { base_url: base_url.trim_end_matches('/'), authorization })
+        Ok(Self { base_url: base_url.trim_end_matches('/'), headers: vec![("authorization", authorization)] })
     }
 
     /// Drops a suffix of the base URL: the version, which some docs make part of it and every path here includes.
     pub(super) fn without_suffix(mut self, suffix: &str) -> Self {
         self.base_url = self.base_url.strip_suffix(suffix).unwrap_or(self.base_url);
+        self
+    }
+
+    /// Adds a header to every call, its name in lower case.
+    pub(super) fn with_header(mut self, name: &'static str, value: &str) -> Self {
+        self.headers.push((name, Secret::new(value)));
         self
     }
 
@@ -69,7 +75,7 @@ impl<'a> Api<'a> {
 
     fn request(&self, method: Method, path: &str, body: Option<Vec<u8>>) -> Request {
         let url = format!("{}{path}", self.base_url);
-        Request { method, url, headers: vec![("authorization", self.authorization.clone())], body }
+        Request { method, url, headers: self.headers.clone(), body }
     }
 }
 
@@ -147,6 +153,19 @@ pub(super) fn submission(
 ) -> Result<Request, InvalidSubmission> {
     let body = with_callback_url(submission, field, submission.callback_url)?;
     Ok(api.post(endpoint(submission, endpoints)?, &body))
+}
+
+/// A submission as the caller sent it, to a provider that calls nobody back.
+pub(super) fn unchanged(
+    api: &Api<'_>,
+    submission: &Submission<'_>,
+    endpoint: &str,
+) -> Result<Request, InvalidSubmission> {
+    if submission.body.is_object() {
+        Ok(api.post(endpoint, submission.body))
+    } else {
+        Err(InvalidSubmission::NotAnObject)
+    }
 }
 
 /// The caller's body with the callback URL in the field at `path`. Missing objects on the way are added. A URL that the

@@ -10,6 +10,7 @@ pub(crate) mod maxapi;
 pub(crate) mod minimax;
 pub(crate) mod relaydance;
 pub(crate) mod replicate;
+pub(crate) mod runway;
 pub(crate) mod vidu;
 pub(crate) mod wavespeed;
 

@@ -9,6 +9,8 @@ pub(crate) struct ApiCase {
     pub(crate) provider: Provider,
     /// The header with the API key, and what precedes the key.
     pub(crate) credential: (&'static str, &'static str),
+    /// Another header of every call.
+    pub(crate) header: Option<(&'static str, &'static str)>,
     pub(crate) submit: &'static str,
     pub(crate) body: Value,
     /// The id in the submission response.
@@ -44,6 +46,7 @@ fn api_case(provider: Provider) -> ApiCase {
     ApiCase {
         provider,
         credential: ("authorization", "Bearer "),
+        header: None,
         submit: "",
         body: Value::Null,
         id: "/data/task_id",
@@ -235,6 +238,18 @@ pub(crate) fn api_cases() -> Vec<ApiCase> {
             callback_id: "/request_id",
             attempts: 3,
             ..api_case(Provider::Fal)
+        },
+        ApiCase {
+            header: Some(("x-runway-version", "2024-11-06")),
+            submit: "/v1/text_to_video",
+            body: json!({ "model": "gen4.5", "promptText": "{script}", "ratio": "1280:720", "duration": 5 }),
+            id: "/id",
+            status: "/v1/tasks/{id}",
+            final_status: ("/status", "SUCCEEDED"),
+            link: "/output/0",
+            callbacks: 0,
+            attempts: 0,
+            ..api_case(Provider::Runway)
         },
         apimp("kling-2.6", ("/task_status", json!("succeed")), 3, 1),
         apimp("doubao-seedance-2", ("/status", json!("succeeded")), 3, 4),

@@ -6,7 +6,10 @@ use serde_json::Value;
 use sha2::Sha256;
 use simulator::{Config, Provider, Simulator};
 
-use crate::{cases::api_cases, receiver::Received};
+use crate::{
+    cases::{ApiCase, api_cases},
+    receiver::Received,
+};
 
 pub(crate) fn start(config: Config) -> Simulator {
     Simulator::start(config).expect("the simulator starts")
@@ -16,7 +19,7 @@ pub(crate) fn start(config: Config) -> Simulator {
 pub(crate) struct Customer<'a> {
     simulator: &'a Simulator,
     provider: Provider,
-    credential: (&'static str, &'static str),
+    case: ApiCase,
     pub(crate) client: reqwest::Client,
 }
 
@@ -24,12 +27,13 @@ impl<'a> Customer<'a> {
     pub(crate) fn new(simulator: &'a Simulator, provider: Provider) -> Self {
         let client = reqwest::Client::builder().user_agent("reelhook-test/1").build().expect("a client");
         let case = api_cases().into_iter().find(|case| case.provider == provider).expect("every provider has a row");
-        Self { simulator, provider, credential: case.credential, client }
+        Self { simulator, provider, case, client }
     }
 
-    /// Adds the API key.
+    /// Adds the API key, and what else every call has.
     pub(crate) fn authorized(&self, request: reqwest::RequestBuilder) -> reqwest::RequestBuilder {
-        let (header, scheme) = self.credential;
+        let (header, scheme) = self.case.credential;
+        let request = self.case.header.into_iter().fold(request, |request, (name, value)| request.header(name, value));
         request.header(header, format!("{scheme}{}", self.simulator.config().account(self.provider).api_key))
     }
 

@@ -219,6 +219,28 @@ async fn ark_lists_tasks_by_id_and_cancels_queued_ones() {
     assert_eq!(customer.get(&format!("{path}/unknown")).await.0, 404);
 }
 
+/// The call that cancels an open task deletes one that has ended.
+#[tokio::test]
+async fn runway_forgets_what_it_cancels_and_wants_its_version() {
+    let simulator = start(Config::default());
+    let customer = Customer::new(&simulator, Provider::Runway);
+    let body = |script: &str| json!({ "model": "gen4.5", "promptText": script });
+    for script in ["[simulate delay=60]", "[simulate delay=0 size=5000]"] {
+        let (_, made) = customer.post("/v1/text_to_video", &body(script)).await;
+        let path = format!("/v1/tasks/{}", made["id"].as_str().expect("an id"));
+        let (_, task) = customer.get(&path).await;
+        let delete = || customer.authorized(customer.client.delete(customer.url(&path))).send();
+        assert_eq!(delete().await.expect("a response").status(), 204, "{script}");
+        assert_eq!(customer.get(&path).await.0, 404, "{script}");
+        if let Some(link) = task["output"][0].as_str() {
+            assert_eq!(customer.download(link).await.0, 403, "its file is deleted as well");
+        }
+    }
+    let key = simulator.config().account(Provider::Runway).api_key.clone();
+    let unversioned = customer.client.get(customer.url("/v1/tasks/1")).bearer_auth(key);
+    assert_eq!(customer.send(unversioned).await.0, 400);
+}
+
 #[tokio::test]
 async fn vidu_rejects_unknown_fields_and_cancels_tasks() {
     let simulator = start(Config::default());

@@ -32,6 +32,7 @@ fn some_endpoint(provider: Provider) -> Option<&'static str> {
         Provider::Kie => Some("/api/v1/jobs/createTask"),
         Provider::WaveSpeed => Some("/api/v3/kwaivgi/kling/text-to-video"),
         Provider::Fal => Some("/fal-ai/kling-video/v3/pro/text-to-video"),
+        Provider::Runway => Some("/v1/text_to_video"),
         _ => None,
     }
 }
@@ -86,6 +87,7 @@ fn submissions() -> Vec<(Provider, Option<&'static str>, &'static str, Value, Va
     let replaced = json!({"callBackUrl": "https://other.test"});
     let (images, kling, legacy) = ("/v1/images/generations", "/text-to-video/kling-2.6", "/v1/videos/text2video");
     let replicate = "/v1/models/kwaivgi/kling-v2.1/predictions";
+    let runway = "/v1/image_to_video";
     let (v1, v2, vidu, veo) =
         ("/v1/video_generation", "/v2/video_generation", "/ent/v2/img2video", "/api/v1/veo/generate");
     vec![
@@ -129,6 +131,7 @@ fn submissions() -> Vec<(Provider, Option<&'static str>, &'static str, Value, Va
         (Provider::MiniMax, Some(v2), v2, json!({}), top.clone()),
         (Provider::Vidu, Some(vidu), vidu, json!({}), top),
         (Provider::Kie, Some(veo), veo, replaced, json!({"callBackUrl": url})),
+        (Provider::Runway, Some(runway), runway, json!({"promptText": "p"}), json!({"promptText": "p"})),
     ]
 }
 
@@ -188,7 +191,7 @@ fn an_interrupted_submission_is_looked_up_by_the_id_of_ours() {
     assert!(matches!(read(500, json!({})), LookupResult::Unknown(StatusResult::Refused { .. })));
 }
 
-/// Ark's and `MiniMax`'s calls delete what has ended, with its link.
+/// Ark's, `MiniMax`'s and Runway's calls delete what has ended, with its link.
 #[test]
 fn only_what_is_still_queued_is_cancelled() {
     let cancellation = |provider: Provider, endpoint: Option<&'static str>, status: Value| {
@@ -208,9 +211,13 @@ fn only_what_is_still_queued_is_cancelled() {
     assert_eq!(cancellation(Provider::MiniMax, None, json!({"task_id": "t/1", "status": "Queueing"})), None);
     let vidu = cancellation(Provider::Vidu, None, json!({"id": "t/1", "state": "created"}));
     assert_eq!(vidu, Some((Method::Post, "/ent/v2/tasks/t%2F1/cancel".to_owned())));
+    let runway = |status: &str| cancellation(Provider::Runway, None, json!({"id": "t/1", "status": status}));
+    assert_eq!(runway("RUNNING"), Some((Method::Delete, "/v1/tasks/t%2F1".to_owned())));
+    assert_eq!([runway("SUCCEEDED"), runway("FAILED")], [None, None]);
     for provider in Provider::ALL {
         let endpoint = needed_endpoint(provider).or((provider == Provider::MiniMax).then_some("/v2/video_generation"));
-        let queued = json!({"id": "t/1", "status": "queued", "task": {"id": "t/1", "status": "queued"}});
+        let queued = if provider == Provider::Runway { "pending" } else { "queued" };
+        let queued = json!({"id": "t/1", "status": queued, "task": {"id": "t/1", "status": queued}});
         let can = cancellation(provider, endpoint, queued.clone()).is_some()
             || cancellation(provider, endpoint, queued["task"].clone()).is_some();
         assert_eq!(can, provider.adapter().profile().cancellable.is_some(), "{provider}");
@@ -219,7 +226,9 @@ fn only_what_is_still_queued_is_cancelled() {
 
 #[test]
 fn endpoints_are_checked() {
-    for provider in [Provider::Kling, Provider::Vidu, Provider::Kie, Provider::WaveSpeed, Provider::Fal] {
+    let several =
+        [Provider::Kling, Provider::Vidu, Provider::Kie, Provider::WaveSpeed, Provider::Fal, Provider::Runway];
+    for provider in several {
         let refused = submit(provider, &json!({}), None).expect_err("the endpoint is missing");
         assert!(matches!(refused, InvalidSubmission::EndpointMissing { .. }), "{provider}");
     }
@@ -245,6 +254,8 @@ fn endpoints_are_checked() {
         (Provider::Vidu, "/ent/v2/tasks"),
         (Provider::Vidu, "/ent/v2/tasks/1/cancel"),
         (Provider::Vidu, "/ent/v1/text2video"),
+        (Provider::Runway, "/v1/tasks/1"),
+        (Provider::Runway, "/v1/organization"),
         (Provider::Kie, "/api/v1/jobs/recordInfo"),
         (Provider::Kie, "/api/v1/common/download-url"),
     ] {
@@ -309,6 +320,7 @@ fn each_provider_has_its_own_status_call() {
         (Provider::MiniMax, "7", Some("/v1/video_generation"), "/v1/query/video_generation?task_id=7"),
         (Provider::MiniMax, "7", Some("/v2/video_generation"), "/v2/query/video_generation/7"),
         (Provider::Vidu, "9", None, "/ent/v2/tasks/9/creations"),
+        (Provider::Runway, "a/b", Some("/v1/image_to_video"), "/v1/tasks/a%2Fb"),
         (Provider::Kie, "x", Some("/api/v1/runway/generate"), "/api/v1/runway/record-detail?taskId=x"),
         (Provider::Kie, "x", Some("/api/v1/veo/generate"), "/api/v1/veo/record-info?taskId=x"),
         (Provider::Kie, "x", Some("/api/v1/jobs/createTask"), "/api/v1/jobs/recordInfo?taskId=x"),
