@@ -46,6 +46,8 @@ pub enum Provider {
     Fal,
     /// Runway, docs.dev.runwayml.com.
     Runway,
+    /// Grok Imagine (xAI), docs.x.ai.
+    Grok,
 }
 
 impl Provider {

@@ -22,7 +22,7 @@ impl Sample {
 }
 
 /// One request per provider.
-pub const SAMPLES: [Sample; 13] = [
+pub const SAMPLES: [Sample; 14] = [
     Sample {
         provider: Provider::Kling,
         endpoint: Some("/text-to-video/kling-2.6"),
@@ -106,6 +106,11 @@ pub const SAMPLES: [Sample; 13] = [
         provider: Provider::Runway,
         endpoint: Some("/v1/text_to_video"),
         body: |prompt| json!({ "model": "gen4.5", "promptText": prompt, "ratio": "1280:720", "duration": 5 }),
+    },
+    Sample {
+        provider: Provider::Grok,
+        endpoint: None,
+        body: |prompt| json!({ "model": "grok-imagine-video", "prompt": prompt, "duration": 6, "resolution": "480p" }),
     },
 ];
 

@@ -5,7 +5,7 @@ use strum::{EnumCount, VariantArray};
 use crate::{
     api::{Api, Profile},
     providers::{
-        apimart, apimp, ark, fal, kie, kling, maxapi, minimax, relaydance, replicate, runway, vidu, wavespeed,
+        apimart, apimp, ark, fal, grok, kie, kling, maxapi, minimax, relaydance, replicate, runway, vidu, wavespeed,
     },
 };
 
@@ -53,6 +53,8 @@ pub enum Provider {
     Fal,
     /// Runway.
     Runway,
+    /// Grok Imagine (xAI).
+    Grok,
 }
 
 impl Provider {
@@ -107,6 +109,7 @@ impl Provider {
             Self::WaveSpeed => &wavespeed::PROFILE,
             Self::Fal => &fal::PROFILE,
             Self::Runway => &runway::PROFILE,
+            Self::Grok => &grok::PROFILE,
         }
     }
 }
@@ -169,6 +172,7 @@ pub(crate) enum Dialect {
     WaveSpeed,
     Fal,
     Runway,
+    Grok,
 }
 
 impl Dialect {
@@ -191,6 +195,7 @@ impl Dialect {
             Self::WaveSpeed => &wavespeed::WaveSpeed,
             Self::Fal => &fal::Fal,
             Self::Runway => &runway::Runway,
+            Self::Grok => &grok::Grok,
         }
     }
 

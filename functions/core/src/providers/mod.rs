@@ -11,6 +11,7 @@ mod apimp;
 mod ark;
 pub mod failures;
 mod fal;
+mod grok;
 mod json;
 mod kie;
 mod kling;
@@ -45,6 +46,7 @@ impl Provider {
             Self::WaveSpeed => &wavespeed::WaveSpeed,
             Self::Fal => &fal::Fal,
             Self::Runway => &runway::Runway,
+            Self::Grok => &grok::Grok,
         }
     }
 

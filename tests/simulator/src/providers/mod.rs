@@ -4,6 +4,7 @@ pub(crate) mod apimart;
 pub(crate) mod apimp;
 pub(crate) mod ark;
 pub(crate) mod fal;
+pub(crate) mod grok;
 pub(crate) mod kie;
 pub(crate) mod kling;
 pub(crate) mod maxapi;

@@ -18,8 +18,8 @@ pub(crate) struct ApiCase {
     pub(crate) status: &'static str,
     /// The status word in a status response, and its value for a success.
     pub(crate) final_status: (&'static str, &'static str),
-    /// Whether the response about a failed task is an HTTP error.
-    pub(crate) fails_with_errors: bool,
+    /// The outcomes that the status call reports as an HTTP error.
+    pub(crate) http_errors: &'static [&'static str],
     /// The link in a status response.
     pub(crate) link: &'static str,
     /// The status word in a callback, and its value for a success.
@@ -52,7 +52,7 @@ fn api_case(provider: Provider) -> ApiCase {
         id: "/data/task_id",
         status: "",
         final_status: ("", ""),
-        fails_with_errors: false,
+        http_errors: &[],
         link: "",
         callback_status: ("", Value::Null),
         callback_id: "",
@@ -232,12 +232,24 @@ pub(crate) fn api_cases() -> Vec<ApiCase> {
             id: "/request_id",
             status: "/fal-ai/kling-video/requests/{id}",
             final_status: ("/video/content_type", "video/mp4"),
-            fails_with_errors: true,
+            http_errors: &["fail", "moderated", "timeout", "cancelled", "expired"],
             link: "/video/url",
             callback_status: ("/status", json!("OK")),
             callback_id: "/request_id",
             attempts: 3,
             ..api_case(Provider::Fal)
+        },
+        ApiCase {
+            submit: "/v1/videos/generations",
+            body: json!({ "model": "grok-imagine-video", "prompt": "{script}", "duration": 6 }),
+            id: "/request_id",
+            status: "/v1/videos/{id}",
+            final_status: ("/status", "done"),
+            http_errors: &["moderated"],
+            link: "/video/url",
+            callbacks: 0,
+            attempts: 0,
+            ..api_case(Provider::Grok)
         },
         ApiCase {
             header: Some(("x-runway-version", "2024-11-06")),

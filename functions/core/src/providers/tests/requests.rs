@@ -87,7 +87,7 @@ fn submissions() -> Vec<(Provider, Option<&'static str>, &'static str, Value, Va
     let replaced = json!({"callBackUrl": "https://other.test"});
     let (images, kling, legacy) = ("/v1/images/generations", "/text-to-video/kling-2.6", "/v1/videos/text2video");
     let replicate = "/v1/models/kwaivgi/kling-v2.1/predictions";
-    let runway = "/v1/image_to_video";
+    let (runway, edits) = ("/v1/image_to_video", "/v1/videos/edits");
     let (v1, v2, vidu, veo) =
         ("/v1/video_generation", "/v2/video_generation", "/ent/v2/img2video", "/api/v1/veo/generate");
     vec![
@@ -131,6 +131,8 @@ fn submissions() -> Vec<(Provider, Option<&'static str>, &'static str, Value, Va
         (Provider::MiniMax, Some(v2), v2, json!({}), top.clone()),
         (Provider::Vidu, Some(vidu), vidu, json!({}), top),
         (Provider::Kie, Some(veo), veo, replaced, json!({"callBackUrl": url})),
+        (Provider::Grok, None, "/v1/videos/generations", json!({"prompt": "p"}), json!({"prompt": "p"})),
+        (Provider::Grok, Some(edits), edits, json!({"prompt": "p"}), json!({"prompt": "p"})),
         (Provider::Runway, Some(runway), runway, json!({"promptText": "p"}), json!({"promptText": "p"})),
     ]
 }
@@ -256,6 +258,8 @@ fn endpoints_are_checked() {
         (Provider::Vidu, "/ent/v1/text2video"),
         (Provider::Runway, "/v1/tasks/1"),
         (Provider::Runway, "/v1/organization"),
+        (Provider::Grok, "/v1/videos"),
+        (Provider::Grok, "/v1/images/generations"),
         (Provider::Kie, "/api/v1/jobs/recordInfo"),
         (Provider::Kie, "/api/v1/common/download-url"),
     ] {
@@ -320,6 +324,7 @@ fn each_provider_has_its_own_status_call() {
         (Provider::MiniMax, "7", Some("/v1/video_generation"), "/v1/query/video_generation?task_id=7"),
         (Provider::MiniMax, "7", Some("/v2/video_generation"), "/v2/query/video_generation/7"),
         (Provider::Vidu, "9", None, "/ent/v2/tasks/9/creations"),
+        (Provider::Grok, "a/b", None, "/v1/videos/a%2Fb"),
         (Provider::Runway, "a/b", Some("/v1/image_to_video"), "/v1/tasks/a%2Fb"),
         (Provider::Kie, "x", Some("/api/v1/runway/generate"), "/api/v1/runway/record-detail?taskId=x"),
         (Provider::Kie, "x", Some("/api/v1/veo/generate"), "/api/v1/veo/record-info?taskId=x"),
