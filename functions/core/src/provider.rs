@@ -48,6 +48,8 @@ pub enum Provider {
     Runway,
     /// Grok Imagine (xAI), docs.x.ai.
     Grok,
+    /// `OpenRouter`, openrouter.ai.
+    OpenRouter,
 }
 
 impl Provider {

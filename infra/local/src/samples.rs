@@ -22,7 +22,7 @@ impl Sample {
 }
 
 /// One request per provider.
-pub const SAMPLES: [Sample; 14] = [
+pub const SAMPLES: [Sample; 15] = [
     Sample {
         provider: Provider::Kling,
         endpoint: Some("/text-to-video/kling-2.6"),
@@ -111,6 +111,11 @@ pub const SAMPLES: [Sample; 14] = [
         provider: Provider::Grok,
         endpoint: None,
         body: |prompt| json!({ "model": "grok-imagine-video", "prompt": prompt, "duration": 6, "resolution": "480p" }),
+    },
+    Sample {
+        provider: Provider::OpenRouter,
+        endpoint: None,
+        body: |prompt| json!({ "model": "google/veo-3.1", "prompt": prompt, "duration": 4, "aspect_ratio": "16:9" }),
     },
 ];
 

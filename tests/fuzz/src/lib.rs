@@ -26,7 +26,7 @@ use sha2::{Digest as _, Sha256};
 const NOW: Timestamp = Timestamp::from_seconds(1_767_225_600);
 const DATE: &str = "Thu, 01 Jan 2026 00:00:00 GMT";
 
-/// The bytes of Kling's secret below; Vidu and KIE use theirs as text. They must never get into a corpus.
+/// The bytes of Kling's secret below; Vidu, KIE and `OpenRouter` use theirs as text. They must never get into a corpus.
 const KLING_KEY: &[u8] = b"a key that no fuzzer knows";
 const TEXT_KEY: &str = "a key that no fuzzer knows either";
 
@@ -39,7 +39,7 @@ static SETTINGS: LazyLock<Settings> = LazyLock::new(|| {
                 own["signing_secrets"] = json!([format!("whsec_{}", STANDARD.encode(KLING_KEY))]);
             }
             Provider::WaveSpeed => own["signing_secrets"] = json!([format!("whsec_{TEXT_KEY}")]),
-            Provider::Vidu | Provider::Kie => own["signing_secrets"] = json!([TEXT_KEY]),
+            Provider::Vidu | Provider::Kie | Provider::OpenRouter => own["signing_secrets"] = json!([TEXT_KEY]),
             Provider::Fal => {
                 own["public_keys"] = json!([URL_SAFE_NO_PAD.encode(key_pair().public_key())]);
                 own["account_id"] = json!("us");
@@ -393,6 +393,34 @@ pub fn verify_kie(data: &[u8]) {
         0 => assert!(!accepted(time, &signature, &body_of(&changed(id, *place, *to)))),
         1 => assert!(!accepted(&changed(time, *place, *to), &signature, &body)),
         _ => assert!(!accepted(time, &changed(&signature, *place, *to), &body)),
+    }
+}
+
+/// `OpenRouter`'s HMAC over time and body, both in one header. As [`verify_webhook`].
+pub fn verify_openrouter(data: &[u8]) {
+    let [mode, place, to, rest @ ..] = data else { return };
+    let accepted = |header: &str, body: &[u8]| {
+        is_accepted(Provider::OpenRouter, "/callback", "", &[("X-OpenRouter-Signature", header)], body)
+    };
+    if mode % 2 == 0 {
+        let Some(([header], body)) = lines(rest) else { return };
+        assert!(!accepted(header, body));
+        assert!(!accepted(&format!("t=1767225600,v1={header}"), body));
+        assert!(!is_accepted(Provider::OpenRouter, "/", "", &[], body));
+        return;
+    }
+    let signature = hex(&hmac_sha256(TEXT_KEY.as_bytes(), &[b"1767225600,", rest]));
+    let header = |time: &str, signature: &str| format!("t={time},v1={signature}");
+    assert!(accepted(&header("1767225600", &signature), rest), "a signed callback is accepted");
+    match mode / 2 % 3 {
+        0 if !rest.is_empty() => {
+            let mut other = rest.to_vec();
+            let place = usize::from(*place) % other.len();
+            other[place] ^= (*to).max(1);
+            assert!(!accepted(&header("1767225600", &signature), &other));
+        }
+        1 => assert!(!accepted(&header(&changed("1767225600", *place, *to), &signature), rest)),
+        _ => assert!(!accepted(&header("1767225600", &changed(&signature, *place, *to)), rest)),
     }
 }
 

@@ -5,7 +5,8 @@ use strum::{EnumCount, VariantArray};
 use crate::{
     api::{Api, Profile},
     providers::{
-        apimart, apimp, ark, fal, grok, kie, kling, maxapi, minimax, relaydance, replicate, runway, vidu, wavespeed,
+        apimart, apimp, ark, fal, grok, kie, kling, maxapi, minimax, openrouter, relaydance, replicate, runway, vidu,
+        wavespeed,
     },
 };
 
@@ -55,6 +56,8 @@ pub enum Provider {
     Runway,
     /// Grok Imagine (xAI).
     Grok,
+    /// `OpenRouter`.
+    OpenRouter,
 }
 
 impl Provider {
@@ -110,6 +113,7 @@ impl Provider {
             Self::Fal => &fal::PROFILE,
             Self::Runway => &runway::PROFILE,
             Self::Grok => &grok::PROFILE,
+            Self::OpenRouter => &openrouter::PROFILE,
         }
     }
 }
@@ -173,6 +177,7 @@ pub(crate) enum Dialect {
     Fal,
     Runway,
     Grok,
+    OpenRouter,
 }
 
 impl Dialect {
@@ -196,6 +201,7 @@ impl Dialect {
             Self::Fal => &fal::Fal,
             Self::Runway => &runway::Runway,
             Self::Grok => &grok::Grok,
+            Self::OpenRouter => &openrouter::OpenRouter,
         }
     }
 

@@ -47,6 +47,11 @@ impl Links {
         self.add_with_life(kind, links, self.life);
     }
 
+    /// Adds links into the provider's own API, which wants the API key for them.
+    pub(super) fn add_authorized(&mut self, kind: Kind, links: &Value) {
+        self.push(|_| kind, links, None, self.life, Source::Authorized);
+    }
+
     /// Adds links with a usual life of their own.
     pub(super) fn add_with_life(&mut self, kind: Kind, links: &Value, life: Duration) {
         self.push(|_| kind, links, None, life, Source::Url);

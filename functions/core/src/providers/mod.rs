@@ -18,6 +18,7 @@ mod kling;
 mod links;
 mod maxapi;
 mod minimax;
+mod openrouter;
 mod prelude;
 mod relaydance;
 mod replicate;
@@ -47,6 +48,7 @@ impl Provider {
             Self::Fal => &fal::Fal,
             Self::Runway => &runway::Runway,
             Self::Grok => &grok::Grok,
+            Self::OpenRouter => &openrouter::OpenRouter,
         }
     }
 

@@ -1,5 +1,5 @@
-//! Forgeries of a signature by somebody who learned the URL: Standard Webhooks and fal's over the body, Vidu's over route and headers, KIE's over
-//! task id and time. All but the secret is known.
+//! Forgeries of a signature by somebody who learned the URL: Standard Webhooks, fal's and `OpenRouter`'s over the body, Vidu's over route
+//! and headers, KIE's over task id and time. All but the secret is known.
 //!
 //! No forgeries, and not in here: a genuine callback that is sent again within the tolerance is a duplicate, and so is one with
 //! another `x-hmac-access-key`, which is a constant of Vidu's. Another body under a signature that leaves the body out is a
@@ -37,6 +37,7 @@ fn signed_headers(provider: Provider) -> &'static [&'static str] {
         Provider::Fal => {
             &["x-fal-webhook-request-id", "x-fal-webhook-user-id", "x-fal-webhook-timestamp", "x-fal-webhook-signature"]
         }
+        Provider::OpenRouter => &["x-openrouter-signature"],
         provider if signs_body(provider) => &["webhook-id", "webhook-timestamp", "webhook-signature"],
         Provider::Vidu => &["x-hmac-algorithm", "x-hmac-signed-headers", "date", "x-request-nonce", "x-hmac-signature"],
         Provider::Kie => &["x-webhook-timestamp", "x-webhook-signature"],
@@ -81,7 +82,7 @@ impl Material {
     fn key(&self) -> Vec<u8> {
         if self.provider == Provider::WaveSpeed {
             self.secret.trim_start_matches("whsec_").as_bytes().to_vec()
-        } else if signs_body(self.provider) && self.provider != Provider::Fal {
+        } else if matches!(self.provider, Provider::Kling | Provider::Replicate) {
             STANDARD.decode(self.secret.trim_start_matches("whsec_")).expect("it is base64")
         } else {
             self.secret.clone().into_bytes()
@@ -102,6 +103,10 @@ impl Material {
                 let signature = hexadecimal(pair.sign(message.as_bytes()).as_ref());
                 request.set_header("x-fal-webhook-timestamp", stamp);
                 request.set_header("x-fal-webhook-signature", signature);
+            }
+            Provider::OpenRouter => {
+                let signature = hexadecimal(&hmac_sha256(key, &[stamp.as_bytes(), b",", &request.body]));
+                request.set_header("x-openrouter-signature", format!("t={stamp},v1={signature}"));
             }
             provider if signs_body(provider) => {
                 let parts = [request.header("webhook-id").as_bytes(), b".", stamp.as_bytes(), b".", &request.body];
@@ -205,6 +210,10 @@ impl Material {
     /// A header that comes twice. AWS joins the values with a comma.
     fn doubled_headers(&self) -> Vec<Forgery> {
         let mut forgeries = Vec::new();
+        // OpenRouter's is a list already. What else is in it says nothing.
+        if self.provider == Provider::OpenRouter {
+            return forgeries;
+        }
         for name in signed_headers(self.provider) {
             let value = self.genuine.header(name).to_owned();
             for (how, first, second) in [
@@ -255,7 +264,11 @@ impl Material {
     fn other_schemes(&self) -> Vec<Forgery> {
         let name = signed_headers(self.provider).last().expect("a header");
         let value = self.genuine.header(name);
-        let (prefix, signature) = value.split_at(value.find(',').map_or(0, |comma| comma + 1));
+        let (prefix, signature) = value.split_at(match self.provider {
+            Provider::OpenRouter => value.len() - 64,
+            Provider::Fal | Provider::Vidu | Provider::Kie => 0,
+            _ => 3,
+        });
         let bytes = STANDARD.decode(signature).expect("base64");
         let hexadecimal = hexadecimal(&bytes);
         let mut values: Vec<String> = [
@@ -297,6 +310,10 @@ impl Material {
             values.push(format!("{scheme}{signature}"));
         }
         values.retain(|other| other != value && other.trim() != value);
+        if self.provider == Provider::OpenRouter {
+            // A list with an empty item.
+            values.retain(|other| other.trim_end_matches([',', ' ']) != value);
+        }
         let forge = |value: String| {
             let shown: String = value.chars().take(60).collect();
             self.forged(format!("{name}: {shown}"), |request| request.set_header(name, value))

@@ -9,6 +9,7 @@ pub(crate) mod kie;
 pub(crate) mod kling;
 pub(crate) mod maxapi;
 pub(crate) mod minimax;
+pub(crate) mod openrouter;
 pub(crate) mod relaydance;
 pub(crate) mod replicate;
 pub(crate) mod runway;

@@ -263,6 +263,17 @@ pub(crate) fn api_cases() -> Vec<ApiCase> {
             attempts: 0,
             ..api_case(Provider::Runway)
         },
+        ApiCase {
+            submit: "/videos",
+            body: json!({ "model": "google/veo-3.1", "prompt": "{script}", "duration": 4, "callback_url": "{url}" }),
+            id: "/id",
+            status: "/videos/{id}",
+            final_status: ("/status", "completed"),
+            link: "/unsigned_urls/0",
+            callback_status: ("/type", json!("video.generation.completed")),
+            callback_id: "/data/id",
+            ..api_case(Provider::OpenRouter)
+        },
         apimp("kling-2.6", ("/task_status", json!("succeed")), 3, 1),
         apimp("doubao-seedance-2", ("/status", json!("succeeded")), 3, 4),
         apimp("vidu-q3", ("/state", json!("success")), 2, 4),

@@ -58,8 +58,11 @@ impl<'a> Customer<'a> {
         self.send(self.authorized(self.client.get(self.url(path)))).await
     }
 
+    /// Downloads a file, with the API key if the link leads into the API.
     pub(crate) async fn download(&self, url: &str) -> (u16, Vec<u8>) {
-        let response = self.client.get(url).send().await.expect("an response");
+        let request = self.client.get(url);
+        let request = if url.starts_with(&self.url("/")) { self.authorized(request) } else { request };
+        let response = request.send().await.expect("an response");
         (response.status().as_u16(), response.bytes().await.expect("a body").to_vec())
     }
 }

@@ -271,3 +271,37 @@ async fn apimart_honours_or_ignores_an_idempotency_key() {
         assert_eq!(simulator.submissions()[1].idempotency_key.as_deref(), Some("own"));
     }
 }
+
+#[tokio::test]
+async fn openrouter_gives_files_out_for_the_key_and_redirects_to_them() {
+    let simulator = start(Config { file_origin: Some("http://files.example".to_owned()), ..Config::default() });
+    let customer = Customer::new(&simulator, Provider::OpenRouter);
+    let body = |script: &str| json!({ "model": "google/veo-3.1", "prompt": format!("x [simulate {script}]") });
+    let (status, made) = customer.post("/videos", &body("delay=0 size=5000 videos=2")).await;
+    let path = format!("/videos/{}", made["id"].as_str().expect("an id"));
+    let polling_url = json!(format!("/api/v1{path}"));
+    assert_eq!((status, &made["polling_url"], &made["status"]), (202, &polling_url, &json!("pending")));
+    let (_, done) = customer.get(&path).await;
+    let links: Vec<&str> = done["unsigned_urls"].as_array().expect("links").iter().filter_map(Value::as_str).collect();
+    assert_eq!(links, [0, 1].map(|index| customer.url(&format!("{path}/content?index={index}"))));
+    assert_eq!(done["usage"], json!({ "cost": 3.0, "is_byok": false }));
+
+    let careful = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build().expect("a client");
+    for refused in [careful.get(links[0]), careful.get(links[0]).bearer_auth("wrong")] {
+        assert_eq!(customer.send(refused).await.0, 401);
+    }
+    let mut files = Vec::new();
+    for link in links {
+        let redirect = customer.authorized(careful.get(link)).send().await.expect("a response");
+        assert_eq!(redirect.status(), 302);
+        files.push(redirect.headers()["location"].to_str().expect("a link").to_owned());
+    }
+    assert!(files.iter().all(|file| file.starts_with("http://files.example/files/openrouter/")), "{files:?}");
+    assert_ne!(files[0], files[1]);
+
+    assert_eq!(customer.get(&format!("{path}/content?index=2")).await.0, 400);
+    let (_, open) = customer.post("/videos", &body("delay=60")).await;
+    let open = open["id"].as_str().expect("an id");
+    assert_eq!(customer.get(&format!("/videos/{open}/content?index=0")).await.0, 400, "not finished");
+    assert_eq!(customer.get("/videos/unknown/content?index=0").await.0, 404);
+}

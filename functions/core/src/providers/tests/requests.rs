@@ -129,7 +129,8 @@ fn submissions() -> Vec<(Provider, Option<&'static str>, &'static str, Value, Va
         (Provider::Ark, None, "/contents/generations/tasks", json!({}), top.clone()),
         (Provider::MiniMax, None, v1, json!({}), top.clone()),
         (Provider::MiniMax, Some(v2), v2, json!({}), top.clone()),
-        (Provider::Vidu, Some(vidu), vidu, json!({}), top),
+        (Provider::Vidu, Some(vidu), vidu, json!({}), top.clone()),
+        (Provider::OpenRouter, None, "/api/v1/videos", json!({"callback_url": "https://other.test"}), top),
         (Provider::Kie, Some(veo), veo, replaced, json!({"callBackUrl": url})),
         (Provider::Grok, None, "/v1/videos/generations", json!({"prompt": "p"}), json!({"prompt": "p"})),
         (Provider::Grok, Some(edits), edits, json!({"prompt": "p"}), json!({"prompt": "p"})),
@@ -262,6 +263,7 @@ fn endpoints_are_checked() {
         (Provider::Grok, "/v1/images/generations"),
         (Provider::Kie, "/api/v1/jobs/recordInfo"),
         (Provider::Kie, "/api/v1/common/download-url"),
+        (Provider::OpenRouter, "/api/v1/videos/models"),
     ] {
         let refused = submit(provider, &json!({}), Some(endpoint)).expect_err("not a submission endpoint");
         assert!(matches!(refused, InvalidSubmission::EndpointUnknown { .. }), "{provider} {endpoint}");
@@ -293,11 +295,12 @@ fn nothing_is_sent_without_a_key_or_a_base_url() {
 
 #[test]
 fn base_urls_may_end_in_the_version_as_in_the_docs() {
-    for (provider, expected) in [
-        (Provider::ApiMart, "https://twin.test/v1/videos/generations"),
-        (Provider::RelayDance, "https://twin.test/v1/video/generations"),
+    for (provider, base_url, expected) in [
+        (Provider::ApiMart, "https://twin.test/v1", "https://twin.test/v1/videos/generations"),
+        (Provider::RelayDance, "https://twin.test/v1", "https://twin.test/v1/video/generations"),
+        (Provider::OpenRouter, "https://twin.test/api/v1", "https://twin.test/api/v1/videos"),
     ] {
-        let settings = settings(json!({"api_key": "k", "base_url": "https://twin.test/v1"}));
+        let settings = settings(json!({"api_key": "k", "base_url": base_url}));
         let submission = Submission { body: &json!({}), endpoint: None, callback_url: "https://hub.test", marker: "m" };
         let request = provider.adapter().submission(&submission, &settings, NOW).expect("a valid submission");
         assert_eq!(request.url, expected);
@@ -314,6 +317,7 @@ fn each_provider_has_its_own_status_call() {
         (Provider::Fal, "a/b", Some("/fal-ai/kling-video/v3/pro/text-to-video"), "/fal-ai/kling-video/requests/a%2Fb"),
         (Provider::WaveSpeed, "a/b", None, "/api/v3/predictions/a%2Fb/result"),
         (Provider::Replicate, "a/b", None, "/v1/predictions/a%2Fb"),
+        (Provider::OpenRouter, "a/b", None, "/api/v1/videos/a%2Fb"),
         (Provider::ApiMart, "task_1", None, "/v1/tasks/task_1?language=en"),
         (Provider::Apimp, "task_1", None, "/api/generate/status/task_1"),
         (Provider::Kling, "8", None, "/tasks?task_ids=8"),
