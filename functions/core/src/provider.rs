@@ -50,6 +50,8 @@ pub enum Provider {
     Grok,
     /// `OpenRouter`, openrouter.ai.
     OpenRouter,
+    /// Alibaba Wan, by `DashScope` (Model Studio).
+    Wan,
 }
 
 impl Provider {

@@ -22,7 +22,7 @@ impl Sample {
 }
 
 /// One request per provider.
-pub const SAMPLES: [Sample; 15] = [
+pub const SAMPLES: [Sample; 16] = [
     Sample {
         provider: Provider::Kling,
         endpoint: Some("/text-to-video/kling-2.6"),
@@ -116,6 +116,17 @@ pub const SAMPLES: [Sample; 15] = [
         provider: Provider::OpenRouter,
         endpoint: None,
         body: |prompt| json!({ "model": "google/veo-3.1", "prompt": prompt, "duration": 4, "aspect_ratio": "16:9" }),
+    },
+    Sample {
+        provider: Provider::Wan,
+        endpoint: None,
+        body: |prompt| {
+            json!({
+                "model": "wan2.7-t2v",
+                "input": { "prompt": prompt },
+                "parameters": { "resolution": "720P", "ratio": "16:9", "duration": 5 },
+            })
+        },
     },
 ];
 

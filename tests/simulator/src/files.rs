@@ -30,7 +30,7 @@ pub(crate) enum Style {
     Tos,
     /// Presigned as by S3 (Vidu).
     Amazon,
-    /// Presigned as by OSS (`MiniMax`, first API generation).
+    /// Presigned as by OSS (Wan; `MiniMax`, first API generation).
     Oss,
     /// An expiry and a signature (`MiniMax`, second API generation).
     Expires,

@@ -6,7 +6,7 @@ use crate::{
     api::{Api, Profile},
     providers::{
         apimart, apimp, ark, fal, grok, kie, kling, maxapi, minimax, openrouter, relaydance, replicate, runway, vidu,
-        wavespeed,
+        wan, wavespeed,
     },
 };
 
@@ -58,6 +58,8 @@ pub enum Provider {
     Grok,
     /// `OpenRouter`.
     OpenRouter,
+    /// Alibaba Wan, which sends no callbacks.
+    Wan,
 }
 
 impl Provider {
@@ -114,6 +116,7 @@ impl Provider {
             Self::Runway => &runway::PROFILE,
             Self::Grok => &grok::PROFILE,
             Self::OpenRouter => &openrouter::PROFILE,
+            Self::Wan => &wan::PROFILE,
         }
     }
 }
@@ -178,6 +181,7 @@ pub(crate) enum Dialect {
     Runway,
     Grok,
     OpenRouter,
+    Wan,
 }
 
 impl Dialect {
@@ -202,6 +206,7 @@ impl Dialect {
             Self::Runway => &runway::Runway,
             Self::Grok => &grok::Grok,
             Self::OpenRouter => &openrouter::OpenRouter,
+            Self::Wan => &wan::Wan,
         }
     }
 

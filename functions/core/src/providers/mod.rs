@@ -28,6 +28,7 @@ mod runway;
 #[cfg(test)]
 mod tests;
 mod vidu;
+mod wan;
 mod wavespeed;
 
 impl Provider {
@@ -49,6 +50,7 @@ impl Provider {
             Self::Runway => &runway::Runway,
             Self::Grok => &grok::Grok,
             Self::OpenRouter => &openrouter::OpenRouter,
+            Self::Wan => &wan::Wan,
         }
     }
 

@@ -14,6 +14,7 @@ pub(crate) mod relaydance;
 pub(crate) mod replicate;
 pub(crate) mod runway;
 pub(crate) mod vidu;
+pub(crate) mod wan;
 pub(crate) mod wavespeed;
 
 use std::{

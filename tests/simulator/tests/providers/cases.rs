@@ -274,6 +274,18 @@ pub(crate) fn api_cases() -> Vec<ApiCase> {
             callback_id: "/data/id",
             ..api_case(Provider::OpenRouter)
         },
+        ApiCase {
+            header: Some(("x-dashscope-async", "enable")),
+            submit: "/api/v1/services/aigc/video-generation/video-synthesis",
+            body: json!({ "model": "wan2.7-t2v", "input": { "prompt": "{script}" }, "parameters": { "duration": 5 } }),
+            id: "/output/task_id",
+            status: "/api/v1/tasks/{id}",
+            final_status: ("/output/task_status", "SUCCEEDED"),
+            link: "/output/video_url",
+            callbacks: 0,
+            attempts: 0,
+            ..api_case(Provider::Wan)
+        },
         apimp("kling-2.6", ("/task_status", json!("succeed")), 3, 1),
         apimp("doubao-seedance-2", ("/status", json!("succeeded")), 3, 4),
         apimp("vidu-q3", ("/state", json!("success")), 2, 4),

@@ -305,3 +305,26 @@ async fn openrouter_gives_files_out_for_the_key_and_redirects_to_them() {
     assert_eq!(customer.get(&format!("/videos/{open}/content?index=0")).await.0, 400, "not finished");
     assert_eq!(customer.get("/videos/unknown/content?index=0").await.0, 404);
 }
+
+#[tokio::test]
+async fn wan_wants_its_header_knows_no_strangers_and_cancels_what_is_pending() {
+    let simulator = start(Config::default());
+    let customer = Customer::new(&simulator, Provider::Wan);
+    let path = "/api/v1/services/aigc/video-generation/video-synthesis";
+    let body = json!({ "model": "wan2.7-t2v", "input": { "prompt": "x [simulate delay=60]" } });
+    let key = simulator.config().account(Provider::Wan).api_key.clone();
+    let waiting = customer.client.post(customer.url(path)).bearer_auth(key).json(&body);
+    let (status, refused) = customer.send(waiting).await;
+    assert_eq!((status, &refused["code"]), (403, &json!("AccessDenied")));
+    let (_, unknown) = customer.get("/api/v1/tasks/unknown").await;
+    assert_eq!(unknown["output"], json!({ "task_id": "unknown", "task_status": "UNKNOWN" }));
+
+    let (_, made) = customer.post(path, &body).await;
+    let id = made["output"]["task_id"].as_str().expect("an id").to_owned();
+    for (status, code) in [(200, Value::Null), (400, json!("UnsupportedOperation"))] {
+        let (found, response) = customer.post(&format!("/api/v1/tasks/{id}/cancel"), &json!({})).await;
+        assert_eq!((found, &response["code"]), (status, &code));
+    }
+    let (_, cancelled) = customer.get(&format!("/api/v1/tasks/{id}")).await;
+    assert_eq!(cancelled["output"]["task_status"], "CANCELED");
+}

@@ -88,6 +88,9 @@ fn submissions() -> Vec<(Provider, Option<&'static str>, &'static str, Value, Va
     let (images, kling, legacy) = ("/v1/images/generations", "/text-to-video/kling-2.6", "/v1/videos/text2video");
     let replicate = "/v1/models/kwaivgi/kling-v2.1/predictions";
     let (runway, edits) = ("/v1/image_to_video", "/v1/videos/edits");
+    let (wan, wan_older) =
+        ("/api/v1/services/aigc/video-generation/video-synthesis", "/api/v1/services/aigc/image2video/video-synthesis");
+    let prompted = json!({"model": "wan2.7-t2v", "input": {"prompt": "p"}});
     let (v1, v2, vidu, veo) =
         ("/v1/video_generation", "/v2/video_generation", "/ent/v2/img2video", "/api/v1/veo/generate");
     vec![
@@ -135,6 +138,9 @@ fn submissions() -> Vec<(Provider, Option<&'static str>, &'static str, Value, Va
         (Provider::Grok, None, "/v1/videos/generations", json!({"prompt": "p"}), json!({"prompt": "p"})),
         (Provider::Grok, Some(edits), edits, json!({"prompt": "p"}), json!({"prompt": "p"})),
         (Provider::Runway, Some(runway), runway, json!({"promptText": "p"}), json!({"promptText": "p"})),
+        // It calls nobody back.
+        (Provider::Wan, None, wan, prompted.clone(), prompted),
+        (Provider::Wan, Some(wan_older), wan_older, json!({}), json!({})),
     ]
 }
 
@@ -194,7 +200,7 @@ fn an_interrupted_submission_is_looked_up_by_the_id_of_ours() {
     assert!(matches!(read(500, json!({})), LookupResult::Unknown(StatusResult::Refused { .. })));
 }
 
-/// Ark's, `MiniMax`'s and Runway's calls delete what has ended, with its link.
+/// Ark's, `MiniMax`'s and Runway's calls delete what has ended, with its link; Wan's refuses what runs.
 #[test]
 fn only_what_is_still_queued_is_cancelled() {
     let cancellation = |provider: Provider, endpoint: Option<&'static str>, status: Value| {
@@ -217,10 +223,20 @@ fn only_what_is_still_queued_is_cancelled() {
     let runway = |status: &str| cancellation(Provider::Runway, None, json!({"id": "t/1", "status": status}));
     assert_eq!(runway("RUNNING"), Some((Method::Delete, "/v1/tasks/t%2F1".to_owned())));
     assert_eq!([runway("SUCCEEDED"), runway("FAILED")], [None, None]);
+    let wan = |status: &str, id: &str| {
+        cancellation(Provider::Wan, None, json!({"output": {"task_id": id, "task_status": status}}))
+    };
+    assert_eq!(wan("PENDING", "t/1"), Some((Method::Post, "/api/v1/tasks/t%2F1/cancel".to_owned())));
+    assert_eq!([wan("RUNNING", "t/1"), wan("SUCCEEDED", "t/1"), wan("PENDING", "other")], [None, None, None]);
     for provider in Provider::ALL {
         let endpoint = needed_endpoint(provider).or((provider == Provider::MiniMax).then_some("/v2/video_generation"));
         let queued = if provider == Provider::Runway { "pending" } else { "queued" };
-        let queued = json!({"id": "t/1", "status": queued, "task": {"id": "t/1", "status": queued}});
+        let queued = json!({
+            "id": "t/1",
+            "status": queued,
+            "task": {"id": "t/1", "status": queued},
+            "output": {"task_id": "t/1", "task_status": "PENDING"},
+        });
         let can = cancellation(provider, endpoint, queued.clone()).is_some()
             || cancellation(provider, endpoint, queued["task"].clone()).is_some();
         assert_eq!(can, provider.adapter().profile().cancellable.is_some(), "{provider}");
@@ -264,6 +280,7 @@ fn endpoints_are_checked() {
         (Provider::Kie, "/api/v1/jobs/recordInfo"),
         (Provider::Kie, "/api/v1/common/download-url"),
         (Provider::OpenRouter, "/api/v1/videos/models"),
+        (Provider::Wan, "/api/v1/tasks"),
     ] {
         let refused = submit(provider, &json!({}), Some(endpoint)).expect_err("not a submission endpoint");
         assert!(matches!(refused, InvalidSubmission::EndpointUnknown { .. }), "{provider} {endpoint}");
@@ -299,6 +316,11 @@ fn base_urls_may_end_in_the_version_as_in_the_docs() {
         (Provider::ApiMart, "https://twin.test/v1", "https://twin.test/v1/videos/generations"),
         (Provider::RelayDance, "https://twin.test/v1", "https://twin.test/v1/video/generations"),
         (Provider::OpenRouter, "https://twin.test/api/v1", "https://twin.test/api/v1/videos"),
+        (
+            Provider::Wan,
+            "https://twin.test/api/v1",
+            "https://twin.test/api/v1/services/aigc/video-generation/video-synthesis",
+        ),
     ] {
         let settings = settings(json!({"api_key": "k", "base_url": base_url}));
         let submission = Submission { body: &json!({}), endpoint: None, callback_url: "https://hub.test", marker: "m" };
@@ -318,6 +340,7 @@ fn each_provider_has_its_own_status_call() {
         (Provider::WaveSpeed, "a/b", None, "/api/v3/predictions/a%2Fb/result"),
         (Provider::Replicate, "a/b", None, "/v1/predictions/a%2Fb"),
         (Provider::OpenRouter, "a/b", None, "/api/v1/videos/a%2Fb"),
+        (Provider::Wan, "a/b", None, "/api/v1/tasks/a%2Fb"),
         (Provider::ApiMart, "task_1", None, "/v1/tasks/task_1?language=en"),
         (Provider::Apimp, "task_1", None, "/api/generate/status/task_1"),
         (Provider::Kling, "8", None, "/tasks?task_ids=8"),
