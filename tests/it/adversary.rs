@@ -10,7 +10,7 @@ mod sandbox;
 use std::sync::Arc;
 
 use forgeries::{Forgery, Templates, of_other_systems, unknown_id};
-use sandbox::{Availability, Sandbox, Trust, signs, signs_body};
+use sandbox::{Availability, Sandbox, Trust, signs, signs_reports};
 use serde_json::{Value, json};
 use simulator::{Phase, Provider, script::Outcome};
 
@@ -198,12 +198,9 @@ async fn nothing_is_announced_that_the_provider_did_not_say(world: Arc<World>, p
         // Nobody registered it, and the provider does not know it.
         assert_eq!(sandbox.item(&sandbox.unregistered(&scene.unknown)).await, Value::Null);
         // A callback whose sender alone is proved needs somebody who confirms it; MiniMax names its file by an id.
-        let proves_sender_only = if sandbox.simulator.key_set_url(provider).is_some() {
-            !trust.secret
-        } else {
-            trust.secret && !signs_body(provider)
-        };
-        let is_confirmable = trust.api_key || !(proves_sender_only || provider == Provider::MiniMax);
+        let is_signed = trust.secret && signs(provider) || sandbox.simulator.key_set_url(provider).is_some();
+        let is_proved = trust.secret && signs_reports(provider);
+        let is_confirmable = trust.api_key || !(is_signed && !is_proved || provider == Provider::MiniMax);
         if is_confirmable {
             scene.assert_genuine_results_arrive(&mut sandbox, &prefix, trust.api_key).await;
         }

@@ -52,6 +52,8 @@ pub enum Provider {
     OpenRouter,
     /// Alibaba Wan, by `DashScope` (Model Studio).
     Wan,
+    /// Google Veo over the Gemini API, ai.google.dev.
+    Veo,
 }
 
 impl Provider {

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use simulator::{Provider, Simulator};
+use simulator::{Outcome, Provider, Simulator};
 
 use crate::client::Client;
 use crate::samples::{self, SAMPLES};
@@ -28,8 +28,12 @@ struct Scenario {
 }
 
 impl Scenario {
-    /// How it goes with a provider. One that calls nobody back is polled, and cannot lose or repeat a callback.
+    /// How it goes with a provider. One that calls nobody back is polled, and cannot lose or repeat a callback. Polled is also a
+    /// failure of one that calls back about successes only.
     fn with(self, provider: Provider) -> Option<Self> {
+        if self.state == "failed" && !provider.calls_back_about(Outcome::Moderated) {
+            return Some(Self { reported_by: "poll", ..self });
+        }
         if provider.calls_back() {
             return Some(self);
         }

@@ -22,7 +22,7 @@ impl Sample {
 }
 
 /// One request per provider.
-pub const SAMPLES: [Sample; 16] = [
+pub const SAMPLES: [Sample; 17] = [
     Sample {
         provider: Provider::Kling,
         endpoint: Some("/text-to-video/kling-2.6"),
@@ -125,6 +125,16 @@ pub const SAMPLES: [Sample; 16] = [
                 "model": "wan2.7-t2v",
                 "input": { "prompt": prompt },
                 "parameters": { "resolution": "720P", "ratio": "16:9", "duration": 5 },
+            })
+        },
+    },
+    Sample {
+        provider: Provider::Veo,
+        endpoint: Some("/v1beta/models/veo-3.1-fast-generate-preview:predictLongRunning"),
+        body: |prompt| {
+            json!({
+                "instances": [{ "prompt": prompt }],
+                "parameters": { "aspectRatio": "16:9", "durationSeconds": 4, "resolution": "720p" },
             })
         },
     },

@@ -21,7 +21,7 @@ use signatures::Material;
 use simulator::Provider;
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::sandbox::{Sandbox, Trust, signs, signs_body};
+use super::sandbox::{Sandbox, Trust, signs, signs_body, signs_reports};
 use crate::Case;
 use crate::callbacks::binary;
 use crate::world::{World, print_error, with};
@@ -143,7 +143,7 @@ async fn genuine_callbacks_still_work(target: &mut Target, material: &Material, 
     let (status, response) = target.send("the genuine callback again", &Request::genuine(&callback)).await;
     assert_eq!(status, 200, "{response}");
     let calls = target.endpoint.take();
-    if signs_body(material.provider) {
+    if signs_reports(material.provider) {
         assert_eq!((calls.table, calls.queue), (1, 0), "{calls:?}");
         assert_eq!(target.items().await, after);
     } else {

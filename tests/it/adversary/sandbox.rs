@@ -257,6 +257,11 @@ pub(super) fn signs_body(provider: Provider) -> bool {
     provider.signs() == Signs::Body
 }
 
+/// Whether a signed callback is acted on by itself. Veo's say too little.
+pub(super) fn signs_reports(provider: Provider) -> bool {
+    signs_body(provider) && provider != Provider::Veo
+}
+
 fn is_time(name: &str) -> bool {
     name.ends_with("_at") || name.ends_with("_until") || name.ends_with("_since")
 }

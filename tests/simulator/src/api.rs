@@ -13,7 +13,7 @@ use crate::{
     provider::{Dialect, Provider, Signs},
     providers::{Shared, credential},
     record::{FileKind, Phase, Refusal, Stage},
-    world::{Purpose, View, World},
+    world::{Draft, Purpose, View, World},
 };
 
 /// Where a simulated provider publishes its keys.
@@ -106,6 +106,11 @@ pub(crate) trait Api: Sync {
     /// A new task id in the provider's format.
     fn new_id(&self, world: &World, _now: SystemTime) -> String {
         world.uuid()
+    }
+
+    /// The same, where the submission is part of it.
+    fn id_of(&self, world: &World, _draft: &Draft, now: SystemTime) -> String {
+        self.new_id(world, now)
     }
 
     fn submission_status(&self) -> StatusCode {

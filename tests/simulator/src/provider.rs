@@ -5,9 +5,11 @@ use strum::{EnumCount, VariantArray};
 use crate::{
     api::{Api, Profile},
     providers::{
-        apimart, apimp, ark, fal, grok, kie, kling, maxapi, minimax, openrouter, relaydance, replicate, runway, vidu,
-        wan, wavespeed,
+        apimart, apimp, ark, fal, grok, kie, kling, maxapi, minimax, openrouter, relaydance, replicate, runway, veo,
+        vidu, wan, wavespeed,
     },
+    record::Phase,
+    script::Outcome,
 };
 
 /// A simulated provider.
@@ -60,6 +62,8 @@ pub enum Provider {
     OpenRouter,
     /// Alibaba Wan, which sends no callbacks.
     Wan,
+    /// Google Veo over the Gemini API.
+    Veo,
 }
 
 impl Provider {
@@ -94,6 +98,11 @@ impl Provider {
         self.profile().calls_back
     }
 
+    /// Whether it sends a callback about a task that ends like this.
+    pub fn calls_back_about(self, outcome: Outcome) -> bool {
+        self.calls_back() && self.profile().dialect.of_callback().is_pushed(Phase::Final(outcome))
+    }
+
     /// The URL that it posts callbacks to, for the callback URL of a submission.
     pub fn target(self, callback_url: &str) -> String {
         self.profile().dialect.api().target(callback_url)
@@ -117,6 +126,7 @@ impl Provider {
             Self::Grok => &grok::PROFILE,
             Self::OpenRouter => &openrouter::PROFILE,
             Self::Wan => &wan::PROFILE,
+            Self::Veo => &veo::PROFILE,
         }
     }
 }
@@ -182,6 +192,7 @@ pub(crate) enum Dialect {
     Grok,
     OpenRouter,
     Wan,
+    Veo,
 }
 
 impl Dialect {
@@ -207,6 +218,7 @@ impl Dialect {
             Self::Grok => &grok::Grok,
             Self::OpenRouter => &openrouter::OpenRouter,
             Self::Wan => &wan::Wan,
+            Self::Veo => &veo::Veo,
         }
     }
 

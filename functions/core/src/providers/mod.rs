@@ -27,6 +27,7 @@ mod responses;
 mod runway;
 #[cfg(test)]
 mod tests;
+mod veo;
 mod vidu;
 mod wan;
 mod wavespeed;
@@ -51,6 +52,7 @@ impl Provider {
             Self::Grok => &grok::Grok,
             Self::OpenRouter => &openrouter::OpenRouter,
             Self::Wan => &wan::Wan,
+            Self::Veo => &veo::Veo,
         }
     }
 

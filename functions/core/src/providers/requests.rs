@@ -41,6 +41,14 @@ impl<'a> Api<'a> {
         Ok(Self { base_url: base_url.trim_end_matches('/'), headers: vec![("authorization", authorization)] })
     }
 
+    /// The same with the authorization in a header of another name, in lower case.
+    pub(super) fn in_header(mut self, header: &'static str) -> Self {
+        for (name, _) in &mut self.headers {
+            *name = header;
+        }
+        self
+    }
+
     /// Drops a suffix of the base URL: the version, which some docs make part of it and every path here includes.
     pub(super) fn without_suffix(mut self, suffix: &str) -> Self {
         self.base_url = self.base_url.strip_suffix(suffix).unwrap_or(self.base_url);
@@ -82,6 +90,17 @@ impl<'a> Api<'a> {
 /// Percent-encodes a path segment or a query value.
 pub(super) fn encoded(text: &str) -> String {
     utf8_percent_encode(text, ENCODED).to_string()
+}
+
+/// The path of an id that is a path itself, with its slashes. Any other is percent-encoded as a single segment.
+pub(super) fn path_of(id: &str) -> String {
+    let path = format!("/{id}");
+    if is_plain_path(&path) {
+        return path;
+    }
+    // A dot segment leads elsewhere, however it is encoded once.
+    let segment = if matches!(id, "." | "..") { id.replace('.', "%252E") } else { encoded(id) };
+    format!("/{segment}")
 }
 
 /// A query with one parameter per id.
@@ -194,13 +213,13 @@ pub(super) fn field<'a>(body: &'a mut Value, path: &[&'static str]) -> Result<&'
     Ok(parent.entry(*last).or_insert(Value::Null))
 }
 
-/// Whether a path is a plain endpoint below a base URL: at most 256 bytes, segments of `[A-Za-z0-9._-]`, none of them `.` or
+/// Whether a path is a plain endpoint below a base URL: at most 256 bytes, segments of `[A-Za-z0-9._:-]`, none of them `.` or
 /// `..`. Keeps a caller's `?endpoint=` from leaving the provider's API or adding a query.
 fn is_plain_path(path: &str) -> bool {
     let segment = |segment: &str| {
         !segment.is_empty()
             && !matches!(segment, "." | "..")
-            && segment.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'))
+            && segment.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b':' | b'-'))
     };
     path.len() <= 256 && path.strip_prefix('/').is_some_and(|path| path.split('/').all(segment))
 }
@@ -232,11 +251,32 @@ mod tests {
 
     #[test]
     fn endpoints_stay_below_the_base_url() {
-        for good in ["/v1/videos/text2video", "/text-to-video/kling-2.6"] {
+        for good in ["/v1/videos/text2video", "/text-to-video/kling-2.6", "/v1beta/models/veo:predictLongRunning"] {
             assert!(is_plain_path(good), "{good}");
         }
         for bad in ["", "/", "v1", "//host/path", "/a/../b", "/a?b", "/a#b", "/a%2e", "/a/", "/a@b", "/a b"] {
             assert!(!is_plain_path(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_id_with_slashes_leads_nowhere_else() {
+        for plain in ["models/veo-3.1/operations/ab12", "operations/x", "a.b_c-9"] {
+            assert_eq!(path_of(plain), format!("/{plain}"));
+        }
+        for (id, path) in [
+            ("models/../secrets", "/models%2F..%2Fsecrets"),
+            ("models//x", "/models%2F%2Fx"),
+            ("/x", "/%2Fx"),
+            ("x/", "/x%2F"),
+            ("a/b?c", "/a%2Fb%3Fc"),
+            ("a/%2e%2e/b", "/a%2F%252e%252e%2Fb"),
+            ("..", "/%252E%252E"),
+            ("", "/"),
+        ] {
+            assert_eq!(path_of(id), path, "{id}");
+            let url = url::Url::parse(&format!("https://api.test/v1{}", path_of(id))).expect("a URL");
+            assert!(url.path().starts_with("/v1/") && url.query().is_none(), "{id}: {url}");
         }
     }
 }

@@ -49,6 +49,13 @@ fn hexadecimal(bytes: &[u8]) -> String {
     format!("{bytes:02x?}").replace([',', ' ', '[', ']'], "")
 }
 
+/// Signs with a key of 32 bytes, or with what becomes of another.
+fn ed25519(key: &[u8], message: &[u8]) -> Vec<u8> {
+    let seed = if key.len() == 32 { key.to_vec() } else { Sha256::digest(key).to_vec() };
+    let pair = Ed25519KeyPair::from_seed_unchecked(&seed).expect("a seed has 32 bytes");
+    pair.sign(message).as_ref().to_vec()
+}
+
 pub(super) fn forgeries(material: &Material) -> Vec<Forgery> {
     if signed_headers(material.provider).is_empty() {
         return vec![];
@@ -95,12 +102,9 @@ impl Material {
         let encoded = |parts: &[&[u8]]| STANDARD.encode(hmac_sha256(key, parts));
         match self.provider {
             Provider::Fal => {
-                // Another key is whatever becomes a seed of it.
-                let seed = if key.len() == 32 { key.to_vec() } else { Sha256::digest(key).to_vec() };
                 let (id, user) = (request.header("x-fal-webhook-request-id"), request.header("x-fal-webhook-user-id"));
                 let message = format!("{id}\n{user}\n{stamp}\n{}", hexadecimal(&Sha256::digest(&request.body)));
-                let pair = Ed25519KeyPair::from_seed_unchecked(&seed).expect("a seed has 32 bytes");
-                let signature = hexadecimal(pair.sign(message.as_bytes()).as_ref());
+                let signature = hexadecimal(&ed25519(key, message.as_bytes()));
                 request.set_header("x-fal-webhook-timestamp", stamp);
                 request.set_header("x-fal-webhook-signature", signature);
             }
@@ -111,6 +115,7 @@ impl Material {
             provider if signs_body(provider) => {
                 let parts = [request.header("webhook-id").as_bytes(), b".", stamp.as_bytes(), b".", &request.body];
                 let signature = match self.provider {
+                    Provider::Veo => format!("v1a,{}", STANDARD.encode(ed25519(key, &parts.concat()))),
                     Provider::WaveSpeed => format!("v3,{}", hexadecimal(&hmac_sha256(key, &parts))),
                     _ => format!("v1,{}", encoded(&parts)),
                 };
@@ -267,6 +272,7 @@ impl Material {
         let (prefix, signature) = value.split_at(match self.provider {
             Provider::OpenRouter => value.len() - 64,
             Provider::Fal | Provider::Vidu | Provider::Kie => 0,
+            Provider::Veo => 4,
             _ => 3,
         });
         let bytes = STANDARD.decode(signature).expect("base64");

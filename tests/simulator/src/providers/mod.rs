@@ -13,6 +13,7 @@ pub(crate) mod openrouter;
 pub(crate) mod relaydance;
 pub(crate) mod replicate;
 pub(crate) mod runway;
+pub(crate) mod veo;
 pub(crate) mod vidu;
 pub(crate) mod wan;
 pub(crate) mod wavespeed;

@@ -164,7 +164,7 @@ impl World {
         let submitted_at = SystemTime::now();
         // Ark's ids are a second and five letters, which collide under load.
         let id = loop {
-            let id = dialect.api().new_id(self, submitted_at);
+            let id = dialect.api().id_of(self, &draft, submitted_at);
             if !self.state().tasks.contains_key(&id) {
                 break id;
             }

@@ -16,7 +16,9 @@ pub(crate) struct ApiCase {
     /// The id in the submission response.
     pub(crate) id: &'static str,
     pub(crate) status: &'static str,
-    /// The status word in a status response, and its value for a success.
+    /// The HTTP status of a call without credentials.
+    pub(crate) anonymous: u16,
+    /// The status word in a status response, and its value for a success; empty for any value.
     pub(crate) final_status: (&'static str, &'static str),
     /// The outcomes that the status call reports as an HTTP error.
     pub(crate) http_errors: &'static [&'static str],
@@ -40,6 +42,12 @@ impl ApiCase {
     pub(crate) fn path(&self, callback_url: &str) -> String {
         self.submit.replace("{url}", callback_url)
     }
+
+    /// Whether a status response reports a success.
+    pub(crate) fn is_success(&self, body: &Value) -> bool {
+        let (field, value) = self.final_status;
+        body.pointer(field).is_some_and(|found| value.is_empty() || *found == json!(value))
+    }
 }
 
 fn api_case(provider: Provider) -> ApiCase {
@@ -51,6 +59,7 @@ fn api_case(provider: Provider) -> ApiCase {
         body: Value::Null,
         id: "/data/task_id",
         status: "",
+        anonymous: 401,
         final_status: ("", ""),
         http_errors: &[],
         link: "",
@@ -285,6 +294,20 @@ pub(crate) fn api_cases() -> Vec<ApiCase> {
             callbacks: 0,
             attempts: 0,
             ..api_case(Provider::Wan)
+        },
+        ApiCase {
+            credential: ("x-goog-api-key", ""),
+            submit: "/v1beta/models/veo-3.1-generate-preview:predictLongRunning",
+            body: json!({ "instances": [{ "prompt": "{script}" }], "webhookConfig": { "uris": ["{url}"] } }),
+            id: "/name",
+            status: "/v1beta/{id}",
+            anonymous: 403,
+            final_status: ("/response/generateVideoResponse/generatedSamples", ""),
+            link: "/response/generateVideoResponse/generatedSamples/0/video/uri",
+            callback_status: ("/type", json!("video.generated")),
+            callback_id: "/data/id",
+            attempts: 4,
+            ..api_case(Provider::Veo)
         },
         apimp("kling-2.6", ("/task_status", json!("succeed")), 3, 1),
         apimp("doubao-seedance-2", ("/status", json!("succeeded")), 3, 4),

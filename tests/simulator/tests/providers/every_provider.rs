@@ -30,7 +30,7 @@ async fn every_api_sends_callbacks_reports_its_status_and_serves_the_file() {
         let id = response.pointer(case.id).and_then(Value::as_str).unwrap_or_else(|| panic!("{name}: {response}"));
 
         let (_, open) = customer.get(&case.status.replace("{id}", id)).await;
-        assert_ne!(open.pointer(case.final_status.0), Some(&json!(case.final_status.1)), "{name}: not finished yet");
+        assert!(!case.is_success(&open), "{name}: not finished yet");
         assert_eq!(open.pointer(case.link).and_then(Value::as_str).unwrap_or_default(), "", "{name}: no link yet");
 
         let arrived = receiver.wait_for(case.callbacks).await;
@@ -49,7 +49,7 @@ async fn every_api_sends_callbacks_reports_its_status_and_serves_the_file() {
 
         let (status, done) = customer.get(&case.status.replace("{id}", id)).await;
         assert_eq!(status, 200, "{name}");
-        assert_eq!(done.pointer(case.final_status.0), Some(&json!(case.final_status.1)), "{name}: {done}");
+        assert!(case.is_success(&done), "{name}: {done}");
         let link = done.pointer(case.link).and_then(Value::as_str).unwrap_or_else(|| panic!("{name}: {done}"));
         let (status, bytes) = customer.download(link).await;
         assert_eq!(status, 200, "{name}: {link}");
@@ -78,7 +78,7 @@ async fn every_provider_rejects_a_wrong_key_and_an_invalid_script() {
         let (status, refused) = customer.send(wrong).await;
         assert_eq!(status, 401, "{name}: {refused}");
         let none = customer.client.get(customer.url(&case.status.replace("{id}", "1")));
-        assert_eq!(customer.send(none).await.0, 401, "{name}");
+        assert_eq!(customer.send(none).await.0, case.anonymous, "{name}");
 
         assert_eq!(simulator.submission_count(case.provider), 2, "{name}: refused submissions count");
         assert!(simulator.tasks().is_empty(), "{name}");
@@ -103,7 +103,7 @@ async fn every_provider_reports_every_outcome() {
             let id = response.pointer(case.id).and_then(Value::as_str).unwrap_or_else(|| panic!("{name}: {response}"));
             let (status, done) = customer.get(&case.status.replace("{id}", id)).await;
             assert_eq!(status != 200, case.http_errors.contains(&outcome), "{name}: {status}");
-            assert_ne!(done.pointer(case.final_status.0), Some(&json!(case.final_status.1)), "{name}: {done}");
+            assert!(!case.is_success(&done), "{name}: {done}");
             let words = done.to_string().to_lowercase();
             let known = [
                 "fail",
@@ -115,6 +115,7 @@ async fn every_provider_reports_every_outcome() {
                 "rejected",
                 "\"successflag\":2",
                 "\"successflag\":3",
+                "\"raimediafilteredcount\":1",
             ];
             assert!(known.iter().any(|word| words.contains(word)), "{name}: {done}");
         }

@@ -328,3 +328,33 @@ async fn wan_wants_its_header_knows_no_strangers_and_cancels_what_is_pending() {
     let (_, cancelled) = customer.get(&format!("/api/v1/tasks/{id}")).await;
     assert_eq!(cancelled["output"]["task_status"], "CANCELED");
 }
+
+#[tokio::test]
+async fn veo_gives_files_out_for_the_key_and_redirects_to_them() {
+    let simulator = start(Config::default());
+    let customer = Customer::new(&simulator, Provider::Veo);
+    let body = json!({ "instances": [{ "prompt": "x [simulate delay=0 size=5000]" }] });
+    let (_, made) = customer.post("/v1beta/models/veo-2.0-generate-001:predictLongRunning", &body).await;
+    let name = made["name"].as_str().expect("a name");
+    assert!(name.starts_with("models/veo-2.0-generate-001/operations/"), "{name}");
+    let (_, done) = customer.get(&format!("/v1beta/{name}")).await;
+    let link = &done["response"]["generateVideoResponse"]["generatedSamples"][0]["video"]["uri"];
+    let link = link.as_str().unwrap_or_else(|| panic!("{done}"));
+
+    let (status, refused) = customer.send(customer.client.get(link)).await;
+    assert_eq!((status, &refused["error"]["status"]), (403, &json!("PERMISSION_DENIED")));
+    let (status, refused) = customer.send(customer.client.get(link).header("x-goog-api-key", "wrong")).await;
+    assert_eq!((status, &refused["error"]["details"][0]["reason"]), (400, &json!("API_KEY_INVALID")));
+
+    let careful = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build().expect("a client");
+    let redirect = customer.authorized(careful.get(link)).send().await.expect("a response");
+    assert_eq!(redirect.status(), 302);
+    let file = redirect.headers()["location"].to_str().expect("a link");
+    assert!(!file.starts_with(&simulator.base_url(Provider::Veo)), "{file}");
+    let bytes = careful.get(file).send().await.expect("a response").bytes().await.expect("a body");
+    assert_eq!(bytes, simulator.file(name), "without the key");
+    assert_eq!(customer.get("/v1beta/files/1:download?alt=media").await.0, 403);
+
+    let keys = customer.client.get(simulator.key_set_url(Provider::Veo).expect("it publishes keys"));
+    assert_eq!(customer.send(keys).await.1["keys"].as_array().map(Vec::len), Some(2));
+}

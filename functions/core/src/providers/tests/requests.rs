@@ -33,6 +33,7 @@ fn some_endpoint(provider: Provider) -> Option<&'static str> {
         Provider::WaveSpeed => Some("/api/v3/kwaivgi/kling/text-to-video"),
         Provider::Fal => Some("/fal-ai/kling-video/v3/pro/text-to-video"),
         Provider::Runway => Some("/v1/text_to_video"),
+        Provider::Veo => Some("/v1beta/models/veo-3.1-generate-preview:predictLongRunning"),
         _ => None,
     }
 }
@@ -50,10 +51,9 @@ fn a_task_of_fal_without_its_endpoint_is_not_polled() {
     );
 }
 
-fn authorization(request: &Request) -> &str {
+fn authorization(request: &Request) -> (&str, &str) {
     let [(name, value), ..] = &request.headers[..] else { panic!("a header expected") };
-    assert_eq!(*name, "authorization");
-    value.expose()
+    (name, value.expose())
 }
 
 fn urls(provider: Provider, tasks: &[(&str, Option<&str>)]) -> Vec<(String, Vec<usize>)> {
@@ -141,6 +141,13 @@ fn submissions() -> Vec<(Provider, Option<&'static str>, &'static str, Value, Va
         // It calls nobody back.
         (Provider::Wan, None, wan, prompted.clone(), prompted),
         (Provider::Wan, Some(wan_older), wan_older, json!({}), json!({})),
+        (
+            Provider::Veo,
+            some_endpoint(Provider::Veo),
+            "/v1beta/models/veo-3.1-generate-preview:predictLongRunning",
+            json!({"instances": [{"prompt": "p"}], "webhookConfig": {"uris": ["https://other.test"], "userMetadata": {"a": 1}}}),
+            json!({"instances": [{"prompt": "p"}], "webhookConfig": {"uris": [url], "userMetadata": {"a": 1}}}),
+        ),
     ]
 }
 
@@ -151,12 +158,13 @@ fn the_callback_url_goes_into_each_providers_own_field() {
         let request = submit(provider, &body, endpoint).expect("a valid submission");
         assert_eq!(request.method, Method::Post, "{provider}");
         assert_eq!(request.url, format!("https://api.test{path}"), "{provider}");
-        let scheme = match provider {
-            Provider::Vidu => "Token",
-            Provider::Fal => "Key",
-            _ => "Bearer",
+        let expected_key = match provider {
+            Provider::Vidu => ("authorization", "Token k-1"),
+            Provider::Fal => ("authorization", "Key k-1"),
+            Provider::Veo => ("x-goog-api-key", "k-1"),
+            _ => ("authorization", "Bearer k-1"),
         };
-        assert_eq!(authorization(&request), format!("{scheme} k-1"), "{provider}");
+        assert_eq!(authorization(&request), expected_key, "{provider}");
         let sent: Value = serde_json::from_slice(&request.body.expect("a body")).expect("JSON");
         assert_eq!(sent, expected, "{provider}");
         tested.insert(provider);
@@ -245,9 +253,7 @@ fn only_what_is_still_queued_is_cancelled() {
 
 #[test]
 fn endpoints_are_checked() {
-    let several =
-        [Provider::Kling, Provider::Vidu, Provider::Kie, Provider::WaveSpeed, Provider::Fal, Provider::Runway];
-    for provider in several {
+    for provider in Provider::ALL.into_iter().filter(|provider| some_endpoint(*provider).is_some()) {
         let refused = submit(provider, &json!({}), None).expect_err("the endpoint is missing");
         assert!(matches!(refused, InvalidSubmission::EndpointMissing { .. }), "{provider}");
     }
@@ -281,6 +287,11 @@ fn endpoints_are_checked() {
         (Provider::Kie, "/api/v1/common/download-url"),
         (Provider::OpenRouter, "/api/v1/videos/models"),
         (Provider::Wan, "/api/v1/tasks"),
+        (Provider::Veo, "/v1beta/models/veo-3.1-generate-preview"),
+        (Provider::Veo, "/v1beta/models/veo-3.1-generate-preview:generateContent"),
+        (Provider::Veo, "/v1beta/models/a:b:predictLongRunning"),
+        (Provider::Veo, "/v1beta/models/:predictLongRunning"),
+        (Provider::Veo, "/v1beta/files/a:predictLongRunning"),
     ] {
         let refused = submit(provider, &json!({}), Some(endpoint)).expect_err("not a submission endpoint");
         assert!(matches!(refused, InvalidSubmission::EndpointUnknown { .. }), "{provider} {endpoint}");
@@ -363,6 +374,8 @@ fn each_provider_has_its_own_status_call() {
             "/api/v1/runway/record-detail?taskId=ee603959-debb-48d1-98c4-a6d1c717eba6",
         ),
         (Provider::Kie, "veo_task_abcdef123456", None, "/api/v1/veo/record-info?taskId=veo_task_abcdef123456"),
+        (Provider::Veo, "models/veo-3.1/operations/ab12", None, "/v1beta/models/veo-3.1/operations/ab12"),
+        (Provider::Veo, "models/../files/a", None, "/v1beta/models%2F..%2Ffiles%2Fa"),
         (Provider::Kie, "task_12345678", None, "/api/v1/jobs/recordInfo?taskId=task_12345678"),
     ] {
         assert_eq!(urls(provider, &[(id, endpoint)]), alone(expected), "{provider}");
