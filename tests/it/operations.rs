@@ -13,6 +13,7 @@ use crate::submissions::submissions;
 use crate::world::World;
 
 pub(crate) fn cases() -> Vec<Case> {
+    use Provider::{Ark, Fal, MiniMax, Replicate, Runway, Vidu, Wan};
     let mut cases = vec![
         case!(waiting_ends_with_the_task),
         case!(the_callers_own_words_come_back),
@@ -21,7 +22,7 @@ pub(crate) fn cases() -> Vec<Case> {
         case!(a_repeated_put_heals_an_interrupted_submission),
         case!(poll_heals_an_interrupted_submission),
     ];
-    for provider in [Provider::Ark, Provider::MiniMax, Provider::Vidu, Provider::Replicate, Provider::Fal] {
+    for provider in [Ark, MiniMax, Vidu, Replicate, Fal, Runway, Wan] {
         cases.push(case!(a_queued_task_is_cancelled[provider](provider)));
     }
     for provider in [Provider::Kling, Provider::Ark, Provider::Vidu, Provider::ApiMart] {

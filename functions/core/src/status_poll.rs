@@ -199,13 +199,20 @@ pub struct Terms {
     pub schedule: PollSchedule,
     /// How long the provider's links live when nothing else is said.
     pub link_life: Duration,
+    /// Whether the provider forgets a task that it cancels.
+    pub forgets_cancelled: bool,
 }
 
 impl Terms {
     /// The terms of a provider under its settings.
     pub fn of(provider: Provider, settings: &ProviderSettings) -> Self {
-        let profile = provider.adapter().profile();
-        Self { schedule: PollSchedule::new(profile, &settings.poll), link_life: profile.link_life }
+        let adapter = provider.adapter();
+        let profile = adapter.profile();
+        Self {
+            schedule: PollSchedule::new(profile, &settings.poll),
+            link_life: profile.link_life,
+            forgets_cancelled: adapter.forgets_cancelled(),
+        }
     }
 }
 
@@ -217,6 +224,9 @@ pub fn decide(record: &Record, result: &PollResult, terms: &Terms, now: Timestam
         if !contradicted {
             return step(Step::Report(report.clone()));
         }
+    }
+    if let Some(report) = forgotten(record, result, terms) {
+        return step(Step::Report(report));
     }
     let Some(hint) = record.hint else {
         return step(
@@ -253,6 +263,16 @@ pub fn decide(record: &Record, result: &PollResult, terms: &Terms, now: Timestam
         let due_at = fallback.map_or(due_at, |fallback| due_at.min(usable_at(fallback, terms).max(now)));
         Step::Wait { due_at, hint: Some(hint) }
     }))
+}
+
+/// What it means that the provider does not know a task any more which it was asked to cancel, where it forgets such tasks.
+fn forgotten(record: &Record, result: &PollResult, terms: &Terms) -> Option<Report> {
+    let is_forgotten = terms.forgets_cancelled
+        && record.cancel_requested_at.is_some()
+        && !record.is_reopened()
+        && *result == PollResult::Response(StatusResult::NotFound);
+    let message = "the provider was asked to cancel it and does not know it any more";
+    is_forgotten.then(|| Report::Failed(Failure::new(Reason::Cancelled, false).message(message)))
 }
 
 /// The report that a step makes of a task, to be recorded. `body` is what the provider responded with.

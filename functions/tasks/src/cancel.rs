@@ -11,7 +11,7 @@ use reelhook_core::providers::adapter::{PolledTask, StatusResult};
 use reelhook_core::record::{Record, State};
 use reelhook_core::report::{Reason, Report, TaskStatus};
 use reelhook_core::settings::{ProviderSettings, Settings};
-use reelhook_core::status_poll::PollResult;
+use reelhook_core::status_poll::{self, PollResult, Step, Terms};
 use reelhook_core::{TaskKey, view};
 use serde_json::json;
 
@@ -97,8 +97,10 @@ impl Cancelling<'_> {
         }
         tracing::info!(task = %record.task, "the provider took a cancellation");
         let noted = self.note(record).await?;
-        Ok(match self.poll(record, task).await.result {
-            PollResult::Response(StatusResult::Task(TaskStatus::Finished(report))) if is_cancelled(&report) => {
+        let terms = Terms::of(record.task.provider(), self.own);
+        let after = self.poll(record, task).await.result;
+        Ok(match status_poll::decide(&noted, &after, &terms, clock::now()).step {
+            Step::Report(report) if is_cancelled(&report) => {
                 self.response(Confirmed, "the provider says that it is cancelled", &noted)
             }
             _ => {

@@ -118,6 +118,11 @@ pub trait Adapter: Sync {
         (!response.is_success()).then(|| failure_of_http_status(response.status))
     }
 
+    /// Whether the provider forgets a task that it cancels, so that an unknown id confirms the cancellation. The default is no.
+    fn forgets_cancelled(&self) -> bool {
+        false
+    }
+
     /// The id of the first task in the response to a status request, for a reader that does not know the request. The
     /// poller does not need it.
     fn status_id(&self, response: &ProviderResponse) -> Option<String>;

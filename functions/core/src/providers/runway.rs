@@ -132,6 +132,10 @@ impl Adapter for Runway {
         is_open.then(|| api(settings).ok().map(|api| api.delete(&path(task))))?
     }
 
+    fn forgets_cancelled(&self) -> bool {
+        true
+    }
+
     fn read_cancellation(&self, response: &ProviderResponse) -> Option<Failure> {
         let body = object(&response.body).unwrap_or_default();
         responses::cancellation(response, refusal(response, &body))

@@ -24,7 +24,7 @@ fn terms() -> Terms {
         max_interval: seconds(300),
         deadline: seconds(10_800),
     };
-    Terms { schedule, link_life: Duration::from_hours(24) }
+    Terms { schedule, link_life: Duration::from_hours(24), forgets_cancelled: false }
 }
 
 /// A pending task, registered, polled under an id, with a deadline in three hours; changed by some attributes.
@@ -337,5 +337,24 @@ fn a_status_gives_the_link_of_the_same_file_or_none() {
         ("an outage", PollResult::NoResponse, Refreshed::NoResponse),
     ] {
         assert_eq!(fresh_link(&result, &planned), expected, "{story}");
+    }
+}
+
+/// Runway's call deletes what it cancels. A 404 alone never ends a task.
+#[test]
+fn a_task_that_is_forgotten_with_its_cancellation_is_cancelled() {
+    let asked = [(Attribute::CancelRequestedAt, Some(at(60).into()))];
+    let forgetful = Terms { forgets_cancelled: true, ..terms() };
+    let open = PollResult::Response(StatusResult::Task(TaskStatus::open()));
+    for (changes, result, terms, is_cancelled) in [
+        (&asked[..], not_found(), forgetful, true),
+        (&asked[..], not_found(), terms(), false),
+        (&asked[..], open, forgetful, false),
+        (&asked[..], PollResult::NoResponse, forgetful, false),
+        (&[], not_found(), forgetful, false),
+    ] {
+        let step = decide(&record(changes), &result, &terms, at(70)).step;
+        let found = matches!(&step, Step::Report(Report::Failed(failure)) if failure.reason == Reason::Cancelled);
+        assert_eq!(found, is_cancelled, "{changes:?} {result:?}: {step:?}");
     }
 }

@@ -53,5 +53,5 @@ pub(super) fn terms() -> Terms {
         max_interval: Duration::from_mins(10),
         deadline: Duration::from_hours(24),
     };
-    Terms { schedule, link_life: Duration::from_hours(12) }
+    Terms { schedule, link_life: Duration::from_hours(12), forgets_cancelled: false }
 }
