@@ -18,8 +18,8 @@ pub(super) fn cases() -> Vec<Case> {
     let mut cases = vec![case!(a_refreshed_link_to_this_machine_is_not_followed)];
     for provider in Provider::ALL {
         cases.push(case!(a_polled_link_to_this_machine_is_not_followed[provider](provider)));
-        // MiniMax's callbacks have a file id for a link, and fal's are always signed.
-        if provider.calls_back() && !matches!(provider, Provider::MiniMax | Provider::Fal) {
+        // MiniMax's callbacks have a file id for a link, and fal's and Veo's are always signed.
+        if provider.calls_back() && !matches!(provider, Provider::MiniMax | Provider::Fal | Provider::Veo) {
             cases.push(case!(a_link_to_this_machine_in_a_body_is_not_followed[provider](provider)));
         }
     }
@@ -89,7 +89,7 @@ async fn a_link_to_this_machine_in_a_body_is_not_followed(world: Arc<World>, pro
     let mut sandbox = Sandbox::start(world, provider, Trust { api_key: false, secret: false }).await;
     let (listener, id) = (Listener::start().await, submit(&mut sandbox, "delay=0 callback=lose").await);
     let callback = sandbox.simulator.callback(&id).expect("a callback");
-    let body = text(&callback).replace(&sandbox.simulator.address().to_string(), &listener.authority(provider));
+    let body = sandbox.with_links_to(&listener.authority(provider), &text(&callback));
     assert_eq!(sandbox.post(&callback.url, &[], &body).await, 200);
     sandbox.settle().await;
     assert_not_copied(&sandbox).await;

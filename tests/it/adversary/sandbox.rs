@@ -64,9 +64,13 @@ impl Sandbox {
     pub(super) async fn start(world: Arc<World>, provider: Provider, trust: Trust) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let name = format!("adversary-{}", COUNT.fetch_add(1, Ordering::Relaxed));
-        let start = || Simulator::start(Config { time_scale: 0.05, ..Config::default() }).expect("it starts");
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        // Links into the provider's API lead where the settings say that it is.
+        let api_origin = Some(format!("http://{}", listener.local_addr().expect("an address")));
+        let config = Config { time_scale: 0.05, api_origin, ..Config::default() };
+        let start = || Simulator::start(config.clone()).expect("it starts");
         let (simulator, forgetful) = (start(), start());
-        let gateway = Gateway::start(simulator.address().to_string(), forgetful).await;
+        let gateway = Gateway::start(listener, simulator.address().to_string(), forgetful);
         world.create_table(&name).await;
         let request = json!({ "QueueName": name });
         let queue = call(&world.client, world.stack.endpoint(), "sqs", "AmazonSQS.CreateQueue", &request).await;
@@ -98,7 +102,8 @@ impl Sandbox {
         let environment = with(world.environment(), "TABLE_NAME", &name);
         let environment = with(environment, "QUEUE_URL", &queue);
         let environment = with(environment, "SETTINGS_SECRET", &attacked);
-        let environment = with(environment, "ALLOWED_ORIGINS", &simulator.address().to_string());
+        let origins = format!("{},{}", simulator.address(), gateway.address());
+        let environment = with(environment, "ALLOWED_ORIGINS", &origins);
         let environment = with(environment, "CALLBACK_BASE_URL", "https://hooks.example.com");
         let function = async |name: &str, environment: &[(String, String)]| {
             Function::start(&binary(&world, name), environment).await.expect("it starts")
@@ -120,6 +125,12 @@ impl Sandbox {
 
     pub(super) async fn set(&mut self, availability: Availability) {
         self.gateway.set(availability).await;
+    }
+
+    /// A body whose links lead to another authority.
+    pub(super) fn with_links_to(&self, authority: &str, body: &str) -> String {
+        let own = [self.simulator.address().to_string(), self.gateway.address()];
+        own.iter().fold(body.to_owned(), |body, own| body.replace(own, authority))
     }
 
     /// Has every link in the responses of the provider's API lead to another authority from now on.
@@ -300,8 +311,7 @@ struct Gateway {
 }
 
 impl Gateway {
-    async fn start(provider: String, forgetful: Simulator) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    fn start(listener: TcpListener, provider: String, forgetful: Simulator) -> Self {
         let port = listener.local_addr().expect("an address").port();
         let availability = Arc::new(Mutex::new(Availability::Up));
         let diverted = Arc::default();
@@ -330,9 +340,10 @@ impl Gateway {
 
     fn serve(&mut self, listener: TcpListener) {
         let (availability, provider) = (Arc::clone(&self.availability), self.provider.clone());
-        let (diverted, simulator) = (Arc::clone(&self.diverted), self.provider.clone());
+        let (diverted, links_to) = (Arc::clone(&self.diverted), [self.provider.clone(), self.address()]);
         let forgetful = self.forgetful.address().to_string();
-        let client = reqwest::Client::builder().no_proxy().build().expect("a client");
+        let client = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none());
+        let client = client.build().expect("a client");
         let forward = move |method: Method, uri: Uri, mut headers: HeaderMap, body: Bytes| async move {
             let availability = *availability.lock().unwrap_or_else(PoisonError::into_inner);
             let target = match availability {
@@ -355,8 +366,15 @@ impl Gateway {
             headers.insert("connection", axum::http::HeaderValue::from_static("close"));
             let mut body = response.bytes().await.expect("a complete response");
             if let Some(authority) = &*diverted.lock().unwrap_or_else(PoisonError::into_inner) {
-                body = String::from_utf8_lossy(&body).replace(&simulator, authority).into();
+                let divert =
+                    |text: &str| links_to.iter().fold(text.to_owned(), |text, own| text.replace(own, authority));
+                body = divert(&String::from_utf8_lossy(&body)).into();
                 headers.remove("content-length");
+                if let Some(target) =
+                    headers.get("location").and_then(|target| divert(target.to_str().ok()?).parse().ok())
+                {
+                    headers.insert("location", target);
+                }
             }
             (status, headers, body)
         };

@@ -74,6 +74,9 @@ pub struct Config {
     pub default_script: Script,
     /// Scheme and authority of links, if not the simulator's own: for tests that need the files under another host name.
     pub file_origin: Option<String>,
+    /// Scheme and authority of links into a provider's API, if not the simulator's own: for customers that reach it through
+    /// something else.
+    pub api_origin: Option<String>,
     /// Whether `MiniMax` challenges a callback URL.
     pub minimax_challenge: Challenge,
     /// What `APIMart` does with `Idempotency-Key`.
@@ -123,6 +126,7 @@ impl Default for Config {
             time_scale: 1.0,
             default_script: Script::default(),
             file_origin: None,
+            api_origin: None,
             minimax_challenge: Challenge::default(),
             apimart_idempotency: Idempotency::default(),
             relaydance_shape: Shape::default(),

@@ -33,7 +33,7 @@ use crate::{
     world::{Draft, Purpose, View, World},
 };
 
-pub(crate) const PROFILE: Profile = Profile::new(router, Dialect::Apimp(Upstream::Silent));
+pub(crate) const PROFILE: Profile = Profile::new(router, Dialect::Apimp(Upstream::Kling));
 
 impl Api for Upstream {
     fn provider(&self) -> Provider {

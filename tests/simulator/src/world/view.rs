@@ -39,7 +39,7 @@ pub(crate) struct FileLink {
 /// A snapshot of a task, from which its provider's bodies are written.
 #[derive(Clone, Debug)]
 pub(crate) struct View {
-    /// Scheme and authority of the simulator, for links into a provider's API.
+    /// Scheme and authority of the API, for links into a provider's API.
     pub(crate) origin: String,
     pub(crate) id: String,
     pub(crate) foreign_id: String,
@@ -112,7 +112,7 @@ impl World {
     fn view_in(&self, state: &mut State, id: &str, phase: Phase, purpose: Purpose) -> Option<View> {
         let task = state.tasks.get_mut(id)?;
         let mut view = View {
-            origin: self.origin.clone(),
+            origin: self.config.api_origin.as_ref().unwrap_or(&self.origin).clone(),
             id: task.id.clone(),
             foreign_id: task.foreign_id.clone(),
             dialect: task.dialect,
