@@ -17,7 +17,7 @@ use reelhook_core::providers::adapter::{
 use reelhook_core::redacted::Secret;
 use reelhook_core::report::{Artifact, Failure, Report, Source, TaskStatus};
 use reelhook_core::request::{CallbackRequest, Headers, Refusal};
-use reelhook_core::settings::{ProviderSettings, Settings};
+use reelhook_core::settings::Settings;
 use reelhook_core::task::TaskId;
 use reelhook_core::{Provider, TaskKey, Timestamp};
 use ring::signature::{Ed25519KeyPair, KeyPair as _};
