@@ -200,7 +200,7 @@ async fn nothing_is_announced_that_the_provider_did_not_say(world: Arc<World>, p
         // A callback whose sender alone is proved needs somebody who confirms it.
         let is_signed = trust.secret && signs(provider) || sandbox.simulator.key_set_url(provider).is_some();
         let is_proved = trust.secret && signs_reports(provider);
-        // MiniMax names its file by an id, and two give theirs out for the key only.
+        // MiniMax names its file by an id, and two serve theirs only with the key.
         let needs_key = matches!(provider, Provider::MiniMax | Provider::OpenRouter | Provider::Veo);
         let is_confirmable = trust.api_key || !(is_signed && !is_proved || needs_key);
         if is_confirmable {

@@ -61,7 +61,7 @@ async fn a_failure_is_recorded_and_published(world: Arc<World>, provider: Provid
     world.assert_published(&task, 1).await;
 }
 
-/// Of a provider that calls nobody back, or about successes only.
+/// Of a provider that sends no callbacks, or only for successes.
 async fn a_failure_is_found_by_polling(world: Arc<World>, provider: Provider) {
     let submitted = world.submit(provider, "polled-failure", "outcome=moderated").await;
     let is_polled_only = !provider.calls_back();

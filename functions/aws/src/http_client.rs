@@ -94,7 +94,7 @@ impl HttpClient {
         Self { pool: Arc::new(pool) }
     }
 
-    /// Sends a request that is not the SDK's. Redirects are not followed.
+    /// Sends a request that is not the SDK's. Redirects are not followed, and only connecting has a time limit: the caller sets the rest.
     pub(crate) async fn send(&self, request: Request<SdkBody>) -> Result<Response<SdkBody>, ConnectorError> {
         self.pool.send(request, CONNECT_TIMEOUT).await
     }

@@ -20,17 +20,17 @@ use crate::http_client::HttpClient;
 use crate::signer::ServiceClock;
 use crate::tls;
 
-/// For connecting, the request and its response. A provider waits 15 s for us, and the table wants its share.
+/// For connecting, the request and its response. Veo waits only 5 s for us, and the table needs its share.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// How long keys are kept at most: fal's page says a day. A response may set less.
 const MAX_LIFE: Duration = Duration::from_hours(24);
 
 /// How long keys are kept whose response does not say. Chosen freely.
-const USUAL_LIFE: Duration = Duration::from_hours(1);
+const DEFAULT_LIFE: Duration = Duration::from_hours(1);
 
 /// Between two attempts to fetch the keys of one provider, so that forged signatures cannot drive them. Chosen freely.
-const FETCH_INTERVAL: Duration = Duration::from_mins(1);
+const FETCH_INTERVAL: Duration = Duration::from_secs(15);
 
 /// The key sets of all providers.
 #[derive(Debug, Default)]
@@ -59,13 +59,13 @@ impl KeySets {
     /// The keys that the provider publishes at this URL: those held while their life lasts, and longer while no others can be had.
     /// None at all before the first success.
     pub async fn current(&self, provider: Provider, url: &str) -> Vec<PublicKey> {
-        let is_over = |held: &Held| held.fresh_until.is_none_or(|end| end <= Instant::now());
-        self.held(provider, url, is_over).await.keys
+        let is_expired = |held: &Held| held.fresh_until.is_none_or(|end| end <= Instant::now());
+        self.held(provider, url, is_expired).await.keys
     }
 
-    /// The keys fetched anew, because a signature fits none of the current ones; the same ones when that was done a moment ago.
-    /// Fails when the last attempt did.
-    pub async fn newer(&self, provider: Provider, url: &str) -> Result<Vec<PublicKey>, KeySetError> {
+    /// Fetches the keys again, because a signature fits none of the current ones; at most every 15 seconds, and otherwise the same ones.
+    /// Fails if the last attempt did.
+    pub async fn refresh(&self, provider: Provider, url: &str) -> Result<Vec<PublicKey>, KeySetError> {
         let held = self.held(provider, url, |_| true).await;
         held.last_error.map_or(Ok(held.keys), |reason| Err(KeySetError(reason)))
     }
@@ -76,6 +76,8 @@ impl KeySets {
         let is_allowed = held.tried_at.is_none_or(|tried_at| tried_at.elapsed() >= FETCH_INTERVAL);
         if is_allowed && is_wanted(held) {
             held.tried_at = Some(Instant::now());
+            // It stays when the invocation ends in between, and says that nothing is known about a signature.
+            held.last_error = Some("the attempt was interrupted".to_owned());
             match timeout(FETCH_TIMEOUT, self.fetch(url)).await.unwrap_or_else(|_| Err("no response in time".into())) {
                 Ok((keys, life)) => {
                     *held = Held { keys, fresh_until: Some(Instant::now() + life), last_error: None, ..held.clone() };
@@ -118,7 +120,7 @@ fn life(headers: &HeaderMap) -> Duration {
     let stated = directives.flat_map(|value| value.split(',')).find_map(|directive| {
         directive.trim().strip_prefix("max-age=")?.trim_matches('"').parse().ok().map(Duration::from_secs)
     });
-    stated.unwrap_or(USUAL_LIFE).min(MAX_LIFE)
+    stated.unwrap_or(DEFAULT_LIFE).min(MAX_LIFE)
 }
 
 #[cfg(test)]

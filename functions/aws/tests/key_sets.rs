@@ -101,20 +101,20 @@ async fn keys_are_fetched_once_in_their_life() {
     assert_eq!(server.requests(), 2);
 }
 
-/// Whoever posts forged signatures drives one request a minute.
+/// Whoever posts forged signatures drives one request every 15 seconds.
 #[tokio::test]
-async fn unknown_signatures_fetch_them_again_once_a_minute() {
+async fn unknown_signatures_fetch_them_again_at_intervals() {
     let server = Server::start(Manner::Publishes(OLD, "max-age=86400")).await;
     let store = KeySets::default();
     assert_eq!(store.current(Provider::Kling, &server.url).await, keys(OLD));
     server.becomes(Manner::Publishes(NEW, "max-age=86400"));
     for _ in 0..50 {
-        assert_eq!(store.newer(Provider::Kling, &server.url).await.expect("the last attempt went well"), keys(OLD));
+        assert_eq!(store.refresh(Provider::Kling, &server.url).await.expect("the last attempt went well"), keys(OLD));
     }
     assert_eq!(server.requests(), 1);
     let_pass(61).await;
     for _ in 0..50 {
-        assert_eq!(store.newer(Provider::Kling, &server.url).await.expect("it can be had"), keys(NEW));
+        assert_eq!(store.refresh(Provider::Kling, &server.url).await.expect("it can be had"), keys(NEW));
     }
     assert_eq!(server.requests(), 2);
 }
@@ -131,11 +131,23 @@ async fn old_keys_stay_in_use_while_new_ones_cannot_be_had() {
     }
     assert_eq!(server.requests(), 2, "an outage is not made worse");
     // Whether a signature that they do not fit is wrong, nobody can say now.
-    let error = store.newer(Provider::Kling, &server.url).await.expect_err("the last attempt failed").to_string();
+    let error = store.refresh(Provider::Kling, &server.url).await.expect_err("the last attempt failed").to_string();
     assert_eq!(error, "the provider's public keys cannot be fetched: HTTP 500");
     server.becomes(Manner::Publishes(NEW, "max-age=60"));
     let_pass(61).await;
     assert_eq!(store.current(Provider::Kling, &server.url).await, keys(NEW));
+}
+
+/// The invocation ends while the keys are awaited. Afterwards nobody can say whether a signature is wrong.
+#[tokio::test]
+async fn an_interrupted_attempt_is_a_failed_one() {
+    let server = Server::start(Manner::IsSilent).await;
+    let store = KeySets::default();
+    let fetching = store.current(Provider::Kling, &server.url);
+    tokio::time::timeout(Duration::from_millis(500), fetching).await.expect_err("it is silent");
+    assert_eq!(store.current(Provider::Kling, &server.url).await, []);
+    let error = store.refresh(Provider::Kling, &server.url).await.expect_err("it was interrupted").to_string();
+    assert!(error.ends_with("the attempt was interrupted"), "{error}");
 }
 
 #[tokio::test]
@@ -151,7 +163,7 @@ async fn what_is_no_key_set_gives_no_keys() {
         let server = Server::start(manner).await;
         let store = KeySets::default();
         assert_eq!(store.current(Provider::Kling, &server.url).await, [], "{reason}");
-        let error = store.newer(Provider::Kling, &server.url).await.expect_err("it failed").to_string();
+        let error = store.refresh(Provider::Kling, &server.url).await.expect_err("it failed").to_string();
         assert!(error.ends_with(reason), "{error}");
         assert_eq!(server.requests(), 1, "{reason}");
     }

@@ -146,20 +146,13 @@ async fn authenticate<'a>(
 ) -> Result<(Authentic<'a>, Arc<Settings>), Rejection> {
     let provider = route.provider();
     let mut settings = app.settings.get().await.map_err(|error| unavailable(provider, &error))?;
-    let mut authenticated = route.authenticate(callback, &settings, now);
-    if authenticated.as_ref().is_err_and(|refusal| *refusal != Refusal::UnknownKey) {
+    let mut authenticated = authenticate_under(&app.key_sets, &settings, route, callback, now).await?;
+    if authenticated.is_err() {
         // A key or secret may have been replaced since the settings were read, and a 401 is final for some providers.
-        settings = app.settings.get_recent().await.map_err(|error| unavailable(provider, &error))?;
-        authenticated = route.authenticate(callback, &settings, now);
-    }
-    if let Err(Refusal::UnknownKey) = authenticated
-        && let Some(url) = provider.key_set_url(settings.provider(provider))
-    {
-        let with = |keys| route.authenticate(callback, &settings.with_public_keys(provider, keys), now);
-        authenticated = with(app.key_sets.current(provider, url).await);
-        if let Err(Refusal::UnknownKey) = authenticated {
-            let keys = app.key_sets.newer(provider, url).await.map_err(|error| unavailable(provider, &error))?;
-            authenticated = with(keys);
+        let recent = app.settings.get_recent().await.map_err(|error| unavailable(provider, &error))?;
+        if !Arc::ptr_eq(&settings, &recent) {
+            settings = recent;
+            authenticated = authenticate_under(&app.key_sets, &settings, route, callback, now).await?;
         }
     }
     let authentic = authenticated.map_err(|refusal| {
@@ -171,6 +164,29 @@ async fn authenticate<'a>(
         Rejection::NotAuthentic
     })?;
     Ok((authentic, settings))
+}
+
+/// Authenticates a callback under these settings, with the keys that the provider publishes where none of theirs fits.
+async fn authenticate_under<'a>(
+    key_sets: &KeySets,
+    settings: &Settings,
+    route: &Route,
+    callback: &CallbackRequest<'a>,
+    now: Timestamp,
+) -> Result<Result<Authentic<'a>, Refusal>, Rejection> {
+    let provider = route.provider();
+    let authenticated = route.authenticate(callback, settings, now);
+    let (Err(Refusal::UnknownKey), Some(url)) = (&authenticated, provider.key_set_url(settings.provider(provider)))
+    else {
+        return Ok(authenticated);
+    };
+    let with = |keys| route.authenticate(callback, &settings.with_public_keys(provider, keys), now);
+    match with(key_sets.current(provider, url).await) {
+        Err(Refusal::UnknownKey) => {
+            Ok(with(key_sets.refresh(provider, url).await.map_err(|error| unavailable(provider, &error))?))
+        }
+        decided => Ok(decided),
+    }
 }
 
 fn unavailable(provider: Provider, reason: &dyn std::fmt::Display) -> Rejection {

@@ -1,5 +1,5 @@
-//! The API key on the way to a file: a few providers give results out by their own API only. A link comes out of a callback or a
-//! response, so the key goes to the provider's own hosts, and nowhere else that a link or a redirect leads.
+//! The API key for downloads: some providers serve results only from their own API. A link comes from a callback or a response, so the
+//! key is sent to the provider's own hosts only, wherever a link or a redirect leads.
 
 use url::{Origin, Url};
 
@@ -20,11 +20,11 @@ impl Credential {
     pub fn of(provider: Provider, settings: &ProviderSettings) -> Option<Self> {
         let adapter = provider.adapter();
         let (header, value) = adapter.download_header(settings)?;
-        let bases = [settings.base_url.as_deref(), adapter.profile().default_base_url];
-        Some(Self::new(header, value, bases.into_iter().flatten()))
+        // Behind another base URL the key is for whoever is there, and not for the provider.
+        Some(Self::new(header, value, settings.base_url.as_deref().or(adapter.profile().default_base_url)))
     }
 
-    /// A header for the origins of these URLs.
+    /// A header for the origins of these URLs. What is not a URL is ignored.
     pub fn new<'a>(header: &'static str, value: Secret, urls: impl IntoIterator<Item = &'a str>) -> Self {
         let origins = urls.into_iter().filter_map(|url| Some(Url::parse(url).ok()?.origin())).collect();
         Self { header, value, origins }

@@ -1,4 +1,4 @@
-//! The keys that a provider signs its callbacks with, where it publishes them: Ed25519 keys in a JSON Web Key Set (RFC 7517, RFC
+//! The public keys that verify a provider's callbacks, where it publishes them: Ed25519 keys in a JSON Web Key Set (RFC 7517, RFC
 //! 8037).
 
 use base64::Engine as _;
@@ -40,7 +40,7 @@ impl<'de> Deserialize<'de> for PublicKey {
     }
 }
 
-/// The Ed25519 keys of a key set. Keys of other kinds, and members that are not known, are passed over.
+/// The Ed25519 keys of a key set, at most `MAX_KEYS`; other keys and unknown members are ignored. Fails if there is none.
 pub fn parse(document: &[u8]) -> Result<Vec<PublicKey>, InvalidKeySet> {
     let document: Value = serde_json::from_slice(document).map_err(|_| InvalidKeySet)?;
     let keys = document["keys"].as_array().into_iter().flatten();

@@ -43,11 +43,11 @@ pub enum Metric {
     TaskLost,
     /// From the report to the result in the bucket.
     SecondsToSave,
-    /// 100 for a task of whose end no callback had told, 0 for another: the average is the share of callbacks that never come.
+    /// 100 for a task whose callback never came, 0 for one whose callback did: the average is the share of lost callbacks.
     FoundByPolling,
     /// A round of copies left a file to a later round.
     CopyRetried,
-    /// A status poll found that a task had ended of which no callback had told.
+    /// A status poll found that a task had ended whose callback never came.
     PollRescued,
     /// A provider refused a status poll, or did not respond.
     PollRefused,

@@ -135,8 +135,8 @@ pub struct Artifact {
 pub enum Source {
     /// At this link.
     Url(SignedUrl),
-    /// At this link into the provider's own API, which gives the file out to holders of the API key only. The key is added when the
-    /// file is fetched, see [`crate::credential`], and is nowhere stored.
+    /// At this link into the provider's own API, which requires the API key. The key is added when the file is fetched, see
+    /// [`crate::credential`], and is never stored.
     Authorized(SignedUrl),
     /// At the provider, under an id that has to be resolved into a link first.
     FileId(String),

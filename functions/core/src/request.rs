@@ -57,7 +57,7 @@ impl std::fmt::Debug for CallbackRequest<'_> {
 pub enum Authenticity {
     /// A valid signature over the body.
     SignedBody,
-    /// A valid signature that does not cover the body: it proves the sender, not the content.
+    /// A valid signature that proves the sender only: it leaves the body out, or may be about another customer's task.
     SignedSender,
     /// Nothing: the provider signs its callbacks, but no secret is configured to verify it.
     Unverified,
@@ -80,8 +80,8 @@ pub enum Refusal {
     /// The signature does not match any of the configured secrets.
     #[error("the signature is wrong")]
     WrongSignature,
-    /// None of the provider's public keys that are known fits the signature. It publishes them, and may have new ones.
-    #[error("the signature is wrong, or made with a public key of the provider that is not known")]
+    /// The signature fits none of the known public keys. The provider may have published new ones.
+    #[error("the signature is wrong, or its public key is not known yet")]
     UnknownKey,
     /// The signature is the provider's, and about another account of it than ours.
     #[error("the signature is about another account than account_id in the settings")]

@@ -57,8 +57,8 @@ pub struct ProviderSettings {
     /// Our account at a provider whose key signs for all of its customers: fal's user id. Without it, such a signature proves the
     /// sender and not that it is about a task of ours, which a status poll then has to confirm.
     pub account_id: Option<String>,
-    /// Public keys that a provider signs callbacks with: those it publishes need not be fetched then. Others are fetched when none of
-    /// these fits.
+    /// Public keys that verify a provider's callbacks, so that they need not be fetched. If none fits, those that it publishes are
+    /// fetched.
     pub public_keys: Vec<PublicKey>,
     /// Where the provider publishes such keys. The default is the adapter's.
     pub key_set_url: Option<String>,
@@ -130,7 +130,7 @@ pub enum Mistake {
     #[error("{0} has to be an http or https URL without query and fragment")]
     Url(String),
     /// A key set that anybody on the way could replace.
-    #[error("{0} has to be an https URL: whoever responds to it can sign callbacks")]
+    #[error("{0} has to be an https URL: whoever responds there can sign callbacks")]
     KeySetUrl(String),
     /// A base URL of documentation.
     #[error("{0} is a placeholder: replace it by a host of your own, or remove it")]
@@ -189,7 +189,7 @@ impl Settings {
             let field = |field| format!("providers.{provider}.{field}");
             settings.base_url = normalised_base_url(field("base_url"), settings.base_url, &mut mistakes);
             settings.key_set_url = normalised_base_url(field("key_set_url"), settings.key_set_url, &mut mistakes);
-            if settings.key_set_url.as_deref().is_some_and(|url| !is_safe(url)) {
+            if settings.key_set_url.as_deref().is_some_and(|url| !is_tamper_proof(url)) {
                 mistakes.push(Mistake::KeySetUrl(field("key_set_url")));
             }
             settings.signing_secrets.retain(|secret| !secret.is_empty());
@@ -238,8 +238,8 @@ impl ProviderSettings {
 /// Hosts that RFC 2606 reserves for documentation.
 const PLACEHOLDER_HOSTS: [&str; 5] = ["example", "invalid", "example.com", "example.net", "example.org"];
 
-/// Whether a response comes from its host for certain: over https, or from this machine.
-fn is_safe(url: &str) -> bool {
+/// Whether nobody on the way can change the response: https, or this machine.
+fn is_tamper_proof(url: &str) -> bool {
     Url::parse(url).is_ok_and(|url| match url.host() {
         _ if url.scheme() == "https" => true,
         Some(Host::Ipv4(address)) => address.is_loopback(),

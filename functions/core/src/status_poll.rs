@@ -360,6 +360,11 @@ fn overdue(record: &Record, result: &PollResult, terms: &Terms, now: Timestamp) 
         answered if answered.is_answer() => {
             format!("no final state until the deadline {deadline}, neither by callback nor by polling")
         }
+        // Another poll would bring as much again.
+        PollResult::TooLong => format!(
+            "no callback until the deadline {deadline}, and the provider's response about it is longer than reelhook reads: its result \
+             may be inline, and only one behind a link can be copied"
+        ),
         _ if now >= deadline + OUTAGE_AFTER_DEADLINE => {
             format!("no callback until the deadline {deadline}, and the provider could not be polled for a week since")
         }

@@ -19,7 +19,7 @@ pub fn of(record: &Record, callback_url: Option<&str>, now: Timestamp) -> Value 
             view.insert(name.to_owned(), value);
         }
     };
-    // Where the provider calls nobody back, a URL would only mislead.
+    // A URL that nobody calls would only mislead.
     let is_polled_only = !record.task.provider().calls_back();
     add("polled_only", is_polled_only.then_some(Value::Bool(true)));
     add("callback_url", callback_url.filter(|_| !is_polled_only).map(Value::from));

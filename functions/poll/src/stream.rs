@@ -199,18 +199,25 @@ impl Stream<'_> {
     async fn conclude_all(&self, terms: &Terms, polled: Vec<(Record, PolledStatus)>) -> Summary {
         let sent = polled.iter().filter(|(_, polled)| polled.was_sent()).count();
         let now = clock::now();
-        let found: Vec<(TaskKey, Reporter)> = stream::iter(polled)
+        let found: Vec<Found> = stream::iter(polled)
             .map(|(record, polled)| async move { conclude(self.table, &record, &polled, terms, now).await })
             .buffer_unordered(MAX_CONCURRENT_WRITES)
             .filter_map(|found| async { found })
             .collect()
             .await;
-        let closed = found.iter().filter(|(_, reporter)| *reporter == Reporter::Deadline).count();
-        let rescued = found.iter().filter(|(task, reporter)| reporter.is_rescue(task.provider())).count();
-        let tasks: Vec<TaskKey> = found.into_iter().map(|(task, _)| task).collect();
+        let closed = found.iter().filter(|found| found.reporter == Reporter::Deadline).count();
+        let rescued = found.iter().filter(|found| found.is_rescue).count();
+        let tasks: Vec<TaskKey> = found.into_iter().map(|found| found.task).collect();
         let queued = self.queue.send_all(&tasks).await;
         Summary { queued, polled: sent, rescued, closed, ..Summary::default() }
     }
+}
+
+/// A task that a poll found final.
+struct Found {
+    task: TaskKey,
+    reporter: Reporter,
+    is_rescue: bool,
 }
 
 /// Records what one poll found. Returns the task when it is to be queued, with what counts as having reported it.
@@ -220,7 +227,7 @@ async fn conclude(
     polled: &PolledStatus,
     terms: &Terms,
     now: Timestamp,
-) -> Option<(TaskKey, Reporter)> {
+) -> Option<Found> {
     let task = &record.task;
     let step = status_poll::decide(record, &polled.result, terms, now).step;
     let result = polled.result.name();
@@ -254,12 +261,7 @@ async fn postpone(table: &Table, record: &Record, due_at: Timestamp) {
     }
 }
 
-async fn record_report(
-    table: &Table,
-    record: &Record,
-    accepted: Accepted,
-    now: Timestamp,
-) -> Option<(TaskKey, Reporter)> {
+async fn record_report(table: &Table, record: &Record, accepted: Accepted, now: Timestamp) -> Option<Found> {
     let task = &record.task;
     let reporter = accepted.reporter();
     let recorded = if reporter == Reporter::Deadline {
@@ -270,10 +272,11 @@ async fn record_report(
     match recorded {
         Ok(Recorded::New(_) | Recorded::TookOver(_)) => {
             tracing::info!(%task, outcome = accepted.report().outcome().name(), reported_by = reporter.name(), "the task was found final");
-            if reporter.is_rescue(task.provider()) {
+            let is_rescue = reporter.is_rescue(task.provider(), accepted.report().outcome());
+            if is_rescue {
                 count(Metric::PollRescued, task.provider(), 1);
             }
-            Some((task.clone(), reporter))
+            Some(Found { task: task.clone(), reporter, is_rescue })
         }
         // A callback was faster by a moment; it has queued the task.
         Ok(Recorded::Duplicate(_) | Recorded::Contradicting(_)) => None,

@@ -75,8 +75,9 @@ impl Publisher<'_> {
                 if is_first {
                     count(metric, task.provider(), 1);
                     let mut figures = vec![(Metric::SecondsToSave, seconds.unwrap_or(0))];
-                    if task.provider().calls_back() {
-                        let is_rescue = record.reported_by.is_some_and(|reporter| reporter.is_rescue(task.provider()));
+                    if task.provider().calls_back_about(outcome) {
+                        let is_rescue =
+                            record.reported_by.is_some_and(|reporter| reporter.is_rescue(task.provider(), outcome));
                         figures.push((Metric::FoundByPolling, if is_rescue { 100 } else { 0 }));
                     }
                     measure(&figures);

@@ -73,7 +73,7 @@ impl Cancelling<'_> {
         let before = self.poll(record, task).await;
         let status = match (&before.result, &before.response) {
             (PollResult::Response(StatusResult::Task(TaskStatus::Finished(report))), _) => {
-                return Ok(self.ended(report, &self.note(record).await?));
+                return Ok(self.ended(report, record));
             }
             (PollResult::Response(StatusResult::Task(TaskStatus::Open(_))), Some(status)) => status,
             _ => return Err(unclear(record, "its status could not be polled, and nothing was sent")),

@@ -77,9 +77,9 @@ async fn serve(app: &App, request: &Request, now: Timestamp) -> Result<Response<
                 return Err(Problem::invalid(format!("{provider} sends no callbacks; its tasks are polled")));
             }
             let id = if id == STATIC_ID { None } else { Some(task_id(id)?) };
-            if id.is_none() && !provider.adapter().names_its_tasks() {
+            if id.is_none() && !provider.has_static_url() {
                 return Err(Problem::invalid(format!(
-                    "{provider} has no static callback URL: its callbacks do not name the task; use a URL per task"
+                    "{provider} has no static callback URL: its callbacks do not say enough about the task; use a URL per task"
                 )));
             }
             let url = callback_url(app, &settings, provider, id.as_ref());

@@ -127,6 +127,12 @@ impl Put<'_> {
 
     /// A task the caller submitted itself.
     async fn register(&self, provider_task_id: &str) -> Result<Response<Body>, Problem> {
+        if self.given.endpoint.is_none() && self.key.provider().adapter().needs_endpoint() {
+            return Err(Problem::invalid(format!(
+                "polling a task of {} needs its endpoint; add ?endpoint=… as it was submitted",
+                self.key.provider()
+            )));
+        }
         let due_at = self.now + self.schedule.first;
         if let Some(other) = self.owned_by_other(provider_task_id).await? {
             let message = format!(

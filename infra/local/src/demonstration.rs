@@ -28,8 +28,8 @@ struct Scenario {
 }
 
 impl Scenario {
-    /// How it goes with a provider. One that calls nobody back is polled, and cannot lose or repeat a callback. Polled is also a
-    /// failure of one that calls back about successes only.
+    /// The scenario as it applies to a provider, if it does. One that sends no callbacks is polled, and can neither lose nor repeat any.
+    /// One that sends none for failures is polled for those.
     fn with(self, provider: Provider) -> Option<Self> {
         if self.state == "failed" && !provider.calls_back_about(Outcome::Moderated) {
             return Some(Self { reported_by: "poll", ..self });
@@ -37,7 +37,7 @@ impl Scenario {
         if provider.calls_back() {
             return Some(self);
         }
-        (self.script.starts_with("outcome=")).then_some(Self { reported_by: "poll", ..self })
+        self.script.starts_with("outcome=").then_some(Self { reported_by: "poll", ..self })
     }
 }
 

@@ -28,7 +28,8 @@ pub use crate::signatures::{verify_fal, verify_kie, verify_openrouter, verify_vi
 const NOW: Timestamp = Timestamp::from_seconds(1_767_225_600);
 const DATE: &str = "Thu, 01 Jan 2026 00:00:00 GMT";
 
-/// The bytes of Kling's secret below; Vidu, KIE and `OpenRouter` use theirs as text. They must never get into a corpus.
+/// The secret of Kling, Replicate and Veo; the others that sign use [`TEXT_KEY`], as text or as the seed of a key pair. Neither may
+/// ever get into a corpus.
 const KLING_KEY: &[u8] = b"a key that no fuzzer knows";
 const TEXT_KEY: &str = "a-key-that-no-fuzzer-knows-either";
 
@@ -127,7 +128,7 @@ fn check_event(provider: Provider, body: &[u8]) {
         let read = provider.adapter().read_callback(body, NOW);
         return assert_eq!(read, CallbackBody::Unreadable, "nobody calls back");
     }
-    let id: Option<TaskId> = (!provider.adapter().names_its_tasks()).then(|| "fuzzed".parse().expect("a task id"));
+    let id: Option<TaskId> = (!provider.has_static_url()).then(|| "fuzzed".parse().expect("a task id"));
     let path = SETTINGS.callback_keys.path(provider, id.as_ref());
     let route = Route::parse(&path).expect("a valid URL");
     let request = CallbackRequest { path: &path, query: "", headers: Headers::default(), body };
@@ -252,7 +253,7 @@ pub fn route(data: &[u8]) {
     let provider = Provider::ALL[usize::from(mode / 2) % Provider::ALL.len()];
     let id: Option<TaskId> = text.parse().ok();
     let path = keys.path(provider, id.as_ref());
-    let is_issued = provider.calls_back() && (id.is_some() || provider.adapter().names_its_tasks());
+    let is_issued = provider.calls_back() && (id.is_some() || provider.has_static_url());
     if !is_issued {
         return assert!(!is_accepted(&path), "a URL that is never issued");
     }

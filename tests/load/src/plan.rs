@@ -108,7 +108,7 @@ pub struct TaskPlan {
     pub bytes: u64,
 }
 
-/// The providers of a load: it is about callbacks, so those that only can be polled have no part in it.
+/// The providers in a load. It is about callbacks, so those that can only be polled take no part.
 pub fn calling_back() -> Vec<Provider> {
     Provider::ALL.into_iter().filter(|provider| provider.calls_back()).collect()
 }

@@ -1,4 +1,4 @@
-//! What the simulator asks about a provider. Each provider's own file answers.
+//! What a provider's own module implements.
 
 use std::time::{Duration, SystemTime};
 
@@ -184,7 +184,7 @@ pub(crate) trait Api: Sync {
         Style::Bare
     }
 
-    /// Whether a status response replaces an existing link. Few document it: the others replace dead links.
+    /// Whether a status response replaces an existing link. Where that is not documented, only a dead one is replaced.
     fn renewed_by_status(&self, dead: bool) -> bool {
         dead
     }

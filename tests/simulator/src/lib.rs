@@ -13,7 +13,7 @@
 //! | [`record`] | what a test can observe |
 //! | [`media`] | videos and pictures, generated on the fly |
 //! | [`origin`] | serving files, with and without faults |
-//! | `api` | what the others ask about a provider |
+//! | `api` | what a provider's own module implements |
 //! | `providers` | one module per provider; its first lines say what is confirmed and what is not |
 //! | `delivery` | callbacks and their retries |
 //! | `world` | the state |

@@ -60,7 +60,7 @@ pub enum Provider {
     Grok,
     /// `OpenRouter`.
     OpenRouter,
-    /// Alibaba Wan, which sends no callbacks.
+    /// Alibaba Wan, by `DashScope`.
     Wan,
     /// Google Veo over the Gemini API.
     Veo,

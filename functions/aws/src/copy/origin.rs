@@ -43,7 +43,7 @@ pub(super) struct OriginSession<'a> {
 }
 
 impl<'a> OriginSession<'a> {
-    /// The origin of a link, which is the request's own, made ready for fetching.
+    /// A session for one copy. `link` is the request's link, normalised.
     pub(super) fn new(
         client: &'a OriginClient,
         permits: &'a PermitRegistry,

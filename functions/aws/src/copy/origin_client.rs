@@ -94,8 +94,8 @@ impl OriginClient {
         Ok(self.policy.normalised(url))
     }
 
-    /// Fetches a URL, following redirects. The credential goes to the hosts it is for, also where a redirect leads. The response may have any status but that of a redirect. Gives only
-    /// [`CopyFault::Origin`] and [`CopyFault::Blocked`].
+    /// Fetches a URL, following redirects. At every hop the credential is sent only if the host is one that it is for. The response may
+    /// have any status but that of a redirect. Gives only [`CopyFault::Origin`] and [`CopyFault::Blocked`].
     pub(super) async fn get(
         &self,
         url: &Url,

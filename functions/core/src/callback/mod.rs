@@ -98,9 +98,9 @@ impl Reporter {
         self.into()
     }
 
-    /// Whether a callback of this provider should have told of it, and none did.
-    pub fn is_rescue(self, provider: Provider) -> bool {
-        self == Self::Poll && provider.calls_back()
+    /// Whether the provider sends a callback for such an end, and none arrived.
+    pub fn is_rescue(self, provider: Provider, outcome: Outcome) -> bool {
+        self == Self::Poll && provider.calls_back_about(outcome)
     }
 
     /// The reporter with this name.

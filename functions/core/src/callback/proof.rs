@@ -10,7 +10,7 @@ pub enum Proof {
     Provider,
     /// A signature over the body.
     Body,
-    /// A signature that leaves the body out: the sender is right, the content may not be.
+    /// A signature that proves the sender only: the content may be wrong, or another customer's.
     Sender,
     /// The token in the URL alone, of a provider that offers a signature too and whose secret is not configured.
     UnverifiedUrl,

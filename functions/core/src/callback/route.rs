@@ -31,8 +31,8 @@ pub enum RouteError {
     /// The provider never calls back, so whoever did is somebody else.
     #[error("the provider sends no callbacks")]
     NoCallbacks,
-    /// The provider's callbacks name no task, so one URL for several would make every body a record of its own.
-    #[error("the provider has no static callback URL: its callbacks do not name the task")]
+    /// The provider's callbacks do not say enough about the task for one URL to serve several.
+    #[error("the provider has no static callback URL: its callbacks do not say enough about the task")]
     Static,
     /// The id is not valid.
     #[error("the id in the URL is neither \"-\" nor a task id")]
@@ -50,7 +50,7 @@ impl Route {
         let provider = Provider::from_name(provider).ok_or(RouteError::Provider)?;
         let callbacks = provider.adapter().profile().callbacks.as_ref().ok_or(RouteError::NoCallbacks)?;
         let id = if id == STATIC_ID { None } else { Some(id.parse().map_err(|_| RouteError::Id)?) };
-        if id.is_none() && !provider.adapter().names_its_tasks() {
+        if id.is_none() && !provider.has_static_url() {
             return Err(RouteError::Static);
         }
         Ok(Self { provider, callbacks, id, token: Secret::new(token) })

@@ -29,8 +29,8 @@ pub trait Adapter: Sync {
         Ok(Authenticity::Unsigned)
     }
 
-    /// Where the provider publishes the keys that it signs callbacks with. None where it publishes none, and the default. What
-    /// [`Adapter::authenticate`] tries are the [`ProviderSettings::public_keys`], which those found there are put into.
+    /// Where the provider publishes the public keys that verify its callbacks. None by default. They are fetched into
+    /// [`ProviderSettings::public_keys`], which is where [`Adapter::authenticate`] looks.
     fn key_set_url(&self) -> Option<&'static str> {
         None
     }
@@ -40,8 +40,14 @@ pub trait Adapter: Sync {
         true
     }
 
+    /// Whether a status poll needs the endpoint that the task was submitted to. Then a task is registered with it, and the static
+    /// callback URL, which does not tell it, is of no use either. The default is no.
+    fn needs_endpoint(&self) -> bool {
+        false
+    }
+
     /// Reads the body of a callback. The life of a link starts at `now` where the body has no time. The default is for providers
-    /// that call nobody back.
+    /// that send no callbacks.
     fn read_callback(&self, body: &[u8], now: Timestamp) -> CallbackBody {
         let _ = (body, now);
         CallbackBody::Unreadable
@@ -185,6 +191,8 @@ pub struct Profile {
 pub struct Callbacks {
     /// How long the provider waits for the response.
     pub response_timeout: Duration,
+    /// Whether it sends one about a failure too. A success is always reported.
+    pub reports_failures: bool,
     /// How a callback is verified.
     pub verified: &'static str,
     /// How often the provider repeats a callback that was not acknowledged.
@@ -223,13 +231,13 @@ pub enum BodyTrust {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, strum::IntoStaticStr)]
 #[strum(serialize_all = "snake_case")]
 pub enum HintReason {
-    /// The signature does not cover the body.
+    /// The signature proves the sender only.
     SignatureWithoutBody,
     /// The body is an upstream's, under the upstream's id.
     ForeignBody,
     /// The result is a file id that has to be resolved into a link.
     FileId,
-    /// It reports the end of a task without its result.
+    /// It reports the end of a task without its result, or with one that only a status poll can vouch for.
     NoResult,
     /// It is not signed, and the provider can be polled.
     Unsigned,
@@ -268,6 +276,14 @@ pub enum InvalidSubmission {
     /// A field on the way to the callback field is not an object.
     #[error("the field {0} has to be an object, because the callback URL goes into it; make it one or omit it")]
     FieldNotAnObject(&'static str),
+    /// A field that the provider knows and reelhook cannot serve.
+    #[error("the field {field} is not supported: {why}; omit it")]
+    NotSupported {
+        /// The field.
+        field: &'static str,
+        /// Why not.
+        why: &'static str,
+    },
     /// The provider has several endpoints and the caller named none.
     #[error("this provider has several endpoints; choose one with ?endpoint=…, for example ?endpoint={example}")]
     EndpointMissing {

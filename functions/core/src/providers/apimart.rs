@@ -32,6 +32,7 @@ const PROFILE: Profile = Profile {
     callbacks: Some(Callbacks {
         // "On time-out (about 10 s)."
         response_timeout: Duration::from_secs(10),
+        reports_failures: true,
         verified: "URL token",
         retries: "3 within about 2 minutes, none after a 4xx",
     }),

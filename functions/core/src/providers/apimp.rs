@@ -29,6 +29,7 @@ const PROFILE: Profile = Profile {
     callbacks: Some(Callbacks {
         // `MiniMax`'s challenge uses this URL too and has the shortest timeout.
         response_timeout: Duration::from_secs(3),
+        reports_failures: true,
         verified: "URL token, and always a status poll",
         retries: "as the upstream",
     }),

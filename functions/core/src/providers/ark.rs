@@ -30,6 +30,7 @@ const PROFILE: Profile = Profile {
     callbacks: Some(Callbacks {
         // Documented for succeeded and failed.
         response_timeout: Duration::from_secs(5),
+        reports_failures: true,
         verified: "URL token",
         retries: "2 or 3 (the page is unclear)",
     }),

@@ -1,8 +1,8 @@
 //! fal, the queue of model endpoints.
 //!
-//! The model is the path, its input the body, and the callback URL a query parameter. One call says everything about a task: the one for its
-//! result, which responds with the model's raw output, with the reason of a failure, or with the words that it is still in progress. The
-//! call for the status would need a second one, because `COMPLETED` may have failed.
+//! The model is the path, its input the body, and the callback URL a query parameter. Only the call for the result is used: it responds
+//! with the model's raw output, the reason of a failure, or an error that says that the request is still in progress. The status call
+//! would need a second one, because a `COMPLETED` task may have failed.
 //!
 //! Two traps: fal's key signs for all of its customers, so a signature proves the account only together with the user id that it covers;
 //! and a stored result may be gone minutes after the end, while its files live on.
@@ -33,6 +33,7 @@ const PROFILE: Profile = Profile {
     default_base_url: Some("https://queue.fal.run"),
     callbacks: Some(Callbacks {
         response_timeout: Duration::from_secs(15),
+        reports_failures: true,
         verified: "Ed25519 over the body and the account",
         retries: "10 or more in about 2 hours",
     }),
@@ -112,6 +113,10 @@ impl Adapter for Fal {
         Some("https://rest.fal.ai/.well-known/jwks.json")
     }
 
+    fn needs_endpoint(&self) -> bool {
+        true
+    }
+
     fn read_callback(&self, body: &[u8], now: Timestamp) -> CallbackBody {
         let Some(body) = object(body) else { return CallbackBody::Unreadable };
         let task_status = match status_word(&body["status"]).as_deref() {
@@ -145,7 +150,6 @@ impl Adapter for Fal {
         responses::submission(response, first_id(&body, IDS), refusal(response, &body))
     }
 
-    /// A task without its endpoint cannot be polled.
     fn status_requests(
         &self,
         tasks: &[PolledTask<'_>],
@@ -159,21 +163,16 @@ impl Adapter for Fal {
 
     fn read_status(&self, response: &ProviderResponse, _: &str, now: Timestamp) -> StatusResult {
         let Some(body) = object(&response.body) else { return responses::status_by_http_status(response) };
-        if response.is_success() {
-            // Some pages show the output in an envelope.
-            let output = if body["response"].is_object() { &body["response"] } else { &body };
-            return match status_word(&body["status"]).as_deref() {
-                Some("in_queue" | "in_progress") => StatusResult::Task(TaskStatus::open()),
-                _ if body["error"].is_string() => StatusResult::Task(TaskStatus::failed(failed(&body))),
-                _ => completed(output, now),
-            };
-        }
-        if is_in_progress(&body) {
+        if response.status == 202 {
             return StatusResult::Task(TaskStatus::open());
         }
-        // A typed error is the task's. Without a type it is the call's: a 504 was seen of a result that came a moment later.
-        let is_typed = error_of(&body).0.is_some();
-        if response.status == 422 || is_typed && matches!(response.status, 499..) {
+        if response.is_success() {
+            return completed(&body, now);
+        }
+        if is_in_progress(response, &body) {
+            return StatusResult::Task(TaskStatus::open());
+        }
+        if response.status == 422 || is_of_the_run(response, &body) {
             return StatusResult::Task(TaskStatus::failed(failed(&body)));
         }
         match refusal(response, &body) {
@@ -213,20 +212,30 @@ fn application(endpoint: &str) -> Option<String> {
 }
 
 fn request_path(task: &PolledTask<'_>) -> Option<String> {
-    Some(format!("{}/requests/{}", application(task.endpoint?)?, encoded(task.provider_task_id)))
+    let endpoint = task.endpoint.filter(|endpoint| requests::is_plain_path(endpoint))?;
+    Some(format!("{}/requests/{}", application(endpoint)?, encoded(task.provider_task_id)))
 }
 
-/// An output. One without a file is final all the same.
-fn completed(output: &Value, now: Timestamp) -> StatusResult {
+/// What a success of the call says: the output, in an envelope on some pages, or the status of the request, which has none.
+fn completed(body: &Value, now: Timestamp) -> StatusResult {
+    let output = if body["response"].is_object() { &body["response"] } else { body };
     let links = links(output, now);
-    if links.is_empty() {
-        let failure = Failure::new(Reason::ProviderError, true).message("the model returned no file");
-        return StatusResult::Task(TaskStatus::failed(failure));
+    if !links.is_empty() {
+        return responses::status(Some(links.into_success()));
     }
-    responses::status(Some(links.into_success()))
+    match status_word(&body["status"]).as_deref() {
+        _ if text(&body["error"]).is_some() => StatusResult::Task(TaskStatus::failed(failed(body))),
+        Some("in_queue" | "in_progress") => StatusResult::Task(TaskStatus::open()),
+        // It has ended, and where its output is this does not say.
+        Some(_) if !body["response"].is_object() => StatusResult::Unreadable,
+        _ => {
+            let failure = Failure::new(Reason::ProviderError, false).message("the model returned no file");
+            StatusResult::Task(TaskStatus::failed(failure))
+        }
+    }
 }
 
-/// The files of an output, by the fields that models use. Pictures beside a video belong to it, and what else is there is no result.
+/// The files of an output, by the fields that models use. Beside a video only its thumbnail counts, as the cover.
 fn links(output: &Value, now: Timestamp) -> Links {
     let mut links = Links::new(now, PROFILE.link_life);
     let mut add = |kind, field: &str| {
@@ -234,15 +243,15 @@ fn links(output: &Value, now: Timestamp) -> Links {
             links.add(kind, if file.is_object() { &file["url"] } else { file });
         }
     };
-    for field in ["video", "videos", "video_url"] {
+    // The first that there is: a later one may echo an input.
+    let video = ["video", "videos", "video_url"].into_iter().find(|field| !output[*field].is_null());
+    if let Some(field) = video {
         add(Kind::Video, field);
-    }
-    if output["video"].is_null() && output["videos"].is_null() && output["video_url"].is_null() {
+        add(Kind::Cover, "thumbnail");
+    } else {
         add(Kind::Image, "image");
         add(Kind::Image, "images");
         add(Kind::Audio, "audio");
-    } else {
-        add(Kind::Cover, "thumbnail");
     }
     links
 }
@@ -281,11 +290,20 @@ fn refusal(response: &ProviderResponse, body: &Value) -> Option<Failure> {
     is_error.then(|| FAILURES.of_response(response.status, kind, message))
 }
 
-fn is_in_progress(body: &Value) -> bool {
-    error_of(body).1.is_some_and(|message| {
-        let message = message.to_ascii_lowercase();
-        ["still in progress", "in queue"].iter().any(|words| message.contains(words))
-    })
+/// Whether the result was requested too early. Texts about a task may quote its input, so only a plain text counts.
+fn is_in_progress(response: &ProviderResponse, body: &Value) -> bool {
+    let plain = body["detail"].as_str().filter(|_| response.status != 422 && error_of(body).0.is_none());
+    plain
+        .map(str::to_ascii_lowercase)
+        .is_some_and(|text| text.contains("still in progress") || text.contains("in queue"))
+}
+
+/// Whether an error is how the run ended: one of the model's, or of the platform about its runner. Others are the call's own: a 504 was
+/// seen of a result that came a moment later.
+fn is_of_the_run(response: &ProviderResponse, body: &Value) -> bool {
+    let is_models = response.status >= 499 && items(&body["detail"]).iter().any(|detail| detail["type"].is_string());
+    let kind = text(&body["error_type"]).unwrap_or_default();
+    is_models || kind.starts_with("runner_") || kind == "startup_timeout"
 }
 
 fn api(settings: &ProviderSettings) -> Result<Api<'_>, InvalidSubmission> {

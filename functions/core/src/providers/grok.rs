@@ -1,6 +1,6 @@
 //! xAI's Grok Imagine, the video API.
 //!
-//! Nothing is called back: a task is only polled. Three habits of the status call: an open task may be an empty 202; a video that
+//! There are no callbacks: tasks are only polled. Three habits of the status call: an open task may be an empty 202; a video that
 //! moderation rejected may be `done` with `respect_moderation: false`; and a task may end with HTTP 400, which says so once and for all.
 //!
 //! | fact | source |
@@ -33,7 +33,7 @@ const PROFILE: Profile = Profile {
     first_poll: Duration::from_secs(30),
     // The page waits 5 s. Twice that, because two requests per second were seen as an account's limit.
     poll_interval: Duration::from_secs(10),
-    // Nothing else tells of the end. Chosen freely.
+    // Nothing else reports the end. Chosen freely.
     max_poll_interval: Duration::from_mins(2),
     // The SDK gives up after 10 minutes. Chosen freely, and as long as a link lives.
     deadline: Duration::from_hours(24),
@@ -47,7 +47,9 @@ const PROFILE: Profile = Profile {
 
 const FAILURES: Failures = Failures {
     rules: &[
-        words("incorrect api key", Reason::Unknown),
+        // Whatever else is said: a text about moderation may quote the prompt.
+        words("moderation", Reason::ContentModeration),
+        words("api key", Reason::Unknown),
         // Under 403 and 429, with the codes of a missing permission and of a limited rate.
         words("credits", Reason::InsufficientCredits),
         words("spending limit", Reason::InsufficientCredits),
@@ -80,6 +82,12 @@ impl Adapter for Grok {
         settings: &ProviderSettings,
         _: Timestamp,
     ) -> Result<Request, InvalidSubmission> {
+        if !submission.body["output"]["upload_url"].is_null() {
+            return Err(InvalidSubmission::NotSupported {
+                field: "output.upload_url",
+                why: "the video would go there, and reelhook copies it from a link",
+            });
+        }
         requests::unchanged(&api(settings)?, submission, requests::endpoint(submission, ENDPOINTS)?)
     }
 
@@ -218,6 +226,15 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_video_that_goes_elsewhere_is_not_submitted() {
+        let body = json!({"prompt": "p", "output": {"upload_url": "https://bucket.example.com/?X-Amz-Signature=s"}});
+        let submission = Submission { body: &body, endpoint: None, callback_url: "", marker: "m" };
+        let settings = serde_json::from_value(json!({"api_key": "k"})).expect("valid settings");
+        let refused = Grok.submission(&submission, &settings, NOW).expect_err("nothing would be copied");
+        assert!(matches!(refused, InvalidSubmission::NotSupported { field: "output.upload_url", .. }), "{refused}");
+    }
+
     /// The same statuses and codes mean many things.
     #[test]
     fn calls_are_classified_by_their_text_then_their_http_status() {
@@ -225,6 +242,8 @@ mod tests {
             (400, "invalid-argument", "duration", Reason::InvalidParameters, false),
             (400, "invalid-argument", "Incorrect API key provided", Reason::Unknown, false),
             (400, "invalid-argument", "rejected by content moderation", Reason::ContentModeration, false),
+            (400, "invalid-argument", "Invalid API key", Reason::Unknown, false),
+            (400, "invalid-argument", "'end credits' was rejected by moderation", Reason::ContentModeration, false),
             (401, "unauthenticated", "no key", Reason::Unknown, false),
             (403, "unauthenticated:bad-credentials", "no key", Reason::Unknown, false),
             (403, "permission-denied", "Your team has used all its credits", Reason::InsufficientCredits, false),

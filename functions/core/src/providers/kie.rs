@@ -35,6 +35,7 @@ const PROFILE: Profile = Profile {
     callbacks: Some(Callbacks {
         // Documented.
         response_timeout: Duration::from_secs(15),
+        reports_failures: true,
         verified: "HMAC over task id and time, not the body (opt-in), and always a status poll",
         retries: "until 3 failures in a row",
     }),

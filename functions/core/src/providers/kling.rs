@@ -34,6 +34,7 @@ const PROFILE: Profile = Profile {
     callbacks: Some(Callbacks {
         // Not documented. The shortest timeout that any provider documents for reports, to be safe.
         response_timeout: Duration::from_secs(5),
+        reports_failures: true,
         verified: "Standard Webhooks over the body (opt-in)",
         retries: "not documented",
     }),

@@ -47,7 +47,7 @@ impl Links {
         self.add_with_life(kind, links, self.life);
     }
 
-    /// Adds links into the provider's own API, which wants the API key for them.
+    /// Adds links into the provider's own API, which requires the API key.
     pub(super) fn add_authorized(&mut self, kind: Kind, links: &Value) {
         self.push(|_| kind, links, None, self.life, Source::Authorized);
     }

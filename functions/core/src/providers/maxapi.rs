@@ -27,6 +27,7 @@ const PROFILE: Profile = Profile {
     callbacks: Some(Callbacks {
         // Documented. A late response loses the callback.
         response_timeout: Duration::from_secs(5),
+        reports_failures: true,
         verified: "URL token",
         retries: "none",
     }),

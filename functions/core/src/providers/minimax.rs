@@ -32,6 +32,7 @@ const PROFILE: Profile = Profile {
     callbacks: Some(Callbacks {
         // Documented for the challenge only.
         response_timeout: Duration::from_secs(3),
+        reports_failures: true,
         verified: "URL token",
         retries: "not documented",
     }),

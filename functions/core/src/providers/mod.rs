@@ -3,6 +3,7 @@
 //! provider's documentation.
 
 use crate::provider::Provider;
+use crate::report::Outcome;
 use crate::settings::ProviderSettings;
 
 pub mod adapter;
@@ -59,6 +60,17 @@ impl Provider {
     /// Whether the provider calls back at all. If not, its tasks get no callback URL and are only polled.
     pub fn calls_back(self) -> bool {
         self.adapter().profile().callbacks.is_some()
+    }
+
+    /// Whether the provider sends a callback for a task that ends like this.
+    pub fn calls_back_about(self, outcome: Outcome) -> bool {
+        let callbacks = self.adapter().profile().callbacks;
+        callbacks.is_some_and(|callbacks| outcome == Outcome::Succeeded || callbacks.reports_failures)
+    }
+
+    /// Whether a callback URL for tasks that nobody registers is of use: the bodies name the task, and that is all a status poll needs.
+    pub fn has_static_url(self) -> bool {
+        self.adapter().names_its_tasks() && !self.adapter().needs_endpoint()
     }
 
     /// Where the provider publishes the keys of its signatures: the adapter's URL, unless the settings have another.

@@ -1,7 +1,7 @@
 //! `OpenRouter`, its video API: one kind of job over many upstreams.
 //!
 //! A callback is an envelope around the job, sent when the job ends. It is signed only if the workspace has a signing secret. The links of
-//! a result are called unsigned and lead into the API all the same: they want the key.
+//! a result are called unsigned, yet lead into the API and require the key.
 //!
 //! | fact | source |
 //! |---|---|
@@ -30,11 +30,12 @@ const PROFILE: Profile = Profile {
     callbacks: Some(Callbacks {
         // Not documented. The shortest timeout that any provider documents for reports, to be safe.
         response_timeout: Duration::from_secs(5),
+        reports_failures: true,
         verified: "HMAC over time and body (opt-in)",
         retries: "not documented",
     }),
-    // Called short, without a figure: the shortest that any provider documents. A status poll starts it anew.
-    link_life: Duration::from_hours(1),
+    // Called short, without a figure. The links are routes of the API and never change, so another poll gives no other. Chosen freely.
+    link_life: Duration::from_hours(24),
     first_poll: Duration::from_mins(3),
     poll_interval: Duration::from_secs(15),
     max_poll_interval: Duration::from_mins(5),
@@ -179,7 +180,7 @@ fn links(job: &Value, ended_at: Timestamp) -> Links {
     links
 }
 
-/// Whether a link leads to the route of the API that gives files out. What precedes the route may be a prefix of the base URL.
+/// Whether a link leads to the API's route that serves files. What precedes the route may be a prefix of the base URL.
 fn is_content_route(link: &str) -> bool {
     let path = link.split(['?', '#']).next().unwrap_or(link);
     path.trim_end_matches('/').ends_with("/content") && path.contains("/api/v1/videos/")

@@ -29,6 +29,7 @@ const PROFILE: Profile = Profile {
     callbacks: Some(Callbacks {
         // Not documented; Ark's, which may be the sender.
         response_timeout: Duration::from_secs(5),
+        reports_failures: true,
         verified: "URL token",
         retries: "yes, number not documented",
     }),

@@ -29,6 +29,7 @@ const PROFILE: Profile = Profile {
     callbacks: Some(Callbacks {
         // "Within a few seconds."
         response_timeout: Duration::from_secs(5),
+        reports_failures: true,
         verified: "Standard Webhooks over the body (opt-in)",
         retries: "yes, number not documented",
     }),

@@ -87,9 +87,12 @@ impl<'a> Api<'a> {
     }
 }
 
-/// Percent-encodes a path segment or a query value.
+/// Percent-encodes a path segment or a query value. A dot segment leads elsewhere, however it is encoded once.
 pub(super) fn encoded(text: &str) -> String {
-    utf8_percent_encode(text, ENCODED).to_string()
+    match text {
+        "." | ".." => text.replace('.', "%252E"),
+        _ => utf8_percent_encode(text, ENCODED).to_string(),
+    }
 }
 
 /// The path of an id that is a path itself, with its slashes. Any other is percent-encoded as a single segment.
@@ -98,9 +101,7 @@ pub(super) fn path_of(id: &str) -> String {
     if is_plain_path(&path) {
         return path;
     }
-    // A dot segment leads elsewhere, however it is encoded once.
-    let segment = if matches!(id, "." | "..") { id.replace('.', "%252E") } else { encoded(id) };
-    format!("/{segment}")
+    format!("/{}", encoded(id))
 }
 
 /// A query with one parameter per id.
@@ -215,7 +216,7 @@ pub(super) fn field<'a>(body: &'a mut Value, path: &[&'static str]) -> Result<&'
 
 /// Whether a path is a plain endpoint below a base URL: at most 256 bytes, segments of `[A-Za-z0-9._:-]`, none of them `.` or
 /// `..`. Keeps a caller's `?endpoint=` from leaving the provider's API or adding a query.
-fn is_plain_path(path: &str) -> bool {
+pub(super) fn is_plain_path(path: &str) -> bool {
     let segment = |segment: &str| {
         !segment.is_empty()
             && !matches!(segment, "." | "..")

@@ -1,6 +1,6 @@
 //! Runway, its developer API.
 //!
-//! Nothing is called back: a task is only polled. `THROTTLED` is healthy and can last, because a task over the account's concurrency waits
+//! There are no callbacks: tasks are only polled. `THROTTLED` is healthy and can last, because a task over the account's concurrency waits
 //! instead of being refused. A link says itself when it ends, and each status response has a fresh one. That the account is empty comes as
 //! HTTP 400.
 //!
@@ -34,7 +34,7 @@ const PROFILE: Profile = Profile {
     first_poll: Duration::from_secs(20),
     // Not more often than every 5 s per task; twice that, as the account's tasks share one rate.
     poll_interval: Duration::from_secs(10),
-    // Nothing else tells of the end. Chosen freely.
+    // Nothing else reports the end. Chosen freely.
     max_poll_interval: Duration::from_mins(2),
     // Chosen freely: how long a task can be throttled is not said.
     deadline: Duration::from_hours(24),

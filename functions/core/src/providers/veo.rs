@@ -2,7 +2,7 @@
 //!
 //! A submission returns the name of an operation, a path, which is the id of the task as it stands. The operation is polled until it is
 //! done, and done is not success: it may have an error, or no video because a filter took it. The link to a video leads into the API,
-//! which wants the key for it and then redirects elsewhere without.
+//! which requires the key and redirects to a URL that needs none.
 //!
 //! There are webhooks, but none for a failure, and whether those of a video reach the URL of a request, what `data.id` is then, and where
 //! the link stands, is not settled. So a callback is a hint, whoever signed it, and polling stays the base.
@@ -23,6 +23,9 @@
 //! | cancellation, an id of ours, what a task cost | none documented |
 
 use super::adapter::{BodyTrust, HintReason};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
 use super::prelude::*;
 use crate::signature::{standard_webhooks, standard_webhooks_ed25519};
 
@@ -36,6 +39,7 @@ const PROFILE: Profile = Profile {
     callbacks: Some(Callbacks {
         // "Within a few seconds."
         response_timeout: Duration::from_secs(5),
+        reports_failures: false,
         verified: "Standard Webhooks over the body, by secret or by Google's published keys, and always a status poll",
         retries: "with growing delays for up to 24 h",
     }),
@@ -102,10 +106,10 @@ impl Adapter for Veo {
         let has = |version| signature.split(' ').any(|entry| entry.starts_with(version));
         if has("v1a,") {
             standard_webhooks_ed25519(&request.headers, request.body, &settings.public_keys, now)?;
-        } else if has("v1,") {
+        } else if has("v1,") && !settings.signing_secrets.is_empty() {
             standard_webhooks(&request.headers, request.body, &settings.signing_secrets, now)?;
-        } else if signature.split('.').count() == 3 {
-            // A JWT, which is not known to cover the body.
+        } else if signature.split(' ').any(is_hmac) || signature.split('.').count() == 3 {
+            // There is no secret, or it is a JWT, which is not known to cover the body.
             return Ok(Authenticity::Unverified);
         } else {
             return Err(Refusal::Malformed(SIGNATURE));
@@ -305,6 +309,12 @@ fn api(settings: &ProviderSettings) -> Result<Api<'_>, InvalidSubmission> {
     Ok(Api::authorized(NAME, key, &PROFILE, settings)?.in_header(KEY_HEADER).without_suffix("/v1beta"))
 }
 
+/// Whether an entry has the form of a signature by a secret.
+fn is_hmac(entry: &str) -> bool {
+    let signature = entry.strip_prefix("v1,").and_then(|signature| STANDARD.decode(signature).ok());
+    signature.is_some_and(|signature| signature.len() == 32)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -456,7 +466,12 @@ mod tests {
         };
         let without = ProviderSettings::default();
         for (signature, with_secret, without_secret) in [
-            ("v1,AAAA", Err(Refusal::WrongSignature), Err(Refusal::WrongSignature)),
+            ("v1,AAAA", Err(Refusal::WrongSignature), Err(Refusal::Malformed(SIGNATURE))),
+            (
+                "v1,HSHxpHZzv35L4M/HaoSCWCcbVCrUQJYknRBmqYOvKXc=",
+                Err(Refusal::WrongSignature),
+                Ok(Authenticity::Unverified),
+            ),
             ("v1a,AAAA", Err(Refusal::UnknownKey), Err(Refusal::UnknownKey)),
             // Not by a secret that stands beside it: a webhook is signed in one way.
             ("v1,AAAA v1a,AAAA", Err(Refusal::UnknownKey), Err(Refusal::UnknownKey)),

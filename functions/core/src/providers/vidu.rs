@@ -34,6 +34,7 @@ const PROFILE: Profile = Profile {
     callbacks: Some(Callbacks {
         // Not documented. The shortest timeout that any provider documents for reports.
         response_timeout: Duration::from_secs(5),
+        reports_failures: true,
         verified: "HMAC over route and headers, not the body, and always a status poll",
         retries: "up to 3 for success and failed",
     }),

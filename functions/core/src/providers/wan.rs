@@ -1,6 +1,6 @@
 //! Alibaba Wan, by `DashScope` (Model Studio): asynchronous video tasks.
 //!
-//! The provider calls nobody back by request. A rule of an account's `EventBridge` can push an event when any of its tasks ends, which
+//! A submission cannot name a callback URL. A rule of an account's `EventBridge` can push an event when any of its tasks ends, which
 //! reelhook does not use: the event has no link, and a status poll is needed all the same. Task and link live 24 hours.
 //!
 //! | fact | source |
@@ -29,7 +29,7 @@ const PROFILE: Profile = Profile {
     callbacks: None,
     // The link itself has the exact time.
     link_life: Duration::from_hours(24),
-    // "1 to 5 minutes", and nothing else tells of the end.
+    // "1 to 5 minutes", and nothing else reports the end.
     first_poll: Duration::from_mins(1),
     poll_interval: Duration::from_secs(15),
     max_poll_interval: Duration::from_mins(2),

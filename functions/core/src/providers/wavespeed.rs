@@ -28,6 +28,7 @@ const PROFILE: Profile = Profile {
     callbacks: Some(Callbacks {
         // Not documented. The shortest timeout that any provider documents for reports, to be safe.
         response_timeout: Duration::from_secs(5),
+        reports_failures: true,
         verified: "HMAC over the body, not Standard Webhooks (opt-in)",
         retries: "up to 3",
     }),

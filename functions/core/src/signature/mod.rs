@@ -41,6 +41,12 @@ fn check_freshness(signed_at: Timestamp, now: Timestamp) -> Result<(), Refusal> 
     if ahead > TOLERANCE { Err(Refusal::FromTheFuture { ahead }) } else { Ok(()) }
 }
 
+/// Refuses a time in Unix seconds, from this header, that is more than [`TOLERANCE`] from now.
+fn check_time(seconds: &str, header: &'static str, now: Timestamp) -> Result<(), Refusal> {
+    let seconds: i64 = seconds.parse().map_err(|_| Refusal::Malformed(header))?;
+    check_freshness(Timestamp::from_seconds(seconds), now)
+}
+
 /// [Standard Webhooks](https://www.standardwebhooks.com): the headers `webhook-id`, `webhook-timestamp` and
 /// `webhook-signature` sign the body. One of the secrets has to match one of the `v1` entries in the signature list; other
 /// entries are ignored.
@@ -86,8 +92,7 @@ fn webhook_headers<'a>(
     let id = headers.required("webhook-id")?;
     let timestamp = headers.required("webhook-timestamp")?;
     let signatures = headers.required("webhook-signature")?;
-    let seconds: i64 = timestamp.parse().map_err(|_| Refusal::Malformed("webhook-timestamp"))?;
-    check_freshness(Timestamp::from_seconds(seconds), now)?;
+    check_time(timestamp, "webhook-timestamp", now)?;
     let given = signatures.split(' ').filter_map(|entry| entry.strip_prefix(version)).map(str::as_bytes).collect();
     Ok((id, timestamp, given))
 }
@@ -138,8 +143,7 @@ pub fn apisix_hmac(
 pub fn kie_hmac(headers: &Headers, id: Option<&str>, secrets: &[Secret], now: Timestamp) -> Result<(), Refusal> {
     let timestamp = headers.required("x-webhook-timestamp")?;
     let signature = headers.required("x-webhook-signature")?;
-    let seconds: i64 = timestamp.parse().map_err(|_| Refusal::Malformed("x-webhook-timestamp"))?;
-    check_freshness(Timestamp::from_seconds(seconds), now)?;
+    check_time(timestamp, "x-webhook-timestamp", now)?;
     let id = id.ok_or(Refusal::WrongSignature)?;
     any_secret_signed(signature, secrets, &[id.as_bytes(), b".", timestamp.as_bytes()])
 }
@@ -158,7 +162,7 @@ fn any_secret_signed(signature: &str, secrets: &[Secret], parts: &[&[u8]]) -> Re
 }
 
 /// fal's signature: Ed25519 over request id, user id, time and the SHA-256 of the body in lower-case hexadecimal, a line each. One of the
-/// keys has to fit. The id in the header is signed and has to be that of the task in the body.
+/// keys has to fit. The id in the header is signed too; the task is the one in the body.
 pub fn fal_ed25519(headers: &Headers, body: &[u8], keys: &[PublicKey], now: Timestamp) -> Result<(), Refusal> {
     let id = headers.required("x-fal-webhook-request-id")?;
     let user = headers.required("x-fal-webhook-user-id")?;
@@ -167,8 +171,7 @@ pub fn fal_ed25519(headers: &Headers, body: &[u8], keys: &[PublicKey], now: Time
     // One form only: what is written otherwise is not fal's.
     let signature = hex::decode(given).ok().filter(|signature| hex::encode(signature) == given);
     let signature = signature.ok_or(Refusal::Malformed("x-fal-webhook-signature"))?;
-    let seconds: i64 = timestamp.parse().map_err(|_| Refusal::Malformed("x-fal-webhook-timestamp"))?;
-    check_freshness(Timestamp::from_seconds(seconds), now)?;
+    check_time(timestamp, "x-fal-webhook-timestamp", now)?;
     let message = [id, user, timestamp, &hex::encode(Sha256::digest(body))].join("\n");
     any_key_signed(keys, message.as_bytes(), [signature])
 }
@@ -203,14 +206,16 @@ pub fn openrouter_hmac(headers: &Headers, body: &[u8], secrets: &[Secret], now: 
     let fields = headers.required(HEADER)?.split(',').filter_map(|field| field.trim().split_once('='));
     let values = |name| fields.clone().filter(move |(key, _)| *key == name).map(|(_, value)| value);
     let timestamp = values("t").next().ok_or(Refusal::Malformed(HEADER))?;
-    let seconds: i64 = timestamp.parse().map_err(|_| Refusal::Malformed(HEADER))?;
-    check_freshness(Timestamp::from_seconds(seconds), now)?;
+    check_time(timestamp, HEADER, now)?;
     let given: Vec<&[u8]> = values("v1").map(str::as_bytes).collect();
     if given.is_empty() || given.iter().any(|signature| signature.len() != 64) {
         return Err(Refusal::Malformed(HEADER));
     }
     let mut matches = false;
     for secret in secrets {
+        if secret.is_empty() {
+            return Err(Refusal::UnusableSecret);
+        }
         let signed = hmac_sha256(secret.expose().as_bytes(), &[timestamp.as_bytes(), b",", body]);
         matches |= any_equal(hex::encode(signed).as_bytes(), given.iter().copied());
     }

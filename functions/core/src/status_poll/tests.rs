@@ -164,6 +164,8 @@ fn a_task_is_lost_only_by_an_answer_or_when_nobody_can_be_polled() {
         ("an error page closes nothing", unreadable(), past, "wait"),
         ("a week of outage does", PollResult::NoResponse, past + 7 * DAY, "close"),
         ("nobody can be polled", PollResult::NotPollable, past, "close"),
+        ("a result that comes inline is not fetched again and again", PollResult::TooLong, past, "close"),
+        ("before the deadline it may be a mistake", PollResult::TooLong, 3 * HOUR - 1, "wait"),
     ] {
         assert_eq!(name(&step(&[], &result, seconds)), expected, "{story}");
     }

@@ -113,7 +113,7 @@ fn simulator(provider: Provider, own: &ProviderSettings) -> Result<(Simulator, s
     if !provider.calls_back() {
         return Err(Error::Refused(format!("{provider} sends no callbacks; its tasks are polled")));
     }
-    // Simulated ones publish theirs elsewhere.
+    // A simulated provider has keys of its own, which the settings name by `key_set_url`.
     if provider.adapter().key_set_url().is_some() && own.key_set_url.is_none() {
         return Err(Error::Refused(format!("only {provider} itself can sign its callbacks: it keeps the private key")));
     }

@@ -73,12 +73,12 @@ pub(super) async fn run(arguments: &Arguments, settings: &Settings, output: Outp
     Ok(if is_right { Code::Done } else { Code::Failure })
 }
 
-/// The settings with the keys that the provider publishes beside those they hold. Without where those cannot be had.
+/// The settings with the provider's published keys added to their own; without them if they cannot be fetched.
 async fn with_published_keys(captured: &Captured, settings: &Settings) -> Settings {
     let Ok(provider) = Route::parse(&captured.path).map(|route| route.provider()) else { return settings.clone() };
     let own = settings.provider(provider);
     let Some(url) = provider.key_set_url(own) else { return settings.clone() };
-    let published = KeySets::default().newer(provider, url).await.unwrap_or_default();
+    let published = KeySets::default().refresh(provider, url).await.unwrap_or_default();
     settings.with_public_keys(provider, [own.public_keys.clone(), published].concat())
 }
 

@@ -97,7 +97,7 @@ impl Api for Veo {
         phase == Phase::Final(Outcome::Succeed)
     }
 
-    /// The event about a failure is made up, as somebody would make it up who forges one.
+    /// Veo has no event for a failure; this one is what a forger might send.
     fn callback_body(&self, view: &View) -> Option<Value> {
         let (event, data) = match view.phase {
             Phase::Open(_) => return None,

@@ -6,7 +6,7 @@
 //!
 //! Inferred: that `UNKNOWN` comes with HTTP 200; times in UTC+8, as in Beijing.
 //!
-//! Not documented, chosen here: the next status call replaces a dead link; an unknown task cannot be cancelled, as one that runs; a task
+//! Not documented, chosen here: the next status call replaces a dead link; an unknown task cannot be cancelled, like a running one; a task
 //! that waited too long ends with a failure, for want of a word of its own; texts.
 
 use std::time::{Duration, SystemTime};

@@ -138,7 +138,7 @@ fn submissions() -> Vec<(Provider, Option<&'static str>, &'static str, Value, Va
         (Provider::Grok, None, "/v1/videos/generations", json!({"prompt": "p"}), json!({"prompt": "p"})),
         (Provider::Grok, Some(edits), edits, json!({"prompt": "p"}), json!({"prompt": "p"})),
         (Provider::Runway, Some(runway), runway, json!({"promptText": "p"}), json!({"promptText": "p"})),
-        // It calls nobody back.
+        // It sends no callbacks.
         (Provider::Wan, None, wan, prompted.clone(), prompted),
         (Provider::Wan, Some(wan_older), wan_older, json!({}), json!({})),
         (
