@@ -26,6 +26,7 @@ pub(crate) fn cases() -> Vec<Case> {
         case!(without_keys_the_provider_is_told_to_try_again),
         case!(no_other_providers_callback_waits_for_keys),
         case!(a_request_of_another_customer_is_refused),
+        case!(a_task_is_registered_with_the_endpoint_that_polling_needs),
     ]
 }
 
@@ -123,4 +124,17 @@ async fn a_request_of_another_customer_is_refused(world: Arc<World>) {
     let mut function = function(&world, json!({ "key_set_url": url, "account_id": "somebody else" })).await;
     assert_eq!(status(&mut function, &callback).await, 401);
     assert_eq!(world.view("fal/other-customer").await.body["state"], "pending");
+}
+
+/// Without it nothing could confirm what a callback says.
+async fn a_task_is_registered_with_the_endpoint_that_polling_needs(world: Arc<World>) {
+    let path = "fal/registered?provider_task_id=7c1f0e52-9f0a-4d0a-8a3f-1f1d7c0e9b01";
+    let refused = world.client.put(path, String::new()).await.expect("a response");
+    assert_eq!(refused.status, 400, "{}", refused.body);
+    assert!(refused.body["message"].as_str().is_some_and(|message| message.contains("?endpoint=")), "{}", refused.body);
+    let with_endpoint = format!("{path}&endpoint=/fal-ai/veo3");
+    let registered = world.client.put(&with_endpoint, String::new()).await.expect("a response");
+    assert_eq!((registered.status, &registered.body["endpoint"]), (201, &json!("/fal-ai/veo3")), "{}", registered.body);
+    let no_static = world.client.get("fal/-/callback-url").await.expect("a response");
+    assert_eq!(no_static.status, 400, "{}", no_static.body);
 }

@@ -149,14 +149,9 @@ impl Adapter for Veo {
 
     fn read_submission(&self, response: &ProviderResponse) -> SubmissionResult {
         let body = response_body(response).unwrap_or_default();
-        if response.status >= 500 {
-            // Also in Google's own form: its codes for an outage do not say that nothing was started.
-            let status = response.status;
-            return SubmissionResult::Unclear(format!(
-                "the provider failed and may have started the task (HTTP {status})"
-            ));
-        }
-        responses::submission(response, first_id(&body, IDS), refusal(response, &body))
+        // Also in Google's own form: its codes for an outage do not say that nothing was started.
+        let refusal = refusal(response, &body).filter(|_| response.status < 500);
+        responses::submission(response, first_id(&body, IDS), refusal)
     }
 
     fn status_requests(
