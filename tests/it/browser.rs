@@ -140,11 +140,13 @@ impl Browser {
         }
     }
 
-    /// Presses keys where the focus is.
+    /// Presses keys where the focus is, as a keyboard does: whether the element can be written into does not matter.
     pub(crate) async fn press(&self, keys: &str) {
-        let focused = self.call("element/active", None).await.expect("an element has the focus");
-        let id = focused[ELEMENT].as_str().unwrap_or_default();
-        self.done(&format!("element/{id}/value"), json!({ "text": keys })).await;
+        let strokes: Vec<Value> = keys
+            .chars()
+            .flat_map(|key| ["keyDown", "keyUp"].map(|stroke| json!({ "type": stroke, "value": key.to_string() })))
+            .collect();
+        self.done("actions", json!({ "actions": [{ "type": "key", "id": "keyboard", "actions": strokes }] })).await;
     }
 
     /// Checks that nothing was loaded from elsewhere.

@@ -85,6 +85,9 @@ async fn a_task_is_submitted_awaited_shown_and_downloaded(world: Arc<World>) {
         assert!(shown.stdout.contains(what), "{what} is missing:\n{}", shown.stdout);
     }
     world.submit(Provider::ApiMart, "by-poll", "callback=lose").await;
+    // When the submission can no longer be in flight. Do not wait for the schedule.
+    sleep(Duration::from_secs(27)).await;
+    world.poll().await;
     world.assert_archived("apimart/by-poll", "poll").await;
     sleep(Duration::from_secs(2)).await;
     let shown = command(&world, &["tasks", "show", "apimart/by-poll"], b"").await;

@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep};
 use crate::logs::ProcessLogs;
 
 /// How long a task may take from a callback to its final state, on a busy machine with debug builds.
-const TIMEOUT: Duration = Duration::from_mins(1);
+const TIMEOUT: Duration = Duration::from_mins(2);
 
 pub(crate) struct World {
     pub(crate) stack: Stack,
