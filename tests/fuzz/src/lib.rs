@@ -229,6 +229,14 @@ fn changed(text: &str, place: u8, to: u8) -> String {
     letters.into_iter().collect()
 }
 
+/// The same with one byte changed.
+fn changed_bytes(bytes: &[u8], place: u8, to: u8) -> Vec<u8> {
+    let mut bytes = bytes.to_vec();
+    let place = usize::from(place) % bytes.len();
+    bytes[place] ^= to.max(1);
+    bytes
+}
+
 /// Callback URLs. With an even first byte, no path is accepted. With an odd one, a generated URL is accepted, and is refused when
 /// one character of it changes.
 pub fn route(data: &[u8]) {

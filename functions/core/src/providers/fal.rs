@@ -138,11 +138,8 @@ impl Adapter for Fal {
         let endpoint = requests::named_endpoint(submission, "/fal-ai/kling-video/v3/pro/text-to-video", |endpoint| {
             application(endpoint).is_some() && !endpoint.contains("/requests/")
         })?;
-        if !submission.body.is_object() {
-            return Err(InvalidSubmission::NotAnObject);
-        }
         let path = format!("{endpoint}?fal_webhook={}", encoded(submission.callback_url));
-        Ok(api(settings)?.post(&path, submission.body))
+        requests::unchanged(&api(settings)?, submission, &path)
     }
 
     fn read_submission(&self, response: &ProviderResponse) -> SubmissionResult {

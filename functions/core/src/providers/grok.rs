@@ -93,9 +93,7 @@ impl Adapter for Grok {
 
     fn read_submission(&self, response: &ProviderResponse) -> SubmissionResult {
         let body = object(&response.body).unwrap_or_default();
-        // After a 5xx there may be a task, and no call finds it.
-        let refusal = refusal(response, &body).filter(|_| response.status < 500);
-        responses::submission(response, first_id(&body, IDS), refusal)
+        responses::submission_unclear_after_5xx(response, first_id(&body, IDS), refusal(response, &body))
     }
 
     fn status_requests(

@@ -167,6 +167,16 @@ pub(super) fn submission(
     }
 }
 
+/// As [`submission`], for a provider whose 5xx does not say that nothing was started, whatever error its body has: the task
+/// may exist, and no call finds it.
+pub(super) fn submission_unclear_after_5xx(
+    response: &ProviderResponse,
+    provider_task_id: Option<String>,
+    failure: Option<Failure>,
+) -> SubmissionResult {
+    submission(response, provider_task_id, failure.filter(|_| response.status < 500))
+}
+
 /// Why a cancellation was refused, if it was: in the provider's own form, or as its HTTP status means.
 pub(super) fn cancellation(response: &ProviderResponse, failure: Option<Failure>) -> Option<Failure> {
     failure.or_else(|| (!response.is_success()).then(|| failure_of_http_status(response.status)))

@@ -149,9 +149,7 @@ impl Adapter for Veo {
 
     fn read_submission(&self, response: &ProviderResponse) -> SubmissionResult {
         let body = response_body(response).unwrap_or_default();
-        // Also in Google's own form: its codes for an outage do not say that nothing was started.
-        let refusal = refusal(response, &body).filter(|_| response.status < 500);
-        responses::submission(response, first_id(&body, IDS), refusal)
+        responses::submission_unclear_after_5xx(response, first_id(&body, IDS), refusal(response, &body))
     }
 
     fn status_requests(

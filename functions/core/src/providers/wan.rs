@@ -88,12 +88,7 @@ impl Adapter for Wan {
         settings: &ProviderSettings,
         _: Timestamp,
     ) -> Result<Request, InvalidSubmission> {
-        let api = api(settings)?;
-        let endpoint = requests::endpoint(submission, ENDPOINTS)?;
-        if !submission.body.is_object() {
-            return Err(InvalidSubmission::NotAnObject);
-        }
-        let mut request = api.post(endpoint, submission.body);
+        let mut request = requests::unchanged(&api(settings)?, submission, requests::endpoint(submission, ENDPOINTS)?)?;
         request.headers.push(("x-dashscope-async", Secret::new("enable")));
         Ok(request)
     }

@@ -104,10 +104,8 @@ impl Adapter for WaveSpeed {
                     model.contains('/') && !["predictions/", "webhook/"].iter().any(|own| model.starts_with(own))
                 })
             })?;
-        if !submission.body.is_object() {
-            return Err(InvalidSubmission::NotAnObject);
-        }
-        Ok(api(settings)?.post(&format!("{endpoint}?webhook={}", encoded(submission.callback_url)), submission.body))
+        let path = format!("{endpoint}?webhook={}", encoded(submission.callback_url));
+        requests::unchanged(&api(settings)?, submission, &path)
     }
 
     fn read_submission(&self, response: &ProviderResponse) -> SubmissionResult {

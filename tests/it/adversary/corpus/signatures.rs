@@ -45,10 +45,6 @@ fn signed_headers(provider: Provider) -> &'static [&'static str] {
     }
 }
 
-fn hexadecimal(bytes: &[u8]) -> String {
-    format!("{bytes:02x?}").replace([',', ' ', '[', ']'], "")
-}
-
 /// Signs with a key of 32 bytes, or with what becomes of another.
 fn ed25519(key: &[u8], message: &[u8]) -> Vec<u8> {
     let seed = if key.len() == 32 { key.to_vec() } else { Sha256::digest(key).to_vec() };
@@ -103,20 +99,20 @@ impl Material {
         match self.provider {
             Provider::Fal => {
                 let (id, user) = (request.header("x-fal-webhook-request-id"), request.header("x-fal-webhook-user-id"));
-                let message = format!("{id}\n{user}\n{stamp}\n{}", hexadecimal(&Sha256::digest(&request.body)));
-                let signature = hexadecimal(&ed25519(key, message.as_bytes()));
+                let message = format!("{id}\n{user}\n{stamp}\n{}", hex::encode(Sha256::digest(&request.body)));
+                let signature = hex::encode(ed25519(key, message.as_bytes()));
                 request.set_header("x-fal-webhook-timestamp", stamp);
                 request.set_header("x-fal-webhook-signature", signature);
             }
             Provider::OpenRouter => {
-                let signature = hexadecimal(&hmac_sha256(key, &[stamp.as_bytes(), b",", &request.body]));
+                let signature = hex::encode(hmac_sha256(key, &[stamp.as_bytes(), b",", &request.body]));
                 request.set_header("x-openrouter-signature", format!("t={stamp},v1={signature}"));
             }
             provider if signs_body(provider) => {
                 let parts = [request.header("webhook-id").as_bytes(), b".", stamp.as_bytes(), b".", &request.body];
                 let signature = match self.provider {
                     Provider::Veo => format!("v1a,{}", STANDARD.encode(ed25519(key, &parts.concat()))),
-                    Provider::WaveSpeed => format!("v3,{}", hexadecimal(&hmac_sha256(key, &parts))),
+                    Provider::WaveSpeed => format!("v3,{}", hex::encode(hmac_sha256(key, &parts))),
                     _ => format!("v1,{}", encoded(&parts)),
                 };
                 request.set_header("webhook-timestamp", stamp);
@@ -276,7 +272,7 @@ impl Material {
             _ => 3,
         });
         let bytes = STANDARD.decode(signature).expect("base64");
-        let hexadecimal = hexadecimal(&bytes);
+        let hexadecimal = hex::encode(&bytes);
         let mut values: Vec<String> = [
             URL_SAFE_NO_PAD.encode(&bytes),
             signature.trim_end_matches('=').to_owned(),

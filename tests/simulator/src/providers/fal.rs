@@ -94,13 +94,13 @@ impl Api for Fal {
     fn signature(&self, outgoing: &Outgoing<'_>) -> Option<Headers> {
         let key = key_pair(outgoing.account.signing_secret.as_ref()?)?;
         let stamp = clock::seconds(outgoing.now).to_string();
-        let hash = hexadecimal(&Sha256::digest(outgoing.body));
+        let hash = hex::encode(Sha256::digest(outgoing.body));
         let message = format!("{}\n{ACCOUNT}\n{stamp}\n{hash}", outgoing.task_id);
         Some(vec![
             ("x-fal-webhook-request-id", outgoing.task_id.to_owned()),
             ("x-fal-webhook-user-id", ACCOUNT.to_owned()),
             ("x-fal-webhook-timestamp", stamp),
-            ("x-fal-webhook-signature", hexadecimal(key.sign(message.as_bytes()).as_ref())),
+            ("x-fal-webhook-signature", hex::encode(key.sign(message.as_bytes()))),
         ])
     }
 
@@ -111,10 +111,6 @@ impl Api for Fal {
 
 fn key_pair(seed: &str) -> Option<Ed25519KeyPair> {
     Ed25519KeyPair::from_seed_unchecked(seed.as_bytes()).ok()
-}
-
-fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
 }
 
 fn router() -> Router<Shared> {
@@ -247,7 +243,7 @@ mod tests {
             0xc5, 0x69, 0x7b, 0x32, 0x69, 0x19, 0x70, 0x3b, 0xac, 0x03, 0x1c, 0xae, 0x7f, 0x60,
         ];
         let key = Ed25519KeyPair::from_seed_unchecked(&seed).expect("a seed");
-        let signature = hexadecimal(key.sign(b"").as_ref());
+        let signature = hex::encode(key.sign(b""));
         assert!(
             signature.starts_with("e5564300c360ac729086e2cc806e828a84877f1eb8e5d974d873e06522490155"),
             "{signature}"

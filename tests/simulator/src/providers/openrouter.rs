@@ -98,7 +98,7 @@ impl Api for OpenRouter {
 /// The `X-OpenRouter-Signature`: hexadecimal, keyed with the text of the secret, over time and body, joined by a comma.
 fn signature(secret: &str, seconds: i64, body: &[u8]) -> String {
     let signature = hmac(secret.as_bytes(), &[seconds.to_string().as_bytes(), b",", body]);
-    signature.iter().fold(format!("t={seconds},v1="), |text, byte| text + &format!("{byte:02x}"))
+    format!("t={seconds},v1={}", hex::encode(signature))
 }
 
 fn router() -> Router<Shared> {

@@ -88,7 +88,7 @@ fn signature(secret: &str, id: &str, timestamp: i64, body: &[u8]) -> String {
     let key = secret.strip_prefix("whsec_").unwrap_or(secret);
     let stamp = timestamp.to_string();
     let signature = hmac(key.as_bytes(), &[id.as_bytes(), b".", stamp.as_bytes(), b".", body]);
-    signature.iter().fold("v3,".to_owned(), |text, byte| text + &format!("{byte:02x}"))
+    format!("v3,{}", hex::encode(signature))
 }
 
 fn router() -> Router<Shared> {
