@@ -166,7 +166,8 @@ async fn task(provider: Provider, looks: u32, functions: Arc<Functions>, logs: &
         world.let_time_pass().await?;
         invoke(&world, &mut used, logs, "poll", json!({})).await?;
     }
-    Err(format!("{provider} has no result").into())
+    let item = world.item().await?.unwrap_or_default();
+    Err(format!("{provider} has no result: {item}").into())
 }
 
 /// The settings of a world poll sooner than a deployment does.
@@ -192,6 +193,16 @@ fn logged_by(function: &str, directory: &Path) -> Result<u64, Error> {
     Ok(bytes)
 }
 
+/// The providers named on the command line; all without any.
+fn providers() -> Result<Vec<Provider>, Error> {
+    let named = std::env::args().skip(1).map(|name| {
+        let known = Provider::ALL.into_iter().find(|provider| provider.to_string() == name);
+        known.ok_or_else(|| format!("{name} is no provider").into())
+    });
+    let named = named.collect::<Result<Vec<_>, Error>>()?;
+    Ok(if named.is_empty() { Provider::ALL.to_vec() } else { named })
+}
+
 async fn run() -> Result<String, Error> {
     let build = FunctionSource::Build { profile: "dev".to_owned() };
     let functions = Arc::new(Functions::prepare(&build, Progress::Terminal).await?);
@@ -202,7 +213,7 @@ async fn run() -> Result<String, Error> {
     let header = "| provider | write units, quick | of 200 s | other requests | log bytes \
         | dollars per million, quick: table | functions | objects | queue and log | in all | of 200 s |";
     let mut lines = vec![header.to_owned(), "|---|---|---|---|---|---|---|---|---|---|---|".to_owned()];
-    for provider in Provider::ALL {
+    for provider in providers()? {
         let quick = task(provider, 0, Arc::clone(&functions), &logs).await?;
         let long = task(provider, LOOKS, Arc::clone(&functions), &logs).await?;
         let (written, other, bytes) = (quick.written, quick.requests(), quick.log_bytes);

@@ -65,7 +65,9 @@ impl World {
         let remote = Remote::new(&aws.endpoint())?;
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let links = format!("http://{}", listener.local_addr()?);
-        let simulator = Simulator::start(Config { file_origin: Some(links.clone()), ..Config::default() })?;
+        let origin = Some(links.clone());
+        let config = Config { file_origin: origin.clone(), api_origin: origin, ..Config::default() };
+        let simulator = Simulator::start(config)?;
         let to_provider = Proxy::start(listener, simulator.origin(), Arc::clone(&injector), http.clone())?;
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let to_aws = Proxy::start(listener, &aws.endpoint(), Arc::clone(&injector), http.clone())?;
