@@ -206,7 +206,7 @@ fn table_of_starts(programs: &[Program], starts: &mut [Starts], world: &World) -
     let mut text = format!(
         "medians of {STARTS} interleaved starts on {}, warm page cache\n\n\
          | | start to first response, ms | processor time of its own until then | with {SHARE:.3} of a processor from the first event on \
-         | start to first /next | the same without connections | handshakes, calls | peak memory, MB | zip, MB |\n|---|---|---|---|---|---|---|---|---|\n",
+         | start to first /next | the same without connections | handshakes, calls | peak memory, MB | zip, MB | dollars per million cold callbacks |\n|---|---|---|---|---|---|---|---|---|---|\n",
         processor()
     );
     for (program, starts) in programs.iter().zip(starts) {
@@ -215,11 +215,14 @@ fn table_of_starts(programs: &[Program], starts: &mut [Starts], world: &World) -
         } else {
             format!("{:.2}", megabytes(program.zipped(&world.directory)?))
         };
-        let with_share = median(&mut starts.with_share).map_or_else(|| "-".to_owned(), milliseconds);
+        let with_share = median(&mut starts.with_share);
+        let dollars = with_share.filter(|_| program.work != Work::Own);
+        let dollars = dollars.map_or_else(|| "-".to_owned(), |time| format!("{:.2}", dollars_per_million(time)));
+        let with_share = with_share.map_or_else(|| "-".to_owned(), milliseconds);
         // Writing to a String cannot fail.
         let _ = writeln!(
             text,
-            "| {} | {} | {} | {with_share} | {} | {} | {}, {} | {:.1} | {zip} |",
+            "| {} | {} | {} | {with_share} | {} | {} | {}, {} | {:.1} | {zip} | {dollars} |",
             program.name,
             median(&mut starts.to_response).map_or_else(String::new, milliseconds),
             median(&mut starts.processor_time).map_or_else(String::new, milliseconds),
@@ -231,6 +234,15 @@ fn table_of_starts(programs: &[Program], starts: &mut [Starts], world: &World) -
         );
     }
     Ok(text)
+}
+
+/// What Lambda charges for a million invocations of 256 MB that take this long, in US dollars: list prices of us-east-1 for
+/// arm64. The start is charged as well.
+fn dollars_per_million(time: Duration) -> f64 {
+    const PER_MILLION: f64 = 0.20;
+    const GIGABYTES: f64 = 0.25;
+    const PER_MILLION_GIGABYTE_SECONDS: f64 = 13.3334;
+    PER_MILLION + GIGABYTES * time.as_secs_f64() * PER_MILLION_GIGABYTE_SECONDS
 }
 
 fn table_of_invocations(rows: &[(&Program, Warm)]) -> String {
