@@ -83,10 +83,11 @@ impl Row {
     }
 }
 
-const GONE: &str = "the origin responded with status 403: the file is not there yet, or no longer";
+const GONE: &str = "the origin responded with status 403: the file is not there yet, no longer there, or not for us";
 const HTML: &str = "the origin sent HTML instead of the file";
 const UNAVAILABLE: &str = "the origin responded with status 503";
-const NOT_FOUND: &str = "the origin responded with status 404: the file is not there yet, or no longer";
+const NOT_FOUND: &str =
+    "the origin responded with status 404: the file is not there yet, no longer there, or not for us";
 const PRIVATE: &str = "the link leads to an address that is not public";
 const TOO_FAR: &str = "the link is redirected more than 5 times";
 const CODED: &str = "the origin sends the file in a content coding that was not requested";

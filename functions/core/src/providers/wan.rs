@@ -90,6 +90,10 @@ impl Adapter for Wan {
     ) -> Result<Request, InvalidSubmission> {
         let mut request = requests::unchanged(&api(settings)?, submission, requests::endpoint(submission, ENDPOINTS)?)?;
         request.headers.push(("x-dashscope-async", Secret::new("enable")));
+        // Files that were uploaded to DashScope's own temporary storage, which it reads only when told so.
+        if names_an_upload(submission.body) {
+            request.headers.push(("x-dashscope-ossresourceresolve", Secret::new("enable")));
+        }
         Ok(request)
     }
 
@@ -150,6 +154,16 @@ impl Adapter for Wan {
 }
 
 const IDS: &[&str] = &["task_id"];
+
+/// Whether a field anywhere in the body is an `oss://` URL.
+fn names_an_upload(value: &Value) -> bool {
+    match value {
+        Value::String(text) => text.starts_with("oss://"),
+        Value::Array(values) => values.iter().any(names_an_upload),
+        Value::Object(fields) => fields.values().any(names_an_upload),
+        _ => false,
+    }
+}
 
 fn task_status(body: &Value, now: Timestamp) -> Option<TaskStatus> {
     let task = &body["output"];
@@ -265,9 +279,17 @@ mod tests {
     #[test]
     fn a_submission_asks_for_a_task_instead_of_waiting() {
         let settings = ProviderSettings { api_key: Some(Secret::new("k")), ..ProviderSettings::default() };
-        let submission = Submission { body: &json!({}), endpoint: None, callback_url: "", marker: "" };
-        let request = Wan.submission(&submission, &settings, NOW).expect("a request");
-        let header = request.headers.iter().find(|(name, _)| *name == "x-dashscope-async").expect("the header");
-        assert_eq!(header.1.expose(), "enable");
+        for (body, headers) in [
+            (json!({"input": {"prompt": "about oss://x"}}), &["x-dashscope-async"][..]),
+            (
+                json!({"input": {"media": [{"url": "oss://dashscope-instant/x/y.png"}]}}),
+                &["x-dashscope-async", "x-dashscope-ossresourceresolve"][..],
+            ),
+        ] {
+            let submission = Submission { body: &body, endpoint: None, callback_url: "", marker: "" };
+            let request = Wan.submission(&submission, &settings, NOW).expect("a request");
+            let switched_on = request.headers.iter().filter(|(_, value)| value.expose() == "enable");
+            assert_eq!(switched_on.map(|(name, _)| *name).collect::<Vec<_>>(), headers, "{body}");
+        }
     }
 }

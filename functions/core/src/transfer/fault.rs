@@ -97,7 +97,7 @@ pub enum OriginFault {
     /// There is no such file, or not for us (401, 403, 404, 410, …): not yet, or no longer. The age of the link decides
     /// which, not the status: object stores respond with 403 to a signature that ran out as well as to a file that does not exist
     /// yet.
-    #[error("the origin responded with status {status}: the file is not there yet, or no longer")]
+    #[error("the origin responded with status {status}: the file is not there yet, no longer there, or not for us")]
     NotThere {
         /// HTTP status.
         status: u16,
