@@ -26,7 +26,7 @@ pub fn verify_webhook(provider: Provider, data: &[u8]) {
     let signed = |id: &str, body: &[u8]| {
         let parts = [id.as_bytes(), b".1767225600.", body];
         if provider == Provider::WaveSpeed {
-            return format!("v3,{}", hex::encode(&hmac_sha256(TEXT_KEY.as_bytes(), &parts)));
+            return format!("v3,{}", hex::encode(hmac_sha256(TEXT_KEY.as_bytes(), &parts)));
         }
         format!("v1,{}", STANDARD.encode(hmac_sha256(KLING_KEY, &parts)))
     };
@@ -71,7 +71,7 @@ pub fn verify_fal(data: &[u8]) {
     let Some(([id], body)) = lines(rest) else { return };
     let time = "1767225600";
     let signed = |user: &str| {
-        let hash = hex::encode(&Sha256::digest(body));
+        let hash = hex::encode(Sha256::digest(body));
         hex::encode(key_pair().sign(format!("{id}\n{user}\n{time}\n{hash}").as_bytes()).as_ref())
     };
     assert!(accepted(id, "us", time, &signed("us"), body), "a signed callback is accepted");
@@ -186,7 +186,7 @@ pub fn verify_openrouter(data: &[u8]) {
         assert!(!is_accepted(Provider::OpenRouter, "/", "", &[], body));
         return;
     }
-    let signature = hex::encode(&hmac_sha256(TEXT_KEY.as_bytes(), &[b"1767225600,", rest]));
+    let signature = hex::encode(hmac_sha256(TEXT_KEY.as_bytes(), &[b"1767225600,", rest]));
     let header = |time: &str, signature: &str| format!("t={time},v1={signature}");
     assert!(accepted(&header("1767225600", &signature), rest), "a signed callback is accepted");
     match mode / 2 % 3 {

@@ -48,6 +48,10 @@ const STARTS: usize = 21;
 /// Invocations of each kind in a warm process.
 const INVOCATIONS: usize = 200;
 
+/// List prices of Lambda in US dollars, us-east-1, arm64: per invocation, and per GB and second.
+const INVOCATION: f64 = 0.20e-6;
+const GB_SECOND: f64 = 13.3334e-6;
+
 /// What Lambda gives 256 MB: 1,769 MB are one processor.
 const SHARE: f64 = 256.0 / 1769.0;
 
@@ -236,13 +240,9 @@ fn table_of_starts(programs: &[Program], starts: &mut [Starts], world: &World) -
     Ok(text)
 }
 
-/// What Lambda charges for a million invocations of 256 MB that take this long, in US dollars: list prices of us-east-1 for
-/// arm64. The start is charged as well.
+/// What Lambda charges for a million invocations of 256 MB that take this long, in US dollars. The start is charged as well.
 fn dollars_per_million(time: Duration) -> f64 {
-    const PER_MILLION: f64 = 0.20;
-    const GIGABYTES: f64 = 0.25;
-    const PER_MILLION_GIGABYTE_SECONDS: f64 = 13.3334;
-    PER_MILLION + GIGABYTES * time.as_secs_f64() * PER_MILLION_GIGABYTE_SECONDS
+    1e6 * (INVOCATION + 0.25 * time.as_secs_f64() * GB_SECOND)
 }
 
 fn table_of_invocations(rows: &[(&Program, Warm)]) -> String {

@@ -10,7 +10,7 @@ use simulator::Provider;
 
 use crate::share::Share;
 use crate::system::System;
-use crate::{Error, megabytes, processor_time, report};
+use crate::{Error, GB_SECOND, megabytes, processor_time, report};
 
 /// Sizes of memory, in MB. More than 3,538 would be more than two processors.
 const MEMORY: [u32; 6] = [256, 512, 768, 1024, 1769, 3008];
@@ -20,9 +20,6 @@ const FILES: [(usize, u32); 2] = [(12, 8_000_000), (2, 200_000_000)];
 
 /// What Lambda gives one processor for, in MB.
 const ONE_PROCESSOR: f64 = 1769.0;
-
-/// Dollars per GB and second, arm64, us-east-1.
-const GB_SECOND: f64 = 0.000_013_333_4;
 
 const TIMEOUT: Duration = Duration::from_mins(15);
 
