@@ -8,6 +8,7 @@ use serde::de::DeserializeOwned;
 
 use crate::callback::{Raw, Reporter};
 use crate::record::{Record, State, SubmissionAttempt};
+use crate::stored_report;
 use crate::task::TaskKey;
 use crate::time::Timestamp;
 
@@ -52,7 +53,7 @@ pub enum Attribute {
     Fingerprint,
     /// Until when the submission may still be in flight.
     InFlightUntil,
-    /// The report, as JSON.
+    /// The report, as JSON; links of its body as their places there, see [`crate::stored_report`].
     Report,
     /// Who reported, by name.
     ReportedBy,
@@ -249,10 +250,10 @@ impl Record {
             cancel_requested_at: reader.time(A::CancelRequestedAt)?,
             registered_at: reader.time(A::RegisteredAt)?,
             submission,
-            report: reader.json(A::Report)?,
+            report: reader.named(A::Report, |text| stored_report::read(text, &raw))?,
             reported_by: reader.named(A::ReportedBy, Reporter::from_name)?,
             hint: reader.json(A::Hint)?,
-            fallback: reader.json(A::Fallback)?,
+            fallback: reader.named(A::Fallback, |text| stored_report::read(text, &raw))?,
             raw,
             artifacts: reader.json(A::Artifacts)?.unwrap_or_default(),
             checkpoints: reader.json(A::Checkpoints)?.unwrap_or_default(),

@@ -12,7 +12,7 @@
 //! | [`callback`] | from bytes to a report that may be recorded; [`callback::proof`]: how far it is believed |
 //! | [`report`] | what a provider says about a task, normalised |
 //! | [`providers`] | the adapters, one file each |
-//! | [`record`], [`item`] | the record of a task as it is read, and its stored form |
+//! | [`record`], [`item`], `stored_report` | the record of a task as it is read, and its stored form |
 //! | [`transition`] | every conditional write to the table, as a value |
 //! | [`submission`] | exactly one submission under one id |
 //! | [`status_poll`] | what a status poll means for a task |
@@ -56,6 +56,7 @@ pub mod settings;
 pub mod signature;
 pub mod ssrf;
 pub mod status_poll;
+mod stored_report;
 pub mod submission;
 pub mod task;
 pub mod time;

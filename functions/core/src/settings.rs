@@ -55,7 +55,8 @@ pub struct ProviderSettings {
     /// unsigned callback is refused.
     pub signing_secrets: Vec<Secret>,
     /// Our account at a provider whose key signs for all of its customers: fal's user id. Without it, such a signature proves the
-    /// sender and not that it is about a task of ours, which a status poll then has to confirm.
+    /// sender and not that it is about a task of ours, which a status poll then has to confirm. At Runway, the user for whom an
+    /// account acts, sent with every call; some accounts are refused without it.
     pub account_id: Option<String>,
     /// Public keys that verify a provider's callbacks, so that they need not be fetched. If none fits, those that it publishes are
     /// fetched.

@@ -1,6 +1,6 @@
-//! What the first release stored is read by every later one: records live for 90 days, and tasks are open during an upgrade.
+//! What a release stored is read by every later one: records live for 90 days, and tasks are open during an upgrade.
 //! Four items are what a table held, with other hosts in their links; the copy that continues, the failure and the body about no
-//! task were made of such by hand. An item that is added stays; none is changed.
+//! task were made of such by hand, as were the links that are places in the body. An item that is added stays; none is changed.
 
 use reelhook_core::item::{Item, Value};
 use reelhook_core::record::{Record, State};
@@ -48,6 +48,8 @@ fn every_stored_item_is_read() {
         ("copy that continues", State::Reported, succeeded, "a checkpoint"),
         ("failed", State::Failed, Some(Outcome::Failed), "neither"),
         ("body that is about no task", State::Unattributed, None, "neither"),
+        ("reported, links by place", State::Reported, succeeded, "neither"),
+        ("hint with a fallback, links by place", State::Pending, None, "a success to fall back on"),
     ];
     let stored = stored();
     assert_eq!(stored.len(), expected.len());

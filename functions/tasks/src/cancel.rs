@@ -12,6 +12,7 @@ use reelhook_core::record::{Record, State};
 use reelhook_core::report::{Reason, Report, TaskStatus};
 use reelhook_core::settings::{ProviderSettings, Settings};
 use reelhook_core::status_poll::{self, PollResult, Step, Terms};
+use reelhook_core::transition::submissions::CancellationResponse;
 use reelhook_core::{TaskKey, view};
 use serde_json::json;
 
@@ -91,12 +92,12 @@ impl Cancelling<'_> {
             Err(error) => {
                 tracing::warn!(task = %record.task, %error, "a cancellation got no response");
                 // It may have arrived; the status will tell.
-                self.note(record).await?;
+                self.note(record, CancellationResponse::Missing).await?;
                 return Err(unclear(record, &error.to_string()));
             }
         }
         tracing::info!(task = %record.task, "the provider took a cancellation");
-        let noted = self.note(record).await?;
+        let noted = self.note(record, CancellationResponse::Accepted).await?;
         let terms = Terms::of(record.task.provider(), self.own);
         let after = self.poll(record, task).await.result;
         Ok(match status_poll::decide(&noted, &after, &terms, clock::now()).step {
@@ -119,9 +120,9 @@ impl Cancelling<'_> {
     }
 
     /// Has the status polled soon. A task that was reported meanwhile stays as it is.
-    async fn note(&self, record: &Record) -> Result<Record, Problem> {
+    async fn note(&self, record: &Record, response: CancellationResponse) -> Result<Record, Problem> {
         let now = clock::now();
-        match self.app.table.note_cancellation(&record.task, now, now + LOOK_AGAIN_AFTER).await? {
+        match self.app.table.note_cancellation(&record.task, response, now, now + LOOK_AGAIN_AFTER).await? {
             Some(noted) => Ok(noted),
             None => existing(self.app, &record.task).await,
         }

@@ -9,7 +9,7 @@ use reelhook_core::record::{DUE_SHARDS, Fallback, PendingHint, Record, State, Su
 use reelhook_core::report::{Artifact, Failure, Kind, Outcome, Progress, Reason, Report, Source};
 use reelhook_core::result::{Checksum, StoredArtifact};
 use reelhook_core::transfer::checkpoint::{Checkpoint, Checkpoints};
-use reelhook_core::transition::submissions::Registration;
+use reelhook_core::transition::submissions::{CancellationResponse, Registration};
 use reelhook_core::transition::{Condition, Effect, Transition, Write, leases, ownership, reports, submissions};
 use reelhook_core::{Provider, TaskKey, Timestamp};
 use strum::VariantArray as _;
@@ -49,7 +49,9 @@ pub(super) const CONSTRUCTORS: [(&str, Constructor); 28] = [
         submissions::resubmit(&task, &interrupted, &attempt, endpoint.as_deref(), draw.time(), draw.time())
     }),
     ("interrupt", |draw| submissions::interrupt(&draw.key(), &draw.attempt(), draw.time())),
-    ("note_cancellation", |draw| submissions::note_cancellation(&draw.key(), draw.time(), draw.time())),
+    ("note_cancellation", |draw| {
+        submissions::note_cancellation(&draw.key(), draw.cancellation_response(), draw.time(), draw.time())
+    }),
     ("report", |draw| {
         let read = draw.maybe(Draw::record);
         reports::report(&draw.accepted(), read.as_ref(), draw.time(), draw.time())
@@ -288,6 +290,10 @@ impl Draw {
             Value::Number(number) => Value::Text(number.to_string()),
             Value::Text(_) => Value::Number(self.time().seconds()),
         }
+    }
+
+    fn cancellation_response(&mut self) -> CancellationResponse {
+        [CancellationResponse::Accepted, CancellationResponse::Missing][self.below(2)]
     }
 
     fn key(&self) -> TaskKey {

@@ -2,7 +2,7 @@
 
 use reelhook_core::annotations::Given;
 use reelhook_core::record::{REQUEUE_AFTER, Record, State, SubmissionAttempt};
-use reelhook_core::transition::submissions::{self, Registration};
+use reelhook_core::transition::submissions::{self, CancellationResponse, Registration};
 use reelhook_core::transition::{Applied, Transition};
 use reelhook_core::{TaskKey, Timestamp};
 
@@ -85,10 +85,11 @@ impl Table {
     pub async fn note_cancellation(
         &self,
         task: &TaskKey,
+        response: CancellationResponse,
         now: Timestamp,
         due_at: Timestamp,
     ) -> Result<Option<Record>, TableError> {
-        let note = submissions::note_cancellation(task, now, due_at);
+        let note = submissions::note_cancellation(task, response, now, due_at);
         match self.apply(&note).await? {
             Applied::Done(record) => self.present(&note, record).map(|record| Some(*record)),
             Applied::Refused(_) => Ok(None),

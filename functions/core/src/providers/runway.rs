@@ -8,6 +8,7 @@
 //! |---|---|
 //! | endpoints, `$.id`; no callback field in any of them | confirmed: runwayml/sdk-node, src/resources |
 //! | `X-Runway-Version` on every call | confirmed: runwayml/sdk-node, src/client.ts |
+//! | `X-Runway-On-Behalf-Of`, without which some accounts get a 400 | single observation |
 //! | status words, `output`, `failure`, `failureCode`; a poll every 5 s at most | confirmed: runwayml/sdk-node, src/resources/tasks.ts |
 //! | links for 24 to 48 hours, a fresh one with each response | confirmed: docs.dev.runwayml.com/assets/outputs |
 //! | the end of a link in its `_jwt` | inferred: links on public pages |
@@ -186,7 +187,11 @@ fn refusal(response: &ProviderResponse, body: &Value) -> Option<Failure> {
 }
 
 fn api(settings: &ProviderSettings) -> Result<Api<'_>, InvalidSubmission> {
-    Ok(Api::new(NAME, "Bearer", &PROFILE, settings)?.with_header("x-runway-version", VERSION))
+    let api = Api::new(NAME, "Bearer", &PROFILE, settings)?.with_header("x-runway-version", VERSION);
+    Ok(match &settings.account_id {
+        Some(user) => api.with_header("x-runway-on-behalf-of", user),
+        None => api,
+    })
 }
 
 #[cfg(test)]
@@ -251,6 +256,24 @@ mod tests {
             let task = json!({"status": "RUNNING", "progress": progress});
             let expected = responses::open_at(&percent);
             assert_eq!(task_status(&task, Timestamp::from_seconds(0)), Some(expected), "{progress}");
+        }
+    }
+
+    #[test]
+    fn an_account_that_acts_for_others_says_for_whom_on_every_call() {
+        let task = PolledTask { provider_task_id: "t-1", endpoint: None };
+        for (settings, expected) in
+            [(json!({"api_key": "k", "account_id": "user-1"}), Some("user-1")), (json!({"api_key": "k"}), None)]
+        {
+            let settings = serde_json::from_value(settings).expect("valid settings");
+            let status = ProviderResponse::new(200, json!({"id": "t-1", "status": "RUNNING"}).to_string());
+            let polled = Runway.status_requests(&[task], &settings, Timestamp::from_seconds(0));
+            let cancelled = Runway.cancellation(&task, &status, &settings).expect("a request");
+            for request in [&polled[0].request, &cancelled] {
+                let mut headers = request.headers.iter();
+                let sent = headers.find(|(name, _)| *name == "x-runway-on-behalf-of").map(|(_, value)| value.expose());
+                assert_eq!(sent, expected);
+            }
         }
     }
 

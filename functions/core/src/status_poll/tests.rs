@@ -360,3 +360,24 @@ fn a_task_that_is_forgotten_with_its_cancellation_is_cancelled() {
         assert_eq!(found, is_cancelled, "{changes:?} {result:?}: {step:?}");
     }
 }
+
+/// Nobody knows whether it arrived, and a 404 may be a passing one: only several over minutes end a task that may be running.
+#[test]
+fn one_not_found_after_a_cancellation_without_a_response_ends_nothing() {
+    let forgetful = Terms { forgets_cancelled: true, ..terms() };
+    let mut hint = PendingHint::new(at(60));
+    let mut polls = 0;
+    let report = loop {
+        let now = at(60 + 240 * polls);
+        let asked = [(Attribute::CancelRequestedAt, Some(at(60).into())), (Attribute::Hint, Some(Value::json(&hint)))];
+        let decision = decide(&record(&asked), &not_found(), &forgetful, now);
+        assert!(!decision.refuted, "no callback hinted at anything");
+        polls += 1;
+        match decision.step {
+            Step::Report(report) => break report,
+            Step::Wait { hint: Some(learned), .. } => hint = learned,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!((polls, report.failure().map(|failure| failure.reason)), (4, Some(Reason::Cancelled)));
+}

@@ -6,6 +6,7 @@ use crate::item::{Attribute as A, Value};
 use crate::providers::adapter::HintReason;
 use crate::record::{Fallback, PendingHint, RETENTION, Record, State, due_shard};
 use crate::report::Outcome;
+use crate::stored_report;
 use crate::task::TaskKey;
 use crate::time::Timestamp;
 
@@ -262,7 +263,7 @@ fn reported(accepted: &Accepted, now: Timestamp, due_at: Timestamp) -> Vec<Effec
     let mut effects = vec![
         Effect::Set(A::State, State::Reported.into()),
         Effect::Set(A::Outcome, accepted.report().outcome().name().into()),
-        Effect::Set(A::Report, Value::json(accepted.report())),
+        Effect::Set(A::Report, stored_report::stored(accepted.report(), accepted.raw())),
         Effect::Set(A::ReportedBy, accepted.reporter().name().into()),
         Effect::Set(A::ReportedAt, now.into()),
         Effect::Set(A::Raw, accepted.raw().expose().into()),
@@ -304,7 +305,10 @@ fn hinted(hint: &Hint, now: Timestamp) -> Vec<Effect> {
     ];
     if let Some(report) = &hint.fallback {
         effects.extend([
-            Effect::Set(A::Fallback, Value::json(&Fallback { report: report.clone(), received_at: now })),
+            Effect::Set(
+                A::Fallback,
+                stored_report::stored(&Fallback { report: report.clone(), received_at: now }, &hint.raw),
+            ),
             Effect::Set(A::Raw, hint.raw.expose().into()),
             Effect::Set(A::RawBytes, raw_bytes(&hint.raw)),
         ]);

@@ -3,7 +3,7 @@
 use super::{Condition, Effect, Transition, Write};
 use crate::annotations::{Annotations, Given};
 use crate::item::{Attribute as A, Value};
-use crate::record::{State, SubmissionAttempt, due_shard};
+use crate::record::{PendingHint, State, SubmissionAttempt, due_shard};
 use crate::task::TaskKey;
 use crate::time::Timestamp;
 
@@ -170,13 +170,32 @@ pub fn interrupt(task: &TaskKey, attempt: &SubmissionAttempt, now: Timestamp) ->
     }
 }
 
-/// The provider was asked to cancel the task: its status is polled at `due_at`, and whatever arrives is kept all the same.
-pub fn note_cancellation(task: &TaskKey, now: Timestamp, due_at: Timestamp) -> Transition {
+/// What the provider responded to a cancellation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CancellationResponse {
+    /// That it took it.
+    Accepted,
+    /// Nothing: it may have arrived or not.
+    Missing,
+}
+
+/// The provider was asked to cancel the task: its status is polled at `due_at`, and whatever arrives is kept all the same. Where no
+/// response came, that is a hint that the task may have ended.
+pub fn note_cancellation(
+    task: &TaskKey,
+    response: CancellationResponse,
+    now: Timestamp,
+    due_at: Timestamp,
+) -> Transition {
+    let mut effects = vec![Effect::Set(A::CancelRequestedAt, now.into()), Effect::Set(A::DueAt, due_at.into())];
+    if response == CancellationResponse::Missing {
+        effects.push(Effect::SetOnce(A::Hint, Value::json(&PendingHint::new(now))));
+    }
     Transition {
         action: "recording the cancellation",
         task: task.clone(),
         condition: Condition::Is(A::State, State::Pending.into()),
-        write: Write::Update(vec![Effect::Set(A::CancelRequestedAt, now.into()), Effect::Set(A::DueAt, due_at.into())]),
+        write: Write::Update(effects),
     }
 }
 

@@ -13,7 +13,8 @@ use crate::time::Timestamp;
 use super::leases::{claim, claim_due, postpone, release_open, release_unfinished, renew, settle};
 use super::reports::{close, keep, note_hint, note_open, remove, reopen, report, restore, take_over};
 use super::submissions::{
-    correct_identity, identify, interrupt, note_cancellation, note_submission, register, resubmit, withdraw,
+    CancellationResponse, correct_identity, identify, interrupt, note_cancellation, note_submission, register,
+    resubmit, withdraw,
 };
 
 const NOW: Timestamp = Timestamp::from_seconds(1000);
@@ -175,7 +176,7 @@ fn transitions(read: &Record) -> Vec<(&'static str, Transition)> {
         ("note_submission", note_submission(task, ID, &Given::default(), NOW)),
         ("withdraw", withdraw(task, &attempt())),
         ("resubmit", resubmit(task, &attempt(), &attempt(), None, NOW, DEADLINE)),
-        ("note_cancellation", note_cancellation(task, NOW, NOW)),
+        ("note_cancellation", note_cancellation(task, CancellationResponse::Missing, NOW, NOW)),
         ("interrupt", interrupt(task, &attempt(), NOW)),
         ("report a success", report(&success(), None, NOW, NOW)),
         ("report a failure", report(&failure(), None, NOW, NOW)),
