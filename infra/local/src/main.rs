@@ -82,7 +82,8 @@ enum Command {
     /// Build the release binaries and print what a start and a callback cost, beside a function that does nothing and the same
     /// work in Python and JavaScript.
     Measure {
-        /// `poll`: a run of poll over thousands of tasks. `process`: copies by memory. NAME=PATH: another build of callback, beside the others.
+        /// `poll`: a run of poll over thousands of tasks. `scale`: callbacks at rates, and poll over up to 100,000 tasks.
+        /// `process`: copies by memory. NAME=PATH: another build of callback, beside the others.
         arguments: Vec<String>,
     },
 }

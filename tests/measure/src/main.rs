@@ -11,14 +11,16 @@
 //! | [`tls`] | TLS in front of that AWS |
 //! | [`share`] | a share of a processor |
 //! | [`poll`] | a run of `poll` over thousands of tasks |
+//! | [`scale`] | callbacks at rates, and a run of `poll` over more and more open tasks |
 //! | [`process`] | copies with the processor that each size of memory brings |
-//! | [`system`] | everything that a task goes through, for these two |
+//! | [`system`] | everything that a task goes through, for these |
 //! | [`instructions`] | counting instructions, which do not depend on the machine's other work |
 
 mod instructions;
 mod poll;
 mod process;
 mod program;
+mod scale;
 mod share;
 mod system;
 mod tls;
@@ -83,7 +85,7 @@ struct Warm {
 async fn run() -> Result<String, Error> {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let mut arguments: Vec<String> = std::env::args().skip(1).collect();
-    let only = arguments.pop_if(|last| ["poll", "process"].contains(&last.as_str()));
+    let only = arguments.pop_if(|last| ["poll", "process", "scale"].contains(&last.as_str()));
     let programs = program::all(&arguments, only.is_none()).await?;
     let path = |name: &str| {
         let program = programs.iter().find(|program| program.name == name);
@@ -92,6 +94,10 @@ async fn run() -> Result<String, Error> {
     let world = World::start(path("tasks")?).await?;
     match only.as_deref() {
         Some("poll") => return poll::table(path("poll")?, path("tasks")?, &world.directory).await,
+        Some("scale") => {
+            let functions = [path("callback")?, path("poll")?, path("tasks")?];
+            return scale::table(functions, &world, &world.directory).await;
+        }
         Some(_) => return process::table(path("process")?, path("poll")?, path("tasks")?, &world.directory).await,
         None => {}
     }

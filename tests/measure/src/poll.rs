@@ -16,6 +16,9 @@ use crate::{Error, SHARE, megabytes, processor_time, report};
 /// Tasks that are due, of all providers together.
 const TASKS: usize = 20_000;
 
+/// What a prompt says of a task that stays open.
+pub(crate) const OPEN: &str = "callback=lose delay=100000";
+
 /// How long a provider takes for a response.
 const LATENCY: Duration = Duration::from_millis(200);
 
@@ -24,24 +27,35 @@ const TIMEOUT: Duration = Duration::from_mins(1);
 
 /// What runs over tasks that are still open, and over tasks that are finished, came to.
 pub(crate) async fn table(poll: &Path, tasks: &Path, directory: &Path) -> Result<String, Error> {
-    let mut text = format!(
-        "\none run of poll over {TASKS} due tasks, with {SHARE:.3} of a processor and {} ms for each response of a provider\n\n\
-         | every task is | polled | queued | left to the next run | seconds | of them processor time \
-         | connections to AWS | peak memory, MB | status requests per task |\n|---|---|---|---|---|---|---|---|---|\n",
-        LATENCY.as_millis()
-    );
-    for (name, script) in [("open", "callback=lose delay=100000"), ("finished", "callback=lose delay=0.1")] {
+    let mut text = heading();
+    for (name, script) in [("open", OPEN), ("finished", "callback=lose delay=0.1")] {
         report(&format!("submitting {TASKS} tasks that are {name} when they are polled"));
-        let row = run(script, poll, tasks, directory).await?;
+        let row = run(TASKS, script, poll, tasks, directory).await?;
         // Writing to a String cannot fail.
-        let _ = writeln!(text, "| {name} | {row} |");
+        let _ = writeln!(text, "| {TASKS}, {name} | {row} |");
     }
     Ok(text)
 }
 
-async fn run(script: &str, poll: &Path, tasks: &Path, directory: &Path) -> Result<String, Error> {
+pub(crate) fn heading() -> String {
+    format!(
+        "\none run of poll, with {SHARE:.3} of a processor and {} ms for each response of a provider\n\n\
+         | due tasks | polled | queued | left to the next run | seconds | of them processor time \
+         | connections to AWS | peak memory, MB | status requests per task |\n|---|---|---|---|---|---|---|---|---|\n",
+        LATENCY.as_millis()
+    )
+}
+
+/// One run over so many tasks whose prompts say this to the simulator. Returns its row.
+pub(crate) async fn run(
+    count: usize,
+    script: &str,
+    poll: &Path,
+    tasks: &Path,
+    directory: &Path,
+) -> Result<String, Error> {
     let system = System::start(directory).await?;
-    system.submit(tasks, TASKS, &Provider::ALL, script).await?;
+    system.submit(tasks, count, &Provider::ALL, script).await?;
     system.slow.begin(LATENCY);
     let share = Share::of_processor(SHARE)?;
     let mut function = Function::start(poll, &system.environment).await?;
@@ -54,7 +68,7 @@ async fn run(script: &str, poll: &Path, tasks: &Path, directory: &Path) -> Resul
     };
     let seconds = began.elapsed().as_secs_f64();
     let requests = system.slow.requests();
-    let tasks_each = f64::from(u32::try_from(TASKS / Provider::ALL.len())?);
+    let tasks_each = f64::from(u32::try_from(count / Provider::ALL.len())?);
     let per_task = Provider::ALL.map(|provider| {
         let sent = requests.get(provider.name()).copied().unwrap_or_default();
         format!("{provider} {:.2}", f64::from(sent) / tasks_each)
