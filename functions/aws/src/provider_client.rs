@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use reelhook_core::providers::adapter::{LookupResult, Method, PolledTask, ProviderResponse, Request, StatusRequest};
+use reelhook_core::providers::batch;
 use reelhook_core::record::Record;
 use reelhook_core::settings::ProviderSettings;
 use reelhook_core::status_poll::{self, PollResult};
@@ -84,7 +85,7 @@ pub enum LookedUp {
 pub struct PolledStatus {
     /// What it means.
     pub result: PollResult,
-    /// The whole response, where there is one.
+    /// The response, where there is one: what it says about this task and no other.
     pub response: Option<Arc<ProviderResponse>>,
 }
 
@@ -262,12 +263,13 @@ impl ProviderClient {
     ) -> Vec<PolledStatus> {
         match self.send(&request.request, now).await {
             Ok(response) => {
-                let response = Arc::new(response);
-                let read = |index: &usize| {
-                    let status = provider.adapter().read_status(&response, tasks[*index].provider_task_id, now);
-                    PolledStatus { result: PollResult::Response(status), response: Some(Arc::clone(&response)) }
+                let ids: Vec<_> = request.tasks.iter().map(|index| tasks[*index].provider_task_id).collect();
+                let responses = if ids.len() > 1 { batch::split(&response, &ids) } else { vec![response] };
+                let read = |(id, response): (&str, ProviderResponse)| {
+                    let status = provider.adapter().read_status(&response, id, now);
+                    PolledStatus { result: PollResult::Response(status), response: Some(Arc::new(response)) }
                 };
-                request.tasks.iter().map(read).collect()
+                ids.into_iter().zip(responses).map(read).collect()
             }
             Err(error) => {
                 tracing::warn!(%provider, %error, tasks = request.tasks.len(), "a status poll got no response");

@@ -8,7 +8,7 @@ use axum::http::{StatusCode, Uri};
 use reelhook_aws::provider_client::{Connections, PollLimits, PolledStatus, ProviderClient, RequestError};
 use reelhook_core::providers::adapter::{Method, PolledTask, Request, StatusResult};
 use reelhook_core::redacted::Secret;
-use reelhook_core::report::TaskStatus;
+use reelhook_core::report::{Report, TaskStatus};
 use reelhook_core::settings::Settings;
 use reelhook_core::status_poll::PollResult;
 use reelhook_core::{Provider, Timestamp};
@@ -40,7 +40,7 @@ fn settings(url: &str) -> Settings {
     let provider = json!({ "api_key": "key", "base_url": url });
     let document = json!({
         "version": 1, "callback": { "keys": ["sixteen-characters"] },
-        "providers": { "ark": provider, "kling": provider, "maxapi": provider },
+        "providers": { "ark": provider, "kling": provider, "vidu": provider, "maxapi": provider },
     });
     Settings::parse(&document.to_string()).expect("valid settings")
 }
@@ -93,6 +93,37 @@ async fn one_bad_id_does_not_hide_the_others_of_its_group() {
     // One for all, then halves down to the bad one alone.
     let requests = requests.lock().expect("no panic").len();
     assert_eq!(requests, 7, "1 + 2 + 2 + 2");
+}
+
+/// It is recorded with the task and published with it, and may be read by whoever the task is for.
+#[tokio::test]
+async fn the_response_of_a_task_has_nothing_of_the_others_that_were_polled_with_it() {
+    let (url, requests) = provider(|query| {
+        let ids = query.split(&['=', ',', '&'][..]).filter(|id| id.starts_with("t-"));
+        let task = |id| {
+            json!({
+                "id": id, "task_id": id, "status": "succeeded", "state": "success",
+                "outputs": [{ "id": "o", "type": "video", "url": format!("https://cdn.example.com/{id}.mp4") }],
+                "content": { "video_url": format!("https://cdn.example.com/{id}.mp4") },
+                "creations": [{ "id": "c", "url": format!("https://cdn.example.com/{id}.mp4") }],
+            })
+        };
+        let tasks: Vec<_> = ids.map(task).collect();
+        (StatusCode::OK, json!({ "code": 0, "data": tasks, "items": tasks, "tasks": tasks }).to_string())
+    })
+    .await;
+    let ids = ["t-one", "t-two", "t-three"];
+    for provider in [Provider::Ark, Provider::Kling, Provider::Vidu] {
+        for (id, polled) in ids.iter().zip(poll(&settings(&url), provider, &ids).await) {
+            let body = String::from_utf8_lossy(polled.body()).into_owned();
+            let is_done = matches!(&polled.result, PollResult::Response(StatusResult::Task(TaskStatus::Finished(Report::Succeeded { artifacts, .. }))) if artifacts.len() == 1);
+            assert!(is_done && body.contains(&format!("{id}.mp4")), "{provider} {id}: {:?} {body}", polled.result);
+            for other in ids.iter().filter(|other| *other != id) {
+                assert!(!body.contains(other), "{provider} {id}: {body}");
+            }
+        }
+    }
+    assert_eq!(requests.lock().expect("no panic").len(), 3, "one for all tasks of a provider");
 }
 
 #[tokio::test]
@@ -150,8 +181,8 @@ async fn nobody_there_is_no_response_and_no_credentials_are_no_request() {
     let settings = settings(&url);
     let polled = poll(&settings, Provider::MaxApi, &["a"]).await;
     assert_eq!(polled[0].result, PollResult::NoResponse);
-    // Vidu has no key in these settings, APIMP neither a key nor a host.
-    for provider in [Provider::Vidu, Provider::Apimp] {
+    // KIE has no key in these settings, APIMP neither a key nor a host.
+    for provider in [Provider::Kie, Provider::Apimp] {
         let polled = poll(&settings, provider, &["a"]).await;
         assert_eq!(polled[0].result, PollResult::NotPollable, "{provider}");
         assert!(!polled[0].was_sent());

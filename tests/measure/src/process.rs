@@ -1,16 +1,17 @@
-//! What a copy takes with the processor that each size of memory brings, and what it costs then.
+//! What a copy takes with the processor that each size of memory brings, and what it costs then, beside the same work in Python.
 
 use std::fmt::Write as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use load::remote::TABLE;
 use local::runtime_api::{Function, InvocationResult};
 use serde_json::{Value, json};
 use simulator::Provider;
 
 use crate::share::Share;
 use crate::system::System;
-use crate::{Error, GB_SECOND, megabytes, processor_time, report};
+use crate::{Error, GB_SECOND, megabytes, processor_time, program, report};
 
 /// Sizes of memory, in MB. More than 3,538 would be more than two processors.
 const MEMORY: [u32; 6] = [256, 512, 768, 1024, 1769, 3008];
@@ -26,28 +27,46 @@ const TIMEOUT: Duration = Duration::from_mins(15);
 /// The table.
 pub(crate) async fn table(process: &Path, poll: &Path, tasks: &Path, directory: &Path) -> Result<String, Error> {
     let mut text = "\none task per invocation of a warm process, from an origin without TLS to S3 over TLS 1.3, both on this machine\n\n\
-        | memory, MB | video, MB | seconds per task | of them processor time | MB/s | peak memory, MB | dollars per million tasks |\n\
-        |---|---|---|---|---|---|---|\n"
+        | | memory, MB | video, MB | seconds per task | of them processor time | MB/s | peak memory, MB | dollars per million tasks |\n\
+        |---|---|---|---|---|---|---|---|\n"
         .to_owned();
+    let python = program::copying_peer();
+    let programs = std::iter::once(("`process`", process)).chain(python.as_deref().map(|path| ("Python, boto3", path)));
+    let programs: Vec<_> = programs.collect();
     for (count, length) in FILES {
         report(&format!("{count} videos of {} MB for each size of memory", length / 1_000_000));
         let system = System::start(directory).await?;
         let script = format!("callback=lose delay=0.1 size={length}");
-        system.submit(tasks, count * MEMORY.len(), &[Provider::Kling], &script).await?;
+        system.submit(tasks, count * MEMORY.len() * programs.len(), &[Provider::Kling], &script).await?;
         // It finds that they are finished, and queues them.
         let mut poll = Function::start(poll, &system.environment).await?;
         poll.invoke(json!({}), TIMEOUT).await;
         for memory in MEMORY {
-            let mut messages = vec![];
-            while messages.len() < count {
-                messages.push(system.remote.receive("work").await?.ok_or("a task is not queued")?.record);
+            for (name, program) in &programs {
+                let mut messages = vec![];
+                while messages.len() < count {
+                    let mut message = system.remote.receive("work").await?.ok_or("a task is not queued")?.record;
+                    if *program != process {
+                        message["body"] = json!(with_link(&system, &message).await?);
+                    }
+                    messages.push(message);
+                }
+                let copied = copy_all(program, &system, memory, messages).await?;
+                // Writing to a String cannot fail.
+                let _ = writeln!(text, "| {name} | {memory} | {} |", copied.row(memory, length, count)?);
             }
-            let copied = copy_all(process, &system, memory, messages).await?;
-            // Writing to a String cannot fail.
-            let _ = writeln!(text, "| {memory} | {} |", copied.row(memory, length, count)?);
         }
     }
     Ok(text)
+}
+
+/// A message that says where the video is as well, so that nobody has to read the record.
+async fn with_link(system: &System, message: &Value) -> Result<String, Error> {
+    let body: Value = serde_json::from_str(message["body"].as_str().unwrap_or_default())?;
+    let request = json!({ "TableName": TABLE, "Key": { "task": { "S": body["task"] } } });
+    let response = system.remote.call("DynamoDB_20120810.GetItem", &request).await?;
+    let provider_said: Value = serde_json::from_str(response["Item"]["raw"]["S"].as_str().unwrap_or_default())?;
+    Ok(json!({ "task": body["task"], "url": provider_said["data"][0]["outputs"][0]["url"] }).to_string())
 }
 
 /// What some copies took.

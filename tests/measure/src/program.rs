@@ -60,15 +60,7 @@ pub(crate) async fn all(others: &[String], with_peers: bool) -> Result<Vec<Progr
 
 /// The same work in other languages; none where they cannot be installed.
 fn peers() -> Vec<Program> {
-    let directory = workspace_root().join("target/measure");
-    report("installing what Python and Node need into target/measure");
-    let installed = Command::new(workspace_root().join("tests/measure/peers/install")).arg(&directory).status();
-    if !installed.is_ok_and(|status| status.success()) {
-        report(
-            "they could not be installed, so they are left out: this needs python3, node, npm and their package indexes",
-        );
-        return vec![];
-    }
+    let Some(directory) = installed_peers() else { return vec![] };
     let peer = |name: &str, file: &str| {
         let path = directory.join(file);
         Program { name: name.to_owned(), path, work: Work::Callback, is_script: true }
@@ -78,6 +70,24 @@ fn peers() -> Vec<Program> {
         peer("Python, boto3 and Powertools", "python-powertools"),
         peer("Node, bundled", "node-bundled"),
     ]
+}
+
+/// The work of `process` in Python; none where it cannot be installed.
+pub(crate) fn copying_peer() -> Option<PathBuf> {
+    Some(installed_peers()?.join("python-copying"))
+}
+
+fn installed_peers() -> Option<PathBuf> {
+    let directory = workspace_root().join("target/measure");
+    report("installing what Python and Node need into target/measure");
+    let installed = Command::new(workspace_root().join("tests/measure/peers/install")).arg(&directory).status();
+    if !installed.is_ok_and(|status| status.success()) {
+        report(
+            "they could not be installed, so they are left out: this needs python3, node, npm and their package indexes",
+        );
+        return None;
+    }
+    Some(directory)
 }
 
 impl Program {

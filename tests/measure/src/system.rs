@@ -60,6 +60,8 @@ impl System {
             ("ALLOWED_ORIGINS", &simulator.address().to_string()),
             ("LOG_LEVEL", "error"),
             ("SSL_CERT_FILE", &front.roots.display().to_string()),
+            ("AWS_CA_BUNDLE", &front.roots.display().to_string()),
+            ("AWS_DEFAULT_REGION", local::REGION),
         ]
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .into();

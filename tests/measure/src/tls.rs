@@ -1,4 +1,4 @@
-//! TLS in front of an AWS that speaks plain HTTP: TLS 1.3, a chain of three RSA certificates from a root of its own, and one address
+//! TLS in front of an AWS that speaks plain HTTP: TLS 1.3, a chain of three certificates from a root of its own, and one address
 //! per service, as AWS has it.
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose, PKCS_RSA_SHA256};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
 use rustls::ServerConfig;
 use rustls::pki_types::PrivatePkcs8KeyDer;
 use tokio::io::copy_bidirectional;
@@ -20,10 +20,6 @@ use crate::world::SERVICES;
 /// The roots of AWS, which the deployed functions read at their start. They are in the file of roots here too, so that reading
 /// them counts.
 const AMAZON_ROOTS: &str = include_str!("../../../functions/aws/src/amazon-roots.pem");
-
-/// The key of all three certificates, which ring can use and not make. 2048 bits, as AWS's endpoints and their issuers have: their
-/// root is Amazon Root CA 1, their intermediate one of "Amazon RSA 2048". It is good for nothing else.
-const KEY: &str = include_str!("rsa.pem");
 
 /// Ports with TLS in front of one address. Dropping it closes them.
 pub(crate) struct TlsFront {
@@ -94,16 +90,15 @@ fn certified() -> Result<(ServerConfig, String), Error> {
         parameters.key_usages = vec![KeyUsagePurpose::KeyCertSign];
         Ok(parameters)
     };
-    let key = || KeyPair::from_pkcs8_pem_and_sign_algo(KEY, &PKCS_RSA_SHA256);
-    let root_key = key()?;
+    let root_key = KeyPair::generate()?;
     let root = authority("root")?;
     let root_certificate = root.self_signed(&root_key)?;
     let root_issuer = Issuer::new(root, root_key);
-    let intermediate_key = key()?;
+    let intermediate_key = KeyPair::generate()?;
     let intermediate = authority("intermediate")?;
     let intermediate_certificate = intermediate.signed_by(&intermediate_key, &root_issuer)?;
     let intermediate_issuer = Issuer::new(intermediate, intermediate_key);
-    let key = key()?;
+    let key = KeyPair::generate()?;
     let certificate = CertificateParams::new(vec!["localhost".to_owned()])?.signed_by(&key, &intermediate_issuer)?;
     let chain = vec![certificate.der().clone(), intermediate_certificate.der().clone()];
     let provider = Arc::new(rustls::crypto::ring::default_provider());

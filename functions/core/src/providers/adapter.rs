@@ -338,7 +338,7 @@ pub enum Method {
 }
 
 /// A provider's response to a request.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProviderResponse {
     /// The HTTP status.
     pub status: u16,

@@ -10,6 +10,7 @@ pub mod adapter;
 mod apimart;
 mod apimp;
 mod ark;
+pub mod batch;
 pub mod failures;
 mod fal;
 mod grok;
