@@ -19,6 +19,9 @@ const MEMORY: [u32; 6] = [256, 512, 768, 1024, 1769, 3008];
 /// Tasks per size of memory, and the length of their videos in bytes.
 const FILES: [(usize, u32); 2] = [(12, 8_000_000), (2, 200_000_000)];
 
+/// What boto3 writes in one request. Longer files it writes in parts, without the checksum that the AWS in memory requires.
+const WRITTEN_WHOLE: u32 = 8 << 20;
+
 /// What Lambda gives one processor for, in MB.
 const ONE_PROCESSOR: f64 = 1769.0;
 
@@ -31,9 +34,10 @@ pub(crate) async fn table(process: &Path, poll: &Path, tasks: &Path, directory: 
         |---|---|---|---|---|---|---|---|\n"
         .to_owned();
     let python = program::copying_peer();
-    let programs = std::iter::once(("`process`", process)).chain(python.as_deref().map(|path| ("Python, boto3", path)));
-    let programs: Vec<_> = programs.collect();
     for (count, length) in FILES {
+        let python = python.as_deref().filter(|_| length < WRITTEN_WHOLE);
+        let programs: Vec<_> =
+            std::iter::once(("`process`", process)).chain(python.map(|path| ("Python, boto3", path))).collect();
         report(&format!("{count} videos of {} MB for each size of memory", length / 1_000_000));
         let system = System::start(directory).await?;
         let script = format!("callback=lose delay=0.1 size={length}");

@@ -11,8 +11,8 @@ TABLE = os.environ["TABLE_NAME"]
 BUCKET = os.environ["BUCKET_NAME"]
 
 dynamodb = boto3.client("dynamodb")
-# As the local address of the bucket requires.
-s3 = boto3.client("s3", config=Config(s3={"addressing_style": "path"}))
+# As the AWS in memory requires: it has one address for all buckets, and takes no checksum behind the body.
+s3 = boto3.client("s3", config=Config(s3={"addressing_style": "path"}, request_checksum_calculation="when_required"))
 http = urllib3.PoolManager()
 
 
