@@ -1,61 +1,72 @@
 //! A report as it stands in an item, beside the body it came in. The body has the links already, and a write unit pays for one
 //! kilobyte: a link that stands in the body is stored as its place there, `[start, length]` in bytes, instead of its text.
+//!
+//! Both ways work on the text of the JSON, for it is done with every callback: `"url":` with its quotes cannot stand inside a
+//! string of it.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::Value as Json;
 
 use crate::callback::Raw;
 use crate::item::Value;
+use crate::report::{Report, Source};
 
-/// The fields of an artifact that hold a link, see [`crate::report::Source`].
-const LINKS: [&str; 2] = ["url", "authorized"];
+/// The fields of [`Source`] that hold a link.
+const URL: &str = "\"url\":";
+const AUTHORIZED: &str = "\"authorized\":";
 
-/// A report, or what contains one as `report`, as it is stored beside this body.
-pub(crate) fn stored(reported: &impl Serialize, raw: &Raw) -> Value {
-    let mut json = serde_json::to_value(reported).expect("stored types serialise");
-    for link in links(&mut json) {
-        if let Some(place) = link.as_str().and_then(|text| place(text, raw.expose())) {
-            *link = place.into_iter().collect();
+/// What is or contains this report, as it is stored beside this body.
+pub(crate) fn stored(containing: &impl Serialize, report: &Report, raw: &Raw) -> Value {
+    let mut json = text(containing);
+    let artifacts = match report {
+        Report::Succeeded { artifacts, .. } => artifacts.as_slice(),
+        Report::Failed(_) | Report::Lost(_) => &[],
+    };
+    for artifact in artifacts {
+        let (field, link) = match &artifact.source {
+            Source::Url(link) => (URL, link),
+            Source::Authorized(link) => (AUTHORIZED, link),
+            Source::FileId(_) => continue,
+        };
+        let quoted = text(link);
+        if let Some((start, length)) = place(&quoted[1..quoted.len() - 1], raw.expose()) {
+            json = json.replacen(&[field, &quoted].concat(), &format!("{field}[{start},{length}]"), 1);
         }
     }
-    Value::Text(json.to_string())
+    Value::Text(json)
+}
+
+fn text(value: &impl Serialize) -> String {
+    serde_json::to_string(value).expect("stored types serialise: no map keys but strings, no failing impl")
 }
 
 /// Reads what [`stored`] wrote, or an earlier release, which stored every link as its text. None when it cannot be read.
 pub(crate) fn read<T: DeserializeOwned>(text: &str, raw: &Raw) -> Option<T> {
-    let mut json: Json = serde_json::from_str(text).ok()?;
-    for link in links(&mut json) {
-        if let Json::Array(place) = link {
-            let [start, length] = place.as_slice() else { return None };
-            let start = usize::try_from(start.as_u64()?).ok()?;
-            let end = start.checked_add(usize::try_from(length.as_u64()?).ok()?)?;
-            *link = Json::String(unescaped(raw.expose().get(start..end)?)?);
-        }
+    let (mut json, mut rest) = (String::with_capacity(2 * text.len()), text);
+    while let Some((before, place)) = next_place(rest) {
+        let (place, after) = place.split_once(']')?;
+        let (start, length) = place.split_once(',')?;
+        let start: usize = start.parse().ok()?;
+        let link = raw.expose().get(start..start.checked_add(length.parse().ok()?)?)?;
+        json.extend([before, "\"", link, "\""]);
+        rest = after;
     }
-    serde_json::from_value(json).ok()
+    json.push_str(rest);
+    serde_json::from_str(&json).ok()
 }
 
-fn links(json: &mut Json) -> impl Iterator<Item = &mut Json> {
-    let report = if json.get("report").is_some() { &mut json["report"] } else { json };
-    let artifacts = report.get_mut("artifacts").and_then(Json::as_array_mut).into_iter().flatten();
-    artifacts.filter_map(Json::as_object_mut).flat_map(|artifact| {
-        artifact.iter_mut().filter(|(name, _)| LINKS.contains(&name.as_str())).map(|(_, link)| link)
-    })
+/// The text up to the value of the next field that has a place, and what follows its bracket.
+fn next_place(json: &str) -> Option<(&str, &str)> {
+    let ends = [URL, AUTHORIZED].map(|field| Some(json.find(&[field, "["].concat())? + field.len()));
+    let end = ends.into_iter().flatten().min()?;
+    Some((&json[..end], &json[end + 1..]))
 }
 
-/// Where a link stands in a body, which may escape what JSON does not require: Go writes `&` as `\u0026`, PHP `/` as `\/`.
-fn place(link: &str, body: &str) -> Option<[usize; 2]> {
-    let quoted = serde_json::to_string(link).ok()?;
-    let escaped = &quoted[1..quoted.len() - 1];
-    [escaped.to_owned(), escaped.replace('&', "\\u0026"), escaped.replace('/', "\\/")]
-        .into_iter()
-        .find_map(|spelling| Some([body.find(&spelling)?, spelling.len()]))
-        .filter(|[start, length]| unescaped(&body[*start..start + length]).as_deref() == Some(link))
-}
-
-fn unescaped(text: &str) -> Option<String> {
-    serde_json::from_str(&format!("\"{text}\"")).ok()
+/// Where a link, in JSON's spelling, stands in a body, which may escape what JSON does not require: Go writes `&` as `\u0026`, PHP
+/// `/` as `\/`.
+fn place(link: &str, body: &str) -> Option<(usize, usize)> {
+    let find = |spelling: &str| Some((body.find(spelling)?, spelling.len()));
+    find(link).or_else(|| find(&link.replace('&', "\\u0026"))).or_else(|| find(&link.replace('/', "\\/")))
 }
 
 #[cfg(test)]
@@ -73,8 +84,8 @@ mod tests {
         Report::Succeeded { artifacts: sources.into_iter().map(artifact).collect(), usage: None }
     }
 
-    fn text(value: Value) -> String {
-        let Value::Text(text) = value else { panic!("a report is stored as text") };
+    fn stored_text(containing: &impl Serialize, report: &Report, raw: &Raw) -> String {
+        let Value::Text(text) = stored(containing, report, raw) else { panic!("a report is stored as text") };
         text
     }
 
@@ -91,11 +102,11 @@ mod tests {
             let raw = Raw::new(body.as_bytes());
             for source in [Source::Url(SignedUrl::new(LINK)), Source::Authorized(SignedUrl::new(LINK))] {
                 let report = report([source]);
-                let stored = text(stored(&report, &raw));
+                let stored = stored_text(&report, &report, &raw);
                 assert!(!stored.contains("example.com"), "{stored}");
                 assert_eq!(read::<Report>(&stored, &raw), Some(report.clone()), "{body}");
                 let fallback = Fallback { report, received_at: Timestamp::from_seconds(5) };
-                let stored = text(super::stored(&fallback, &raw));
+                let stored = stored_text(&fallback, &fallback.report, &raw);
                 assert!(!stored.contains("example.com"), "{stored}");
                 assert_eq!(read::<Fallback>(&stored, &raw), Some(fallback), "{body}");
             }
@@ -116,7 +127,7 @@ mod tests {
         };
         for body in ["", "{}", r#"{"id":"f-1","link":"https://a/\u0026"}"#, &LINK[..30]] {
             let raw = Raw::new(body.as_bytes());
-            let stored = text(stored(&report(sources()), &raw));
+            let stored = stored_text(&report(sources()), &report(sources()), &raw);
             assert!(stored.contains(LINK), "{stored}");
             assert_eq!(read::<Report>(&stored, &raw), Some(report(sources())), "{body}");
         }

@@ -263,7 +263,7 @@ fn reported(accepted: &Accepted, now: Timestamp, due_at: Timestamp) -> Vec<Effec
     let mut effects = vec![
         Effect::Set(A::State, State::Reported.into()),
         Effect::Set(A::Outcome, accepted.report().outcome().name().into()),
-        Effect::Set(A::Report, stored_report::stored(accepted.report(), accepted.raw())),
+        Effect::Set(A::Report, stored_report::stored(accepted.report(), accepted.report(), accepted.raw())),
         Effect::Set(A::ReportedBy, accepted.reporter().name().into()),
         Effect::Set(A::ReportedAt, now.into()),
         Effect::Set(A::Raw, accepted.raw().expose().into()),
@@ -304,11 +304,9 @@ fn hinted(hint: &Hint, now: Timestamp) -> Vec<Effect> {
         Effect::SetOnce(A::Hint, Value::json(&PendingHint::new(now))),
     ];
     if let Some(report) = &hint.fallback {
+        let fallback = Fallback { report: report.clone(), received_at: now };
         effects.extend([
-            Effect::Set(
-                A::Fallback,
-                stored_report::stored(&Fallback { report: report.clone(), received_at: now }, &hint.raw),
-            ),
+            Effect::Set(A::Fallback, stored_report::stored(&fallback, report, &hint.raw)),
             Effect::Set(A::Raw, hint.raw.expose().into()),
             Effect::Set(A::RawBytes, raw_bytes(&hint.raw)),
         ]);
