@@ -35,15 +35,15 @@ impl Table {
                     task: format!("shard {shard}"),
                     reason: described(&error),
                 })?;
-            for stored in page.items() {
+            // A page ends at 1 MB, at `limit`, or for no reason at all; only a missing key says that there is no more.
+            start = page.last_evaluated_key;
+            for stored in page.items.unwrap_or_default() {
                 if let Some(task) = due_task(&item(stored)) {
                     due.push(task);
                 } else {
                     tracing::error!(shard, "a due record has no readable key and is passed over");
                 }
             }
-            // A page ends at 1 MB, at `limit`, or for no reason at all; only a missing key says that there is no more.
-            start = page.last_evaluated_key().cloned();
             if start.is_none() || due.len() >= usize::from(limit) {
                 return Ok(due);
             }

@@ -42,14 +42,12 @@ impl Table {
                 task: "the table".to_owned(),
                 reason: described(&error),
             })?;
-        let read: Vec<_> = response.items().iter().map(|stored| record(&item(stored))).collect();
-        let damaged = read.iter().filter(|read| read.is_err()).count();
         let next = response.last_evaluated_key().and_then(|last| last.get(&Attribute::Task.to_string())?.as_s().ok());
-        Ok(Page {
-            records: read.into_iter().flatten().collect(),
-            damaged,
-            next: next.and_then(|next| next.parse().ok()),
-        })
+        let next = next.and_then(|next| next.parse().ok());
+        let stored = response.items.unwrap_or_default().into_iter();
+        let read: Vec<_> = stored.map(|stored| record(&item(stored))).collect();
+        let damaged = read.iter().filter(|read| read.is_err()).count();
+        Ok(Page { records: read.into_iter().flatten().collect(), damaged, next })
     }
 
     /// The tasks that are not final, with the time of each one's next attempt, from the index `due`. At most about `limit` in each

@@ -74,7 +74,7 @@ impl Table {
             .send()
             .await
             .map_err(|error| failed("reading", task, &error))?;
-        response.item().map(|stored| record(&item(stored))).transpose()
+        response.item.map(|stored| record(&item(stored))).transpose()
     }
 
     /// Carries out a transition, and returns the record as it is now or as it stood in the way.
@@ -98,10 +98,9 @@ impl Table {
 
     async fn update(&self, transition: &Transition, effects: &[Effect]) -> Result<Applied<Item>, TableError> {
         let own = Value::Text(unique_id());
-        let mut effects = effects.to_vec();
-        effects.push(Effect::Set(Attribute::WriteId, own.clone()));
+        let identify = Effect::Set(Attribute::WriteId, own.clone());
         let mut expressions = Expressions::default();
-        let update = expressions.update(&effects);
+        let update = expressions.update(effects.iter().chain([&identify]));
         let condition = expressions.condition(&transition.condition);
         let response = self
             .client
@@ -117,10 +116,10 @@ impl Table {
             .send()
             .await;
         match response {
-            Ok(response) => Ok(Applied::Done(response.attributes.as_ref().map(item))),
+            Ok(response) => Ok(Applied::Done(response.attributes.map(item))),
             Err(SdkError::ServiceError(error)) => match error.into_err() {
                 UpdateItemError::ConditionalCheckFailedException(refused) => {
-                    Ok(match refused.item.as_ref().map(item) {
+                    Ok(match refused.item.map(item) {
                         // The first try was written and its response lost. Whoever wrote in between has left their own id; then
                         // this write counts as refused, which every caller copes with.
                         Some(item) if item.get(&Attribute::WriteId) == Some(&own) => Applied::Done(Some(item)),
@@ -151,7 +150,7 @@ impl Table {
             Ok(_) => Ok(Applied::Done(None)),
             Err(SdkError::ServiceError(error)) => match error.into_err() {
                 DeleteItemError::ConditionalCheckFailedException(refused) => {
-                    Ok(Applied::Refused(refused.item.as_ref().map(item)))
+                    Ok(Applied::Refused(refused.item.map(item)))
                 }
                 other => Err(refused(transition, &other)),
             },

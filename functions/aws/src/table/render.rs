@@ -65,7 +65,7 @@ impl Expressions {
     }
 
     /// The update expression.
-    pub(super) fn update(&mut self, effects: &[Effect]) -> String {
+    pub(super) fn update<'a>(&mut self, effects: impl Iterator<Item = &'a Effect>) -> String {
         let (mut set, mut remove) = (Vec::new(), Vec::new());
         for effect in effects {
             let name = self.name(effect.attribute());
@@ -104,12 +104,12 @@ pub(super) fn stored_value(value: &Value) -> AttributeValue {
 }
 
 /// An item as the rules know it. Attributes of another release are passed over.
-pub(super) fn item(stored: &StoredItem) -> Item {
+pub(super) fn item(stored: StoredItem) -> Item {
     stored
-        .iter()
+        .into_iter()
         .filter_map(|(name, value)| {
             let value = match value {
-                AttributeValue::S(text) => Value::Text(text.clone()),
+                AttributeValue::S(text) => Value::Text(text),
                 AttributeValue::N(digits) => Value::Number(digits.parse().ok()?),
                 _ => return None,
             };
