@@ -1,4 +1,4 @@
-"""Deploys what translate.py printed into moto, beside ministack, which the tests deploy into, a second opinion about the template.
+"""Deploys the output of translate.py into moto: a second opinion on the template, beside ministack, which the tests use.
 
 Two replacements: the settings are a secret of our own, and a Function URL is a text, because moto's CloudFormation makes neither. It
 passes over the other types of LEFT_OUT, and it deletes a table whatever its deletion policy, so removal is not tried.

@@ -40,7 +40,7 @@ fn settings(url: &str) -> Settings {
     let provider = json!({ "api_key": "key", "base_url": url });
     let document = json!({
         "version": 1, "callback": { "keys": ["sixteen-characters"] },
-        "providers": { "ark": provider, "kling": provider, "vidu": provider, "maxapi": provider },
+        "providers": { "ark": provider, "kling": provider, "vidu": provider, "minimax": provider, "maxapi": provider },
     });
     Settings::parse(&document.to_string()).expect("valid settings")
 }
@@ -57,7 +57,9 @@ async fn poll_limited(
     stop_at: Option<Instant>,
 ) -> Vec<Option<PolledStatus>> {
     let client = ProviderClient::new(Duration::from_secs(2), Connections::Kept).expect("a client");
-    let tasks: Vec<_> = ids.iter().map(|id| PolledTask { provider_task_id: id, endpoint: None }).collect();
+    // Only MiniMax's newer interface takes several.
+    let endpoint = (provider == Provider::MiniMax).then_some("/v2/video_generation");
+    let tasks: Vec<_> = ids.iter().map(|id| PolledTask { provider_task_id: id, endpoint }).collect();
     let limits = PollLimits { concurrency: 2, stop_at };
     client.poll_status(provider, &tasks, settings.provider(provider), limits, NOW).await
 }
@@ -101,11 +103,12 @@ async fn the_response_of_a_task_has_nothing_of_the_others_that_were_polled_with_
     let (url, requests) = provider(|query| {
         let ids = query.split(&['=', ',', '&'][..]).filter(|id| id.starts_with("t-"));
         let task = |id| {
+            let link = format!("https://cdn.example.com/{id}.mp4");
             json!({
                 "id": id, "task_id": id, "status": "succeeded", "state": "success",
-                "outputs": [{ "id": "o", "type": "video", "url": format!("https://cdn.example.com/{id}.mp4") }],
-                "content": { "video_url": format!("https://cdn.example.com/{id}.mp4") },
-                "creations": [{ "id": "c", "url": format!("https://cdn.example.com/{id}.mp4") }],
+                "outputs": [{ "id": "o", "type": "video", "url": link }],
+                "content": { "url": link, "video_url": link },
+                "creations": [{ "id": "c", "url": link }],
             })
         };
         let tasks: Vec<_> = ids.map(task).collect();
@@ -113,7 +116,7 @@ async fn the_response_of_a_task_has_nothing_of_the_others_that_were_polled_with_
     })
     .await;
     let ids = ["t-one", "t-two", "t-three"];
-    for provider in [Provider::Ark, Provider::Kling, Provider::Vidu] {
+    for provider in [Provider::Ark, Provider::Kling, Provider::Vidu, Provider::MiniMax] {
         for (id, polled) in ids.iter().zip(poll(&settings(&url), provider, &ids).await) {
             let body = String::from_utf8_lossy(polled.body()).into_owned();
             let is_done = matches!(&polled.result, PollResult::Response(StatusResult::Task(TaskStatus::Finished(Report::Succeeded { artifacts, .. }))) if artifacts.len() == 1);
@@ -123,7 +126,7 @@ async fn the_response_of_a_task_has_nothing_of_the_others_that_were_polled_with_
             }
         }
     }
-    assert_eq!(requests.lock().expect("no panic").len(), 3, "one for all tasks of a provider");
+    assert_eq!(requests.lock().expect("no panic").len(), 4, "one for all tasks of a provider");
 }
 
 #[tokio::test]

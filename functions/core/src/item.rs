@@ -47,6 +47,8 @@ pub enum Attribute {
     Marker,
     /// When the provider was asked to cancel the task.
     CancelRequestedAt,
+    /// When the provider took that.
+    CancelAcceptedAt,
     /// When the application made the task known; absent when only callbacks did.
     RegisteredAt,
     /// Fingerprint of the submission's request.
@@ -248,6 +250,7 @@ impl Record {
             annotations: reader.json(A::Annotations)?.unwrap_or_default(),
             marker: reader.text(A::Marker)?,
             cancel_requested_at: reader.time(A::CancelRequestedAt)?,
+            cancel_accepted_at: reader.time(A::CancelAcceptedAt)?,
             registered_at: reader.time(A::RegisteredAt)?,
             submission,
             report: reader.named(A::Report, |text| stored_report::read(text, &raw))?,

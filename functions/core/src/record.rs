@@ -99,6 +99,8 @@ pub struct Record {
     pub marker: Option<String>,
     /// When the provider was asked to cancel it.
     pub cancel_requested_at: Option<Timestamp>,
+    /// When the provider took that; none as well when no response came.
+    pub cancel_accepted_at: Option<Timestamp>,
     /// When the application made the task known; none when only callbacks did.
     pub registered_at: Option<Timestamp>,
     /// The submission this record was made for, if it was made for one.

@@ -225,10 +225,10 @@ pub fn decide(record: &Record, result: &PollResult, terms: &Terms, now: Timestam
             return step(Step::Report(report.clone()));
         }
     }
+    if let Some(report) = forgotten(record, result, terms) {
+        return step(Step::Report(report));
+    }
     let Some(hint) = record.hint else {
-        if let Some(report) = forgotten(record, result, terms) {
-            return step(Step::Report(report));
-        }
         return step(
             overdue(record, result, terms, now)
                 .unwrap_or_else(|| Step::Wait { due_at: next_poll(record, None, result, terms, now), hint: None }),
@@ -239,14 +239,9 @@ pub fn decide(record: &Record, result: &PollResult, terms: &Terms, now: Timestam
         let step = match refutation {
             Refutation::Restore => Step::Restore,
             Refutation::Remove => Step::Remove,
-            Refutation::Forget => match forgotten(record, result, terms) {
-                Some(report) => return Decision { step: Step::Report(report), refuted: false },
-                None => Step::Wait { due_at: next_poll(record, None, result, terms, now), hint: None },
-            },
+            Refutation::Forget => Step::Wait { due_at: next_poll(record, None, result, terms, now), hint: None },
         };
-        // Without a body, what hinted was our cancellation that got no response, and no callback.
-        let is_ours = record.cancel_requested_at.is_some() && record.raw.is_empty();
-        return Decision { step, refuted: !is_ours };
+        return Decision { step, refuted: true };
     }
     let fallback = record.fallback.as_ref().filter(|fallback| is_usable(fallback, &hint));
     // What the provider says may be staler than the hint.
@@ -270,12 +265,11 @@ pub fn decide(record: &Record, result: &PollResult, terms: &Terms, now: Timestam
     }))
 }
 
-/// What it means that the provider does not know a task any more which it was asked to cancel, where it forgets such tasks. Once
-/// is enough after a cancellation that the provider took. One that got no response leaves a hint, which only several such
-/// responses refute ([`refuted`]): the task may be running, and its result is paid for.
+/// What it means that the provider does not know a task any more whose cancellation it took, where it forgets such tasks. Not
+/// after a cancellation that got no response: the task may be running, and its result is paid for.
 fn forgotten(record: &Record, result: &PollResult, terms: &Terms) -> Option<Report> {
     let is_forgotten = terms.forgets_cancelled
-        && record.cancel_requested_at.is_some()
+        && record.cancel_accepted_at.is_some()
         && !record.is_reopened()
         && *result == PollResult::Response(StatusResult::NotFound);
     let message = "the provider was asked to cancel it and does not know it any more";

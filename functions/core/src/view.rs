@@ -57,6 +57,7 @@ fn times(record: &Record) -> Value {
         ("created_at", record.created_at),
         ("submitted_at", record.submitted_at),
         ("cancel_requested_at", record.cancel_requested_at),
+        ("cancel_accepted_at", record.cancel_accepted_at),
         ("reported_at", record.reported_at),
         ("finished_at", record.finished_at),
         ("due_at", record.due_at),

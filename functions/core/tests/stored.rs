@@ -4,7 +4,7 @@
 
 use reelhook_core::item::{Item, Value};
 use reelhook_core::record::{Record, State};
-use reelhook_core::report::Outcome;
+use reelhook_core::report::{Outcome, Report, Source};
 use serde_json::Value as Json;
 
 /// The items, each with its situation.
@@ -37,6 +37,20 @@ fn told(record: &Record) -> (State, Option<Outcome>, &'static str) {
     (record.state, record.outcome(), held)
 }
 
+/// The links that are still to be fetched.
+fn links(record: &Record) -> Vec<&str> {
+    let reports = record.report.iter().chain(record.fallback.iter().map(|fallback| &fallback.report));
+    let artifacts = reports.filter_map(|report| match report {
+        Report::Succeeded { artifacts, .. } => Some(artifacts),
+        Report::Failed(_) | Report::Lost(_) => None,
+    });
+    let links = artifacts.flatten().filter_map(|artifact| match &artifact.source {
+        Source::Url(link) | Source::Authorized(link) => Some(link.expose()),
+        Source::FileId(_) => None,
+    });
+    links.collect()
+}
+
 #[test]
 fn every_stored_item_is_read() {
     let succeeded = Some(Outcome::Succeeded);
@@ -57,6 +71,13 @@ fn every_stored_item_is_read() {
         let record = Record::from_item(item).unwrap_or_else(|error| panic!("{situation}: {error}"));
         assert_eq!((situation.as_str(), told(&record)), (expected, (state, outcome, held)));
         assert_eq!(record.due_at.is_some(), !state.is_final(), "{situation}");
+        let has_link = record.outcome() == succeeded || record.fallback.is_some();
+        let links = links(&record);
+        assert_eq!(links.len(), usize::from(has_link), "{situation}");
+        assert!(
+            links.iter().all(|link| link.starts_with("https://origin.example:") && link.contains("video.mp4")),
+            "{situation}: {links:?}"
+        );
         assert!(record.created_at.is_some() && record.raw.is_empty() == (expected == "submitted"), "{situation}");
     }
 }

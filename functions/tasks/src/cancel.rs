@@ -6,7 +6,7 @@ use std::time::Duration;
 use lambda_http::http::StatusCode;
 use lambda_http::{Body, Response};
 use reelhook_aws::clock;
-use reelhook_aws::provider_client::{PollLimits, PolledStatus};
+use reelhook_aws::provider_client::{PollLimits, PolledStatus, RequestError};
 use reelhook_core::providers::adapter::{PolledTask, StatusResult};
 use reelhook_core::record::{Record, State};
 use reelhook_core::report::{Reason, Report, TaskStatus};
@@ -89,6 +89,7 @@ impl Cancelling<'_> {
                 let why = refusal.message.as_deref().or(refusal.code.as_deref()).unwrap_or("no reason was given");
                 return say(Impossible, &format!("{title} refused to cancel it: {why}"));
             }
+            Err(RequestError::NotSent(why)) => return Err(unclear(record, &format!("{why}, and nothing was sent"))),
             Err(error) => {
                 tracing::warn!(task = %record.task, %error, "a cancellation got no response");
                 // It may have arrived; the status will tell.

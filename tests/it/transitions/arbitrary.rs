@@ -277,6 +277,7 @@ impl Draw {
             | A::CreatedAt
             | A::SubmittedAt
             | A::CancelRequestedAt
+            | A::CancelAcceptedAt
             | A::ReportedAt
             | A::FinishedAt
             | A::ExpiresAt => self.time().into(),

@@ -15,13 +15,15 @@ struct List {
 }
 
 /// The response to a status request about several tasks, as it would be about each of them alone: of every list of objects only
-/// the entries that name the task, and all that stands around the lists. What is no success is about all of them.
+/// the entries that name the task, and all that stands around the lists. A response that is not a success, or names none of them in
+/// a list, counts for all.
 pub fn split(response: &ProviderResponse, provider_task_ids: &[&str]) -> Vec<ProviderResponse> {
     let whole = || vec![response.clone(); provider_task_ids.len()];
     let Some(mut envelope) = object(&response.body).filter(|_| response.is_success()) else { return whole() };
     let mut lists = Vec::new();
     take_lists(&mut envelope, &[], &mut lists);
-    if lists.is_empty() {
+    let is_named = |id: &&str| lists.iter().any(|list| list.entries.iter().any(|(_, texts)| texts.contains(*id)));
+    if !provider_task_ids.iter().any(is_named) {
         return whole();
     }
     let about = |id: &&str| {
@@ -89,8 +91,13 @@ mod tests {
 
     #[test]
     fn what_has_no_list_is_about_all() {
-        for (status, body) in [(200, r#"{"id":"a"}"#), (200, "[]"), (200, "<html>"), (400, r#"{"data":[{"id":"a"}]}"#)]
-        {
+        for (status, body) in [
+            (200, r#"{"id":"a"}"#),
+            (200, r#"{"data":{"id":"a","outputs":[{"url":"https://a"}]}}"#),
+            (200, "[]"),
+            (200, "<html>"),
+            (400, r#"{"data":[{"id":"a"}]}"#),
+        ] {
             let response = ProviderResponse::new(status, body);
             assert_eq!(split(&response, &["a", "b"]), [response.clone(), response], "{status} {body}");
         }

@@ -345,39 +345,22 @@ fn a_status_gives_the_link_of_the_same_file_or_none() {
 /// Runway's call deletes what it cancels. A 404 alone never ends a task.
 #[test]
 fn a_task_that_is_forgotten_with_its_cancellation_is_cancelled() {
+    // Without a response nobody knows whether it arrived, and a 404 may be a passing one.
     let asked = [(Attribute::CancelRequestedAt, Some(at(60).into()))];
+    let accepted =
+        [(Attribute::CancelRequestedAt, Some(at(60).into())), (Attribute::CancelAcceptedAt, Some(at(60).into()))];
     let forgetful = Terms { forgets_cancelled: true, ..terms() };
     let open = PollResult::Response(StatusResult::Task(TaskStatus::open()));
     for (changes, result, terms, is_cancelled) in [
-        (&asked[..], not_found(), forgetful, true),
-        (&asked[..], not_found(), terms(), false),
-        (&asked[..], open, forgetful, false),
-        (&asked[..], PollResult::NoResponse, forgetful, false),
+        (&accepted[..], not_found(), forgetful, true),
+        (&accepted[..], not_found(), terms(), false),
+        (&accepted[..], open, forgetful, false),
+        (&accepted[..], PollResult::NoResponse, forgetful, false),
+        (&asked[..], not_found(), forgetful, false),
         (&[], not_found(), forgetful, false),
     ] {
         let step = decide(&record(changes), &result, &terms, at(70)).step;
         let found = matches!(&step, Step::Report(Report::Failed(failure)) if failure.reason == Reason::Cancelled);
         assert_eq!(found, is_cancelled, "{changes:?} {result:?}: {step:?}");
     }
-}
-
-/// Nobody knows whether it arrived, and a 404 may be a passing one: only several over minutes end a task that may be running.
-#[test]
-fn one_not_found_after_a_cancellation_without_a_response_ends_nothing() {
-    let forgetful = Terms { forgets_cancelled: true, ..terms() };
-    let mut hint = PendingHint::new(at(60));
-    let mut polls = 0;
-    let report = loop {
-        let now = at(60 + 240 * polls);
-        let asked = [(Attribute::CancelRequestedAt, Some(at(60).into())), (Attribute::Hint, Some(Value::json(&hint)))];
-        let decision = decide(&record(&asked), &not_found(), &forgetful, now);
-        assert!(!decision.refuted, "no callback hinted at anything");
-        polls += 1;
-        match decision.step {
-            Step::Report(report) => break report,
-            Step::Wait { hint: Some(learned), .. } => hint = learned,
-            other => panic!("{other:?}"),
-        }
-    };
-    assert_eq!((polls, report.failure().map(|failure| failure.reason)), (4, Some(Reason::Cancelled)));
 }

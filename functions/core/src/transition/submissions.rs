@@ -3,7 +3,7 @@
 use super::{Condition, Effect, Transition, Write};
 use crate::annotations::{Annotations, Given};
 use crate::item::{Attribute as A, Value};
-use crate::record::{PendingHint, State, SubmissionAttempt, due_shard};
+use crate::record::{State, SubmissionAttempt, due_shard};
 use crate::task::TaskKey;
 use crate::time::Timestamp;
 
@@ -179,8 +179,7 @@ pub enum CancellationResponse {
     Missing,
 }
 
-/// The provider was asked to cancel the task: its status is polled at `due_at`, and whatever arrives is kept all the same. Where no
-/// response came, that is a hint that the task may have ended.
+/// The provider was asked to cancel the task: its status is polled at `due_at`, and whatever arrives is kept all the same.
 pub fn note_cancellation(
     task: &TaskKey,
     response: CancellationResponse,
@@ -188,8 +187,8 @@ pub fn note_cancellation(
     due_at: Timestamp,
 ) -> Transition {
     let mut effects = vec![Effect::Set(A::CancelRequestedAt, now.into()), Effect::Set(A::DueAt, due_at.into())];
-    if response == CancellationResponse::Missing {
-        effects.push(Effect::SetOnce(A::Hint, Value::json(&PendingHint::new(now))));
+    if response == CancellationResponse::Accepted {
+        effects.push(Effect::Set(A::CancelAcceptedAt, now.into()));
     }
     Transition {
         action: "recording the cancellation",

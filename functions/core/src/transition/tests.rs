@@ -23,6 +23,8 @@ const LEASE_END: Timestamp = Timestamp::from_seconds(1090);
 const LATER: Timestamp = Timestamp::from_seconds(2000);
 const DEADLINE: Timestamp = Timestamp::from_seconds(9000);
 const ID: &str = "id-1";
+/// Of the report and of the hint.
+const LINKS: [&str; 2] = ["https://a/b", "https://c/d"];
 
 fn key() -> TaskKey {
     "kling/job-1".parse().expect("a key")
@@ -36,8 +38,14 @@ fn said(report: Report) -> Accepted {
     Accepted::confirmed(key(), Some(ID.to_owned()), report, Reporter::Poll, b"{}")
 }
 
+/// With a link that stands in the body.
+fn succeeded(link: &str) -> Report {
+    let source = Source::Url(SignedUrl::new(link));
+    Report::Succeeded { artifacts: vec![Artifact { kind: Kind::Video, source, expires_at: None }], usage: None }
+}
+
 fn success() -> Accepted {
-    said(Report::Succeeded { artifacts: vec![], usage: None })
+    Accepted::confirmed(key(), Some(ID.to_owned()), succeeded(LINKS[0]), Reporter::Poll, br#"{"url":"https://a/b"}"#)
 }
 
 fn failure() -> Accepted {
@@ -50,8 +58,8 @@ fn hint() -> Hint {
         provider_task_id: Some(ID.to_owned()),
         reason: HintReason::Unsigned,
         outcome: Some(Outcome::Succeeded),
-        fallback: Some(Report::Succeeded { artifacts: vec![], usage: None }),
-        raw: Raw::new(b"hint"),
+        fallback: Some(succeeded(LINKS[1])),
+        raw: Raw::new(b"hint: https://c/d"),
     }
 }
 
@@ -97,8 +105,24 @@ impl Task {
                 );
             }
             assert_eq!(item.contains_key(&Attribute::ExpiresAt), state.is_final(), "{transition:?}: {item:?}");
+            assert!(self.links().iter().all(|link| LINKS.contains(&link.as_str())), "{transition:?}: {item:?}");
         }
         done
+    }
+
+    /// The links of the report and the fallback, which are stored as places in the body.
+    fn links(&self) -> Vec<String> {
+        let record = self.record();
+        let reports = record.report.into_iter().chain(record.fallback.map(|fallback| fallback.report));
+        let artifacts = reports.filter_map(|report| match report {
+            Report::Succeeded { artifacts, .. } => Some(artifacts),
+            Report::Failed(_) | Report::Lost(_) => None,
+        });
+        let links = artifacts.flatten().filter_map(|artifact| match artifact.source {
+            Source::Url(link) => Some(link.expose().to_owned()),
+            Source::Authorized(_) | Source::FileId(_) => None,
+        });
+        links.collect()
     }
 
     /// After a transition that has to be done.
@@ -330,13 +354,10 @@ fn of_two_writers_the_second_sees_the_first() {
 
 #[test]
 fn a_settled_report_has_no_link() {
-    let link = Source::Url(SignedUrl::new("https://cdn.example/a.mp4?Signature=s"));
-    let artifact = Artifact { kind: Kind::Video, source: link, expires_at: None };
-    let read = said(Report::Succeeded { artifacts: vec![artifact], usage: None });
-    let reported = Task::registered().then(&report(&read, None, NOW, LATER));
-    assert!(format!("{:?}", reported.0).contains("Signature=s"));
+    let reported = Task::registered().then(&report(&success(), None, NOW, LATER));
+    assert_eq!(reported.links(), [LINKS[0]]);
     let settled = reported.claimed(NOW).settled();
-    assert!(!format!("{:?}", settled.0).contains("Signature=s"), "{settled:?}");
+    assert!(settled.links().is_empty(), "{settled:?}");
     assert_eq!(settled.record().outcome(), Some(Outcome::Succeeded));
 }
 

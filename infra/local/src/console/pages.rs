@@ -292,6 +292,7 @@ fn detail(console: &Console, record: &Record, wanted: &Wanted) -> Detail {
         ("made known", record.created_at),
         ("submitted", record.submitted_at),
         ("cancellation requested", record.cancel_requested_at),
+        ("cancellation accepted", record.cancel_accepted_at),
         ("reported", record.reported_at),
         ("ended", record.finished_at),
     ];
