@@ -6,9 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
-use reelhook_core::providers::adapter::{LookupResult, Method, PolledTask, ProviderResponse, Request, StatusRequest};
+use reelhook_core::callback::Raw;
+use reelhook_core::providers::adapter::{
+    LookupResult, Method, PolledTask, ProviderResponse, Request, StatusRequest, StatusResult,
+};
 use reelhook_core::providers::batch;
 use reelhook_core::record::Record;
+use reelhook_core::report::TaskStatus;
 use reelhook_core::settings::ProviderSettings;
 use reelhook_core::status_poll::{self, PollResult};
 use reelhook_core::{Provider, Timestamp, retry_after};
@@ -85,7 +89,9 @@ pub enum LookedUp {
 pub struct PolledStatus {
     /// What it means.
     pub result: PollResult,
-    /// The response, where there is one: what it says about this task and no other.
+    /// The body of the response, of what is no longer open: what it says about this task and no other. Empty without one.
+    pub raw: Raw,
+    /// The response, where this task alone was polled: of hundreds in one run they would not fit into memory.
     pub response: Option<Arc<ProviderResponse>>,
 }
 
@@ -96,7 +102,7 @@ impl PolledStatus {
     }
 
     fn without_response(result: PollResult) -> Self {
-        Self { result, response: None }
+        Self { result, raw: Raw::default(), response: None }
     }
 
     /// Whether a request was sent.
@@ -104,9 +110,10 @@ impl PolledStatus {
         self.result != PollResult::NotPollable
     }
 
-    /// The body of the response; empty without one.
-    pub fn body(&self) -> &[u8] {
-        self.response.as_ref().map_or(&[], |response| &response.body)
+    fn of_response(status: StatusResult, response: &ProviderResponse) -> Self {
+        let is_open = matches!(status, StatusResult::Task(TaskStatus::Open(_)));
+        let raw = if is_open { Raw::default() } else { Raw::new(&response.body) };
+        Self { result: PollResult::Response(status), raw, response: None }
     }
 }
 
@@ -241,10 +248,7 @@ impl ProviderClient {
         Some(match self.send(&request, now).await {
             Ok(response) => match adapter.read_lookup(&response, marker, now) {
                 LookupResult::Found { provider_task_id } => LookedUp::Found { provider_task_id },
-                LookupResult::Unknown(status) => LookedUp::Unknown(PolledStatus {
-                    result: PollResult::Response(status),
-                    response: Some(Arc::new(response)),
-                }),
+                LookupResult::Unknown(status) => LookedUp::Unknown(PolledStatus::of_response(status, &response)),
             },
             Err(error) => {
                 tracing::warn!(task = %record.task, %error, "a submission could not be looked up");
@@ -264,12 +268,17 @@ impl ProviderClient {
         match self.send(&request.request, now).await {
             Ok(response) => {
                 let ids: Vec<_> = request.tasks.iter().map(|index| tasks[*index].provider_task_id).collect();
-                let responses = if ids.len() > 1 { batch::split(&response, &ids) } else { vec![response] };
-                let read = |(id, response): (&str, ProviderResponse)| {
-                    let status = provider.adapter().read_status(&response, id, now);
-                    PolledStatus { result: PollResult::Response(status), response: Some(Arc::new(response)) }
+                let parts = if ids.len() > 1 { batch::split(&response, &ids) } else { None };
+                let part = |index: usize| parts.as_ref().map_or(&response, |parts| &parts[index]);
+                let read = |(index, id): (usize, &str)| {
+                    let status = provider.adapter().read_status(part(index), id, now);
+                    PolledStatus::of_response(status, part(index))
                 };
-                ids.into_iter().zip(responses).map(read).collect()
+                let mut polled: Vec<_> = ids.into_iter().enumerate().map(read).collect();
+                if let ([only], 1) = (polled.as_mut_slice(), tasks.len()) {
+                    only.response = Some(Arc::new(response));
+                }
+                polled
             }
             Err(error) => {
                 tracing::warn!(%provider, %error, tasks = request.tasks.len(), "a status poll got no response");

@@ -118,7 +118,7 @@ async fn the_response_of_a_task_has_nothing_of_the_others_that_were_polled_with_
     let ids = ["t-one", "t-two", "t-three"];
     for provider in [Provider::Ark, Provider::Kling, Provider::Vidu, Provider::MiniMax] {
         for (id, polled) in ids.iter().zip(poll(&settings(&url), provider, &ids).await) {
-            let body = String::from_utf8_lossy(polled.body()).into_owned();
+            let body = polled.raw.expose().to_owned();
             let is_done = matches!(&polled.result, PollResult::Response(StatusResult::Task(TaskStatus::Finished(Report::Succeeded { artifacts, .. }))) if artifacts.len() == 1);
             assert!(is_done && body.contains(&format!("{id}.mp4")), "{provider} {id}: {:?} {body}", polled.result);
             for other in ids.iter().filter(|other| *other != id) {

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use crate::backoff::seed_of;
-use crate::callback::{Accepted, Reporter};
+use crate::callback::{Accepted, Raw, Reporter};
 use crate::metric::Metric;
 use crate::poll_schedule::PollSchedule;
 use crate::provider::Provider;
@@ -276,14 +276,14 @@ fn forgotten(record: &Record, result: &PollResult, terms: &Terms) -> Option<Repo
     is_forgotten.then(|| Report::Failed(Failure::new(Reason::Cancelled, false).message(message)))
 }
 
-/// The report that a step makes of a task, to be recorded. `body` is what the provider responded with.
-pub fn accepted(record: &Record, step: &Step, body: &[u8]) -> Option<Accepted> {
+/// The report that a step makes of a task, to be recorded. `raw` is what the provider responded with.
+pub fn accepted(record: &Record, step: &Step, raw: &Raw) -> Option<Accepted> {
     let task = record.task.clone();
     match step {
         Step::Report(report) => {
             // Where a callback told of the task, it is reported by callback, however it was confirmed.
             let reporter = if record.raw.is_empty() { Reporter::Poll } else { Reporter::Callback };
-            Some(Accepted::confirmed(task, record.provider_task_id.clone(), report.clone(), reporter, body))
+            Some(Accepted::confirmed(task, record.provider_task_id.clone(), report.clone(), reporter, raw.clone()))
         }
         Step::ActOnFallback(report) => Some(Accepted::unconfirmed(task, report.clone(), record.raw.clone())),
         Step::Close(failure) => Some(Accepted::lost(task, failure.clone())),

@@ -54,6 +54,36 @@ impl CallbackKeys {
     }
 }
 
+/// A text without the tokens of callback URLs in it, however their slashes are written.
+pub(crate) fn without_tokens(text: String) -> String {
+    const ROUTE: &str = "callback";
+    let (mut kept, mut rest) = (String::new(), text.as_str());
+    while let Some(end) = rest.find(ROUTE).map(|start| start + ROUTE.len()) {
+        let (before, after) = rest.split_at(end);
+        kept.push_str(before);
+        rest = after;
+        let token = segment(after).and_then(|(_, after)| segment(after)).and_then(|(_, after)| segment(after));
+        if let Some((token, after)) =
+            token.filter(|(token, _)| URL_SAFE_NO_PAD.decode(token).is_ok_and(|tag| tag.len() == TOKEN_BYTES))
+        {
+            kept.push_str(&rest[..rest.len() - after.len() - token.len()]);
+            kept.push_str("[token]");
+            rest = after;
+        }
+    }
+    if kept.is_empty() {
+        return text;
+    }
+    kept + rest
+}
+
+/// The next segment of a path, and what follows it.
+fn segment(path: &str) -> Option<(&str, &str)> {
+    let path = ["/", "\\/", "%2F", "%2f"].into_iter().find_map(|slash| path.strip_prefix(slash))?;
+    let end = path.find(|char: char| !(char.is_ascii_alphanumeric() || "-_.~".contains(char))).unwrap_or(path.len());
+    (end > 0).then(|| path.split_at(end))
+}
+
 fn tag(key: &Secret, provider: Provider, id: &str) -> Vec<u8> {
     let mut mac = Hmac::<Sha256>::new_from_slice(key.expose().as_bytes()).expect("HMAC takes keys of any length");
     mac.update(provider.name().as_bytes());
@@ -72,6 +102,24 @@ mod tests {
 
     fn token_of(path: &str) -> &str {
         path.rsplit('/').next().expect("a path has a last part")
+    }
+
+    #[test]
+    fn the_tokens_of_callback_urls_are_left_out_of_a_text_and_nothing_else_is() {
+        let id = "job-1".parse().expect("an id");
+        let path = keys(&["sixteen-characters"]).path(Provider::Replicate, Some(&id));
+        let token = path.rsplit('/').next().expect("a token").to_owned();
+        for slash in ["/", "\\/", "%2F"] {
+            let written =
+                format!("{{\"webhook\":\"https://hub{}\",\"callback\":\"callback/x\"}}", path.replace('/', slash));
+            let kept = without_tokens(written.clone());
+            assert_eq!(kept, written.replace(&token, "[token]"), "{slash}");
+        }
+        for other in
+            ["", "callback", "/callback/replicate/job-1", "/callback/replicate/job-1/short", "{\"callback\":1}"]
+        {
+            assert_eq!(without_tokens(other.to_owned()), other);
+        }
     }
 
     #[test]

@@ -11,7 +11,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap, VecDeque};
 use std::time::Duration;
 
-use reelhook_core::callback::{Accepted, Reporter};
+use reelhook_core::callback::{Accepted, Raw, Reporter};
 use reelhook_core::item::{Attribute, Item, Value};
 use reelhook_core::record::{LEASE_DURATION, RENEW_INTERVAL, REQUEUE_AFTER, Record};
 use reelhook_core::report::{Failure, Reason, Report};
@@ -219,7 +219,7 @@ impl Simulation {
 
     fn report(&mut self, index: usize, now: Time) {
         let task = &mut self.tasks[index];
-        let accepted = Accepted::confirmed(task.key.clone(), None, failure(), Reporter::Callback, b"{}");
+        let accepted = Accepted::confirmed(task.key.clone(), None, failure(), Reporter::Callback, Raw::new(b"{}"));
         let now = timestamp(now);
         assert!(task.apply(&reports::report(&accepted, None, now, now + REQUEUE_AFTER)));
         self.open.insert(index);

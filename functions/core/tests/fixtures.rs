@@ -233,7 +233,8 @@ fn there_is_no_adapter_without_a_provider() {
     for entry in fs::read_dir(folder).expect("the folder can be listed") {
         let path = entry.expect("the folder can be listed").path();
         let name = path.file_stem().expect("a file has a name").to_string_lossy().into_owned();
-        let shared = ["adapter", "failures", "json", "links", "mod", "prelude", "requests", "responses", "tests"];
+        let shared =
+            ["adapter", "batch", "failures", "json", "links", "mod", "prelude", "requests", "responses", "tests"];
         assert!(shared.contains(&name.as_str()) || Provider::from_name(&name).is_some(), "{name} is not a Provider");
     }
 }

@@ -114,6 +114,7 @@ fn hint(reason: HintReason, fallback: Option<Report>) -> Hint {
         outcome: Some(Outcome::Succeeded),
         fallback,
         raw: Raw::new("ü".repeat(MAX_RAW).as_bytes()),
+        endpoint: None,
     }
 }
 
@@ -129,7 +130,7 @@ fn the_largest_record_the_rules_can_make_fits_into_an_item() {
 
     // A failure, then lost with all its files but one in the bucket, then hinted to be a success after all.
     let body = "ü".repeat(MAX_RAW);
-    let accepted = |report| Accepted::confirmed(key(), Some(id()), report, Reporter::Poll, body.as_bytes());
+    let accepted = |report| Accepted::confirmed(key(), Some(id()), report, Reporter::Poll, Raw::new(body.as_bytes()));
     table.apply(&reports::report(&accepted(Report::Failed(failure())), None, NOW, NOW));
     let record = table.apply(&leases::claim(&key(), NOW, NOW));
     table.apply(&leases::settle(&record, &Report::Lost(failure()), &stored(&report), NOW));

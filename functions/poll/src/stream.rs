@@ -237,7 +237,7 @@ async fn conclude(
     } else {
         tracing::info!(%task, result, step = step.name(), "status poll");
     }
-    if let Some(accepted) = status_poll::accepted(record, &step, polled.body()) {
+    if let Some(accepted) = status_poll::accepted(record, &step, &polled.raw) {
         return record_report(table, record, accepted, now).await;
     }
     // Steps about hints do not occur here: hints are queued.

@@ -37,7 +37,7 @@ pub(crate) async fn confirm(
     tracing::info!(%task, result = polled.result.name(), detail = polled.result.detail(), step = decision.step.name(), "status poll");
     // It stays due when it is: to move it would cost as much as two writes, and while the lease lives nobody else takes it.
     let due_at = record.due_at.unwrap_or(now + REQUEUE_AFTER);
-    if let Some(accepted) = status_poll::accepted(record, &decision.step, polled.body()) {
+    if let Some(accepted) = status_poll::accepted(record, &decision.step, &polled.raw) {
         if matches!(decision.step, Step::ActOnFallback(_)) {
             tracing::warn!(%task, "the provider could not be polled; its callback is acted on unconfirmed");
             count(Metric::FallbackUsed, provider, 1);

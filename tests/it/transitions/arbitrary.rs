@@ -373,7 +373,7 @@ impl Draw {
             1 => Accepted::lost(key, Failure::new(Reason::Expired, false)),
             _ => {
                 let (id, reporter) = (self.maybe(Self::id), self.reporter());
-                Accepted::confirmed(key, id, report, reporter, self.text().as_bytes())
+                Accepted::confirmed(key, id, report, reporter, self.raw())
             }
         }
     }
@@ -386,6 +386,7 @@ impl Draw {
             outcome: self.pick(&[None, Some(Outcome::Succeeded), Some(Outcome::Failed)]),
             fallback: self.maybe(Self::report),
             raw: self.raw(),
+            endpoint: self.pick(&[None, Some("/v2/video_generation")]),
         }
     }
 

@@ -12,6 +12,7 @@ use crate::request::Authenticity;
 use crate::settings::Settings;
 use crate::task::{TaskId, TaskKey};
 use crate::time::Timestamp;
+use crate::token::without_tokens;
 
 pub mod proof;
 pub mod route;
@@ -117,9 +118,9 @@ impl Accepted {
         provider_task_id: Option<String>,
         report: Report,
         reporter: Reporter,
-        body: &[u8],
+        raw: Raw,
     ) -> Self {
-        Self { key, provider_task_id, report, reporter, proof: Proof::Provider, raw: Raw::new(body) }
+        Self { key, provider_task_id, report, reporter, proof: Proof::Provider, raw }
     }
 
     /// A success that came by callback, could not be confirmed and is acted on anyway; see [`Hint::fallback`].
@@ -182,6 +183,8 @@ pub struct Hint {
     pub fallback: Option<Report>,
     /// The body.
     pub raw: Raw,
+    /// The endpoint that the body tells, where status calls depend on it.
+    pub endpoint: Option<&'static str>,
 }
 
 /// A callback about a task that is not final. It registers an unknown task, so that polling recovers a lost final callback.
@@ -203,14 +206,15 @@ pub struct Raw {
 }
 
 impl Raw {
-    /// Keeps a body. Invalid UTF-8 is replaced; what exceeds [`MAX_RAW`] is cut between characters.
+    /// Keeps a body. Invalid UTF-8 is replaced; what exceeds [`MAX_RAW`] is cut between characters; the tokens of callback URLs, which
+    /// some providers repeat in their bodies, are left out: whoever reads a result could call back with one.
     pub fn new(body: &[u8]) -> Self {
         let mut text = String::from_utf8_lossy(&body[..body.len().min(MAX_RAW)]).into_owned();
         if text.len() > MAX_RAW {
             // A replacement character is longer than the byte it replaces.
             text.truncate(text.floor_char_boundary(MAX_RAW));
         }
-        Self { text, received_bytes: body.len() }
+        Self { text: without_tokens(text), received_bytes: body.len() }
     }
 
     /// A body as it was read back from the table.
@@ -294,7 +298,8 @@ impl Authentic<'_> {
                 (reason, fallback.then(|| report.clone()))
             }
         };
-        Event::Hint(Hint { key, provider_task_id, reason, outcome: Some(report.outcome()), fallback, raw })
+        let endpoint = self.provider.adapter().endpoint_of_callback(self.body);
+        Event::Hint(Hint { key, provider_task_id, reason, outcome: Some(report.outcome()), fallback, raw, endpoint })
     }
 
     fn unreadable(&self, raw: Raw) -> Event {
@@ -306,6 +311,7 @@ impl Authentic<'_> {
             outcome: None,
             fallback: None,
             raw,
+            endpoint: None,
         })
     }
 
@@ -369,7 +375,15 @@ impl Event {
         match (outcome, own) {
             (Some(Outcome::Succeeded), Some(own)) if is_pollable => {
                 let reason = HintReason::ForeignTask;
-                Self::Hint(Hint { key: own, provider_task_id: id, reason, outcome, fallback: None, raw })
+                Self::Hint(Hint {
+                    key: own,
+                    provider_task_id: id,
+                    reason,
+                    outcome,
+                    fallback: None,
+                    raw,
+                    endpoint: None,
+                })
             }
             (Some(Outcome::Failed | Outcome::Lost), _) => {
                 Self::Ignored { provider, reason: "it reports a failure of another task than its URL" }

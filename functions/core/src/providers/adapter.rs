@@ -129,6 +129,13 @@ pub trait Adapter: Sync {
         false
     }
 
+    /// The endpoint that the body of a callback tells, where status calls depend on it and the submission is not known. The default is
+    /// none.
+    fn endpoint_of_callback(&self, body: &[u8]) -> Option<&'static str> {
+        let _ = body;
+        None
+    }
+
     /// The id of the first task in the response to a status request, for a reader that does not know the request. The
     /// poller does not need it.
     fn status_id(&self, response: &ProviderResponse) -> Option<String>;

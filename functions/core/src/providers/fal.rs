@@ -295,12 +295,12 @@ fn is_in_progress(response: &ProviderResponse, body: &Value) -> bool {
         .is_some_and(|text| text.contains("still in progress") || text.contains("in queue"))
 }
 
-/// Whether an error is how the run ended: one of the model's, or of the platform about its runner. Others are the call's own: a 504 was
-/// seen of a result that came a moment later.
+/// Whether an error is how the run ended: one of the model's, or of the platform about its runner or a cancellation. Others are the
+/// call's own: a 504 was seen of a result that came a moment later.
 fn is_of_the_run(response: &ProviderResponse, body: &Value) -> bool {
     let is_models = response.status >= 499 && items(&body["detail"]).iter().any(|detail| detail["type"].is_string());
     let kind = text(&body["error_type"]).unwrap_or_default();
-    is_models || kind.starts_with("runner_") || kind == "startup_timeout"
+    is_models || kind.starts_with("runner_") || ["startup_timeout", "client_cancelled"].contains(&kind.as_str())
 }
 
 fn api(settings: &ProviderSettings) -> Result<Api<'_>, InvalidSubmission> {

@@ -49,6 +49,8 @@ const FAILURES: Failures = Failures {
     rules: &[
         // Whatever else is said: a text about moderation may quote the prompt.
         words("moderation", Reason::ContentModeration),
+        words("content policy", Reason::ContentModeration),
+        words("safety", Reason::ContentModeration),
         words("api key", Reason::Unknown),
         // Under 403 and 429, with the codes of a missing permission and of a limited rate.
         words("credits", Reason::InsufficientCredits),
@@ -117,7 +119,7 @@ impl Adapter for Grok {
             (200, _) => responses::status(task_status(&body, now)),
             (202, _) => responses::status(Some(task_status(&body, now).unwrap_or_else(TaskStatus::open))),
             (400, Some(failure)) if is_about_the_task(&failure) => {
-                StatusResult::Task(TaskStatus::failed(failure).with_usage(usage(&body)))
+                StatusResult::Task(TaskStatus::failed(of_the_task(failure)).with_usage(usage(&body)))
             }
             (_, Some(failure)) => responses::status_refused(response, failure),
             (_, None) => responses::status_by_http_status(response),
@@ -183,7 +185,15 @@ fn refusal(response: &ProviderResponse, body: &Value) -> Option<Failure> {
 
 /// Whether a status call with HTTP 400 failed because of the task, and not of the key or the account.
 fn is_about_the_task(failure: &Failure) -> bool {
-    !matches!(failure.reason, Reason::Unknown | Reason::InsufficientCredits | Reason::RateLimited)
+    !matches!(failure.reason, Reason::Unknown | Reason::InsufficientCredits)
+}
+
+/// A limited rate is a 429; what a 400 calls too many is the task's.
+fn of_the_task(failure: Failure) -> Failure {
+    match failure.reason {
+        Reason::RateLimited => Failure { reason: Reason::InvalidParameters, retryable: false, ..failure },
+        _ => failure,
+    }
 }
 
 fn api(settings: &ProviderSettings) -> Result<Api<'_>, InvalidSubmission> {
@@ -193,11 +203,27 @@ fn api(settings: &ProviderSettings) -> Result<Api<'_>, InvalidSubmission> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::report::Report;
 
     const NOW: Timestamp = Timestamp::from_seconds(1_790_000_000);
 
     fn polled(status: u16, body: &Value) -> StatusResult {
         Grok.read_status(&ProviderResponse::new(status, body.to_string()), "r-1", NOW)
+    }
+
+    #[test]
+    fn what_a_400_says_of_the_task_ends_it_whatever_words_it_uses() {
+        for (error, reason) in [
+            ("Too many reference images", Reason::InvalidParameters),
+            ("The prompt 'roll the end credits' was rejected by the safety system", Reason::ContentModeration),
+            ("'api key' violates our content policy", Reason::ContentModeration),
+        ] {
+            let read = polled(400, &json!({"code": "invalid-argument", "error": error}));
+            let StatusResult::Task(TaskStatus::Finished(Report::Failed(failure))) = read else {
+                panic!("{error}: {read:?}")
+            };
+            assert_eq!((failure.reason, failure.retryable), (reason, false), "{error}");
+        }
     }
 
     #[test]

@@ -180,20 +180,8 @@ impl Adapter for Kling {
         if !response.is_success() {
             return responses::status_by_http_status(response);
         }
-        // Tasks can also be polled by the caller's own id.
-        let is_named = |task: &&Value| {
-            [&task["id"], &task["task_id"], &task["external_id"], &task["task_info"]["external_task_id"]]
-                .into_iter()
-                .any(|id| text(id).as_deref() == Some(provider_task_id))
-        };
-        let task = match list(&body) {
-            Some(tasks) => match tasks.iter().find(is_named) {
-                Some(task) => task,
-                None => return StatusResult::NotFound,
-            },
-            None => task(&body),
-        };
-        if !is_named(&task) && !is_about(task, &["id", "task_id"], provider_task_id) {
+        let Some(task) = task_named(&body, provider_task_id) else { return StatusResult::NotFound };
+        if !is_named(task, provider_task_id) && !is_about(task, &["id", "task_id"], provider_task_id) {
             return StatusResult::Unreadable;
         }
         match task_status(task, now) {
@@ -217,7 +205,9 @@ impl Adapter for Kling {
 
     fn read_lookup(&self, response: &ProviderResponse, marker: &str, now: Timestamp) -> LookupResult {
         let status = self.read_status(response, marker, now);
-        match (&status, self.status_id(response)) {
+        let body = object(&response.body).unwrap_or_default();
+        let provider_task_id = task_named(&body, marker).and_then(|task| first_id(task, &["id", "task_id"]));
+        match (&status, provider_task_id) {
             (StatusResult::Task(_), Some(provider_task_id)) => LookupResult::Found { provider_task_id },
             _ => LookupResult::Unknown(status),
         }
@@ -236,6 +226,21 @@ fn task(body: &Value) -> &Value {
         _ if has_status(body) => body,
         _ => in_data(body),
     }
+}
+
+/// The task with this id in a response about one or several.
+fn task_named<'a>(body: &'a Value, id: &str) -> Option<&'a Value> {
+    match list(body) {
+        Some(tasks) => tasks.iter().find(|task| is_named(task, id)),
+        None => Some(task(body)),
+    }
+}
+
+/// Tasks can also be polled by the caller's own id.
+fn is_named(task: &Value, id: &str) -> bool {
+    [&task["id"], &task["task_id"], &task["external_id"], &task["task_info"]["external_task_id"]]
+        .into_iter()
+        .any(|named| text(named).as_deref() == Some(id))
 }
 
 /// The tasks of a response with several: a list, or a page of `POST /tasks`.

@@ -74,6 +74,7 @@ pub fn note_hint(hint: &Hint, now: Timestamp, deadline_at: Timestamp) -> Transit
     let id = hint.provider_task_id.as_deref();
     let mut effects = known(&hint.key, id, now, deadline_at);
     effects.extend(hinted(hint, now));
+    effects.extend(Effect::set_once_some(A::Endpoint, hint.endpoint));
     let condition = Condition::Any(vec![Condition::Lacks(A::Task), Condition::Is(A::State, State::Pending.into())]);
     Transition {
         action: "recording the hint",

@@ -35,7 +35,7 @@ fn failed() -> Failure {
 }
 
 fn said(report: Report) -> Accepted {
-    Accepted::confirmed(key(), Some(ID.to_owned()), report, Reporter::Poll, b"{}")
+    Accepted::confirmed(key(), Some(ID.to_owned()), report, Reporter::Poll, Raw::new(b"{}"))
 }
 
 /// With a link that stands in the body.
@@ -45,7 +45,13 @@ fn succeeded(link: &str) -> Report {
 }
 
 fn success() -> Accepted {
-    Accepted::confirmed(key(), Some(ID.to_owned()), succeeded(LINKS[0]), Reporter::Poll, br#"{"url":"https://a/b"}"#)
+    Accepted::confirmed(
+        key(),
+        Some(ID.to_owned()),
+        succeeded(LINKS[0]),
+        Reporter::Poll,
+        Raw::new(br#"{"url":"https://a/b"}"#),
+    )
 }
 
 fn failure() -> Accepted {
@@ -60,6 +66,7 @@ fn hint() -> Hint {
         outcome: Some(Outcome::Succeeded),
         fallback: Some(succeeded(LINKS[1])),
         raw: Raw::new(b"hint: https://c/d"),
+        endpoint: None,
     }
 }
 

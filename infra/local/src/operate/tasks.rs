@@ -400,6 +400,7 @@ async fn reopen(deployed: &Deployed, record: &Record) -> Result<(), Error> {
         outcome: Some(Outcome::Succeeded),
         fallback: None,
         raw: Raw::new(record.raw.expose().as_bytes()),
+        endpoint: None,
     };
     match deployed.table.apply_to_item(&reports::reopen(&hint, clock::now())).await.map_err(refused)? {
         Applied::Done(_) => Ok(()),

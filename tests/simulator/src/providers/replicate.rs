@@ -172,6 +172,7 @@ fn body(view: &View) -> Value {
         "created_at": clock::rfc3339(view.created),
         "completed_at": completed_at,
         "metrics": if completed_at.is_some() { json!({ "predict_time": 3.2, "total_time": 3.9 }) } else { json!({}) },
+        "webhook": view.request["webhook"],
         "webhook_events_filter": view.request["webhook_events_filter"],
     })
 }

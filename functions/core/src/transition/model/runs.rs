@@ -6,7 +6,7 @@ use super::system::{Broken, Run, System, Worker};
 use super::table::ItemId;
 use super::workers::answers;
 use super::writes::{Answer, Operation, Said, decide};
-use crate::callback::Reporter;
+use crate::callback::{Raw, Reporter};
 use crate::requeue::is_for_process;
 use crate::status_poll::{self, Step};
 use crate::time::Timestamp;
@@ -137,7 +137,7 @@ fn conclude(steps: &mut Steps<'_>, run: usize, read: ItemId, answer: Answer, by_
     let mut next = steps.from;
     next.runs[run] = Run::Idle;
     let step = decide(steps.table.record(read), answer, at).step;
-    if let Some(accepted) = status_poll::accepted(steps.table.record(read), &step, b"") {
+    if let Some(accepted) = status_poll::accepted(steps.table.record(read), &step, &Raw::default()) {
         let is_new = if accepted.reporter() == Reporter::Deadline {
             let closed = steps.table.write(Operation::Close { read, answer, at }, next.item);
             if let Applied::Done(item) = closed {

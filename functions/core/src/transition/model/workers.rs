@@ -5,7 +5,7 @@ use super::steps::{Recorded, Steps, report};
 use super::system::{Broken, Doing, Renewal, System, Truth, Worker};
 use super::table::ItemId;
 use super::writes::{Answer, Operation, Said, decide};
-use crate::callback::Reporter;
+use crate::callback::{Raw, Reporter};
 use crate::item::Attribute;
 use crate::record::State;
 use crate::report::Outcome;
@@ -175,7 +175,8 @@ impl Work<'_, '_> {
         let mut next = self.steps.from;
         let said = Said::ByPoll { read, answer, at };
         let step = decide(self.steps.table.record(read), answer, at).step;
-        let accepted = status_poll::accepted(self.steps.table.record(read), &step, b"").expect("it is a report");
+        let accepted =
+            status_poll::accepted(self.steps.table.record(read), &step, &Raw::default()).expect("it is a report");
         let recorded = if accepted.reporter() == Reporter::Deadline {
             match self.steps.table.write(Operation::Close { read, answer, at }, next.item) {
                 Applied::Done(item) => {

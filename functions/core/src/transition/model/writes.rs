@@ -135,7 +135,7 @@ pub(super) fn accepted(said: Said, table: &Table) -> Accepted {
                 _ => "",
             };
             let step = decide(table.record(read), answer, at).step;
-            status_poll::accepted(table.record(read), &step, body.as_bytes()).expect("the step is a report")
+            status_poll::accepted(table.record(read), &step, &Raw::new(body.as_bytes())).expect("the step is a report")
         }
     }
 }
@@ -148,6 +148,7 @@ pub(super) fn hint(hinted: Hinted) -> Hint {
         outcome: hinted.outcome,
         fallback: hinted.outcome.filter(|_| hinted.fallback).map(report_of),
         raw: Raw::new(hinted.outcome.map_or("unreadable", body_of).as_bytes()),
+        endpoint: None,
     }
 }
 
