@@ -48,7 +48,7 @@ impl Put<'_> {
                 .submission(&submission, own, self.now)
                 .map_err(|error| Problem::invalid(format!("{} was not submitted: {error}", self.key)))
         };
-        let marker = unique_id();
+        let marker = adapter.marker_in(body, self.given.endpoint.as_deref()).unwrap_or_else(unique_id);
         // Everything that can be wrong with the request is found before anything is written.
         let mut sent = request(&marker)?;
         let attempt =

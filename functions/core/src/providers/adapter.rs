@@ -84,6 +84,12 @@ pub trait Adapter: Sync {
     /// counts as open, because a later response may have it.
     fn read_status(&self, response: &ProviderResponse, provider_task_id: &str, now: Timestamp) -> StatusResult;
 
+    /// The id that the caller's own body has where [`Submission::marker`] would stand, and keeps. The default is none.
+    fn marker_in(&self, body: &Value, endpoint: Option<&str>) -> Option<String> {
+        let _ = (body, endpoint);
+        None
+    }
+
     /// The request that looks up the task of a submission by the id of ours that it carried ([`Submission::marker`]). None where the
     /// provider has no such call, and the default.
     fn lookup(

@@ -129,9 +129,7 @@ impl Adapter for Kling {
             requests::named_endpoint(submission, "/text-to-video/kling-2.6", |endpoint| endpoint != "/tasks")?;
         let field: &[&'static str] = if is_legacy(endpoint) { &["callback_url"] } else { &["options", "callback_url"] };
         let mut body = requests::with_callback_url(submission, field, submission.callback_url)?;
-        let own_id: &[&'static str] =
-            if is_legacy(endpoint) { &["external_task_id"] } else { &["options", "external_task_id"] };
-        let own_id = requests::field(&mut body, own_id)?;
+        let own_id = requests::field(&mut body, own_id(endpoint))?;
         if text(own_id).is_none() {
             *own_id = submission.marker.into();
         }
@@ -190,6 +188,10 @@ impl Adapter for Kling {
         }
     }
 
+    fn marker_in(&self, body: &Value, endpoint: Option<&str>) -> Option<String> {
+        text(own_id(endpoint?).iter().fold(body, |value, field| &value[*field]))
+    }
+
     fn lookup(
         &self,
         marker: &str,
@@ -217,6 +219,11 @@ impl Adapter for Kling {
         let body = object(&response.body)?;
         first_id(task(&body), &["id", "task_id"])
     }
+}
+
+/// Where a body has an id of the caller's own.
+fn own_id(endpoint: &str) -> &'static [&'static str] {
+    if is_legacy(endpoint) { &["external_task_id"] } else { &["options", "external_task_id"] }
 }
 
 /// The task in the envelope of a response, or without one: callbacks have none.
@@ -443,6 +450,20 @@ mod tests {
         let token = jwt(&Secret::new("ak-test"), &Secret::new("sk-test"), NOW);
         let expected = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJpc3MiOiJhay10ZXN0IiwiZXhwIjoxNzY3MjI3NDAwLCJuYmYiOjE3NjcyMjU1OTV9.dDxpWSVSj5kNmv3WvJxz25pk9735kQ4OjYPb-MoIoH0";
         assert_eq!(token, expected);
+    }
+
+    /// An interrupted submission is looked up under what it carried, and other tasks may come with it.
+    #[test]
+    fn an_id_of_the_callers_own_is_what_is_looked_up() {
+        let (new, legacy) = (Some("/text-to-video/kling-2.6"), Some("/v1/videos/text2video"));
+        let body = json!({"external_task_id": "top", "options": {"external_task_id": "inner"}});
+        assert_eq!(Kling.marker_in(&body, new).as_deref(), Some("inner"));
+        assert_eq!(Kling.marker_in(&body, legacy).as_deref(), Some("top"));
+        assert_eq!(Kling.marker_in(&json!({"options": {}}), new), None);
+        let task = |id: &str, own: &str| json!({"id": id, "external_id": own, "status": "processing"});
+        let list = json!({"code": 0, "data": [task("1", "another"), task("2", "inner")]});
+        let found = Kling.read_lookup(&ProviderResponse::new(200, list.to_string()), "inner", NOW);
+        assert_eq!(found, LookupResult::Found { provider_task_id: "2".to_owned() });
     }
 
     #[test]
