@@ -2,7 +2,6 @@
 //! and size. It follows no redirect: an API that moves is a matter for the settings, and a redirect could carry the API key
 //! to another host.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
@@ -92,7 +91,7 @@ pub struct PolledStatus {
     /// The body of the response, of what is no longer open: what it says about this task and no other. Empty without one.
     pub raw: Raw,
     /// The response, where this task alone was polled: of hundreds in one run they would not fit into memory.
-    pub response: Option<Arc<ProviderResponse>>,
+    pub response: Option<ProviderResponse>,
 }
 
 impl PolledStatus {
@@ -276,7 +275,7 @@ impl ProviderClient {
                 };
                 let mut polled: Vec<_> = ids.into_iter().enumerate().map(read).collect();
                 if let ([only], 1) = (polled.as_mut_slice(), tasks.len()) {
-                    only.response = Some(Arc::new(response));
+                    only.response = Some(response);
                 }
                 polled
             }

@@ -63,7 +63,8 @@ pub(super) const CONSTRUCTORS: [(&str, Constructor); 28] = [
     ("restore", |draw| reports::restore(&draw.record(), draw.time())),
     ("remove", |draw| reports::remove(&draw.record())),
     ("note_open", |draw| {
-        let open = Open { key: draw.key(), provider_task_id: draw.maybe(Draw::id), progress: Progress::default() };
+        let (progress, endpoint) = (Progress::default(), draw.callback_endpoint());
+        let open = Open { key: draw.key(), provider_task_id: draw.maybe(Draw::id), progress, endpoint };
         reports::note_open(&open, draw.time(), draw.time(), draw.time())
     }),
     ("keep", |draw| {
@@ -293,6 +294,10 @@ impl Draw {
         }
     }
 
+    fn callback_endpoint(&mut self) -> Option<&'static str> {
+        self.pick(&[None, Some("/v2/video_generation")])
+    }
+
     fn cancellation_response(&mut self) -> CancellationResponse {
         [CancellationResponse::Accepted, CancellationResponse::Missing][self.below(2)]
     }
@@ -386,7 +391,7 @@ impl Draw {
             outcome: self.pick(&[None, Some(Outcome::Succeeded), Some(Outcome::Failed)]),
             fallback: self.maybe(Self::report),
             raw: self.raw(),
-            endpoint: self.pick(&[None, Some("/v2/video_generation")]),
+            endpoint: self.callback_endpoint(),
         }
     }
 

@@ -196,6 +196,8 @@ pub struct Open {
     pub provider_task_id: Option<String>,
     /// How far the task is.
     pub progress: Progress,
+    /// The endpoint that the body tells, where status calls depend on it.
+    pub endpoint: Option<&'static str>,
 }
 
 /// A body as received, cut to [`MAX_RAW`].
@@ -264,8 +266,9 @@ impl Authentic<'_> {
                 };
             }
         };
+        let endpoint = self.provider.adapter().endpoint_of_callback(self.body);
         let report = match task_status {
-            TaskStatus::Open(progress) => return Event::Open(Open { key, provider_task_id, progress }),
+            TaskStatus::Open(progress) => return Event::Open(Open { key, provider_task_id, progress, endpoint }),
             TaskStatus::Finished(report) => report,
         };
         let proof = match self.authenticity {
@@ -298,7 +301,6 @@ impl Authentic<'_> {
                 (reason, fallback.then(|| report.clone()))
             }
         };
-        let endpoint = self.provider.adapter().endpoint_of_callback(self.body);
         Event::Hint(Hint { key, provider_task_id, reason, outcome: Some(report.outcome()), fallback, raw, endpoint })
     }
 

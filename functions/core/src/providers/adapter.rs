@@ -130,7 +130,8 @@ pub trait Adapter: Sync {
         (!response.is_success()).then(|| failure_of_http_status(response.status))
     }
 
-    /// Whether the provider forgets a task that it cancels, so that an unknown id confirms a cancellation that it took. The default is no.
+    /// Whether the provider forgets a task that it cancels, so that an unknown id confirms a cancellation that it took. The default
+    /// is no.
     fn forgets_cancelled(&self) -> bool {
         false
     }

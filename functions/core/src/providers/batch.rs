@@ -18,8 +18,8 @@ struct List {
 }
 
 /// The response to a status request about several tasks, as it would be about each of them alone: of every list of objects only
-/// the entries that name the task, and all that stands around the lists. None where the whole
-/// response counts for all: it is not a success, or names none of them in a list.
+/// the entries that name the task, and all that stands around the lists. None where the whole response counts for all: it is not a
+/// success, or names none of them in a list.
 pub fn split(response: &ProviderResponse, provider_task_ids: &[&str]) -> Option<Vec<ProviderResponse>> {
     let mut envelope = object(&response.body).filter(|_| response.is_success())?;
     let mut lists = Vec::new();

@@ -158,6 +158,7 @@ pub fn note_open(open: &Open, now: Timestamp, due_at: Timestamp, deadline_at: Ti
     let mut effects = known(&open.key, open.provider_task_id.as_deref(), now, deadline_at);
     // A record without an id may have been put off to its deadline; now it can be polled.
     effects.push(Effect::Set(A::DueAt, due_at.into()));
+    effects.extend(Effect::set_once_some(A::Endpoint, open.endpoint));
     let condition = Condition::Any(vec![
         Condition::Lacks(A::Task),
         Condition::All(vec![Condition::Is(A::State, State::Pending.into()), Condition::Lacks(A::ProviderTaskId)]),

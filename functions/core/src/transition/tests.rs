@@ -197,7 +197,8 @@ fn situations() -> Vec<(char, Task)> {
 fn transitions(read: &Record) -> Vec<(&'static str, Transition)> {
     let task = &read.task;
     let held = read.report.clone().unwrap_or_else(|| Report::Lost(failed()));
-    let open = Open { key: key(), provider_task_id: Some(ID.to_owned()), progress: Progress::default() };
+    let open =
+        Open { key: key(), provider_task_id: Some(ID.to_owned()), progress: Progress::default(), endpoint: None };
     let closing = Accepted::lost(key(), failed());
     vec![
         ("register", register(&registration(Some(ID)), NOW)),
@@ -366,6 +367,21 @@ fn a_settled_report_has_no_link() {
     let settled = reported.claimed(NOW).settled();
     assert!(settled.links().is_empty(), "{settled:?}");
     assert_eq!(settled.record().outcome(), Some(Outcome::Succeeded));
+}
+
+/// Status calls depend on it, and only the submission or a body tells it.
+#[test]
+fn the_endpoint_of_a_body_is_recorded_where_none_is_known() {
+    let (first, other) = (Some("/v2/video_generation"), Some("/v1/video_generation"));
+    let open =
+        |endpoint| Open { key: key(), provider_task_id: Some(ID.to_owned()), progress: Progress::default(), endpoint };
+    let hint = |endpoint| Hint { endpoint, ..hint() };
+    for told in [note_open(&open(first), NOW, NOW, DEADLINE), note_hint(&hint(first), NOW, DEADLINE)] {
+        let task = Task::default().then(&told);
+        assert_eq!(task.record().endpoint.as_deref(), first);
+        let again = task.then(&note_hint(&hint(other), NOW, DEADLINE));
+        assert_eq!(again.record().endpoint.as_deref(), first, "the first stays");
+    }
 }
 
 #[test]

@@ -189,7 +189,12 @@ pub(super) fn transition(operation: Operation, table: &Table) -> Transition {
         }
         Operation::Reopen(hinted) => reports::reopen(&hint(hinted), INSTANTS[usize::from(hinted.at)]),
         Operation::NoteOpen { of_other_task } => {
-            let open = Open { key: key(), provider_task_id: Some(id(of_other_task)), progress: Progress::default() };
+            let open = Open {
+                key: key(),
+                provider_task_id: Some(id(of_other_task)),
+                progress: Progress::default(),
+                endpoint: None,
+            };
             reports::note_open(&open, now, clock::DUE_REGISTERED, clock::DEADLINE)
         }
         Operation::Restore { read } => reports::restore(table.record(read), due),
