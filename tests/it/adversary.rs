@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use simulator::{Phase, Provider, script::Outcome};
 
 use crate::Case;
-use crate::world::World;
+use crate::world::{World, adapter};
 
 pub(crate) fn cases() -> Vec<Case> {
     let mut cases = vec![
@@ -200,8 +200,9 @@ async fn nothing_is_announced_that_the_provider_did_not_say(world: Arc<World>, p
         // A callback whose sender alone is proved needs somebody who confirms it.
         let is_signed = trust.secret && signs(provider) || sandbox.simulator.key_set_url(provider).is_some();
         let is_proved = trust.secret && signs_reports(provider);
-        // MiniMax names its file by an id, and two serve theirs only with the key.
-        let needs_key = matches!(provider, Provider::MiniMax | Provider::OpenRouter | Provider::Veo);
+        // Some serve their files only with the key, and MiniMax names its file by an id.
+        let with_key = serde_json::from_str(r#"{"api_key":"k"}"#).expect("valid settings");
+        let needs_key = provider == Provider::MiniMax || adapter(provider).download_header(&with_key).is_some();
         let is_confirmable = trust.api_key || !(is_signed && !is_proved || needs_key);
         if is_confirmable {
             scene.assert_genuine_results_arrive(&mut sandbox, &prefix, trust.api_key).await;

@@ -10,10 +10,9 @@ use tokio::time::{Instant, sleep};
 use crate::Case;
 use crate::deployment::aws;
 use crate::submissions::submissions;
-use crate::world::World;
+use crate::world::{World, adapter};
 
 pub(crate) fn cases() -> Vec<Case> {
-    use Provider::{Ark, Fal, MiniMax, Replicate, Runway, Vidu, Wan};
     let mut cases = vec![
         case!(waiting_ends_with_the_task),
         case!(the_callers_own_words_come_back),
@@ -22,7 +21,7 @@ pub(crate) fn cases() -> Vec<Case> {
         case!(a_repeated_put_heals_an_interrupted_submission),
         case!(poll_heals_an_interrupted_submission),
     ];
-    for provider in [Ark, MiniMax, Vidu, Replicate, Fal, Runway, Wan] {
+    for provider in Provider::ALL.into_iter().filter(|provider| adapter(*provider).profile().cancellable.is_some()) {
         cases.push(case!(a_queued_task_is_cancelled[provider](provider)));
     }
     for provider in [Provider::Kling, Provider::Ark, Provider::Vidu, Provider::ApiMart] {

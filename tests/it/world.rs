@@ -8,6 +8,7 @@ use std::time::Duration;
 use local::client::{Client, HttpResponse};
 use local::emulator::Permissions;
 use local::{Error, FunctionSource, Options, Progress, Stack, demonstration, emulator, samples};
+use reelhook_core::providers::adapter::Adapter;
 use serde_json::{Value, json};
 use simulator::{Config, Provider, Simulator};
 use tokio::sync::Semaphore;
@@ -38,6 +39,11 @@ impl Drop for World {
 /// Prints a line to standard error.
 pub(crate) fn print_error(text: &str) {
     let _ = writeln!(std::io::stderr(), "{text}");
+}
+
+/// The adapter of the provider with this name.
+pub(crate) fn adapter(provider: Provider) -> &'static dyn Adapter {
+    reelhook_core::Provider::from_name(provider.name()).expect("both have it").adapter()
 }
 
 impl World {

@@ -22,7 +22,7 @@ impl Sample {
 }
 
 /// One request per provider.
-pub const SAMPLES: [Sample; 17] = [
+pub const SAMPLES: &[Sample] = &[
     Sample {
         provider: Provider::Kling,
         endpoint: Some("/text-to-video/kling-2.6"),
@@ -146,7 +146,7 @@ pub const SAMPLES: [Sample; 17] = [
 ///
 /// Never: a test covers all providers.
 pub fn of(provider: Provider) -> Sample {
-    let sample = SAMPLES.into_iter().find(|sample| sample.provider == provider);
+    let sample = SAMPLES.iter().copied().find(|sample| sample.provider == provider);
     sample.expect("every provider has a sample")
 }
 

@@ -1,9 +1,6 @@
-//! A provider is complete or absent: one with an adapter also has a simulator, a fuzz target, and a sample that its adapter
-//! accepts.
+//! A provider is complete or absent: one with an adapter also has a simulator, and a sample that its adapter accepts.
 
 use std::collections::BTreeSet;
-use std::fs;
-use std::path::Path;
 
 use local::samples::SAMPLES;
 use reelhook_core::providers::adapter::Submission;
@@ -14,17 +11,6 @@ fn adapters_and_simulators_cover_the_same_providers() {
     let with_adapter: BTreeSet<&str> = Provider::ALL.into_iter().map(Provider::name).collect();
     let simulated: BTreeSet<&str> = simulator::Provider::ALL.into_iter().map(simulator::Provider::name).collect();
     assert_eq!(with_adapter, simulated, "left: adapters, right: tests/simulator");
-}
-
-#[test]
-fn every_provider_has_a_fuzz_target() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fuzz");
-    let manifest = fs::read_to_string(root.join("Cargo.toml")).expect("the fuzz crate has a manifest");
-    for provider in Provider::ALL {
-        let path = format!("targets/parse_{provider}.rs");
-        assert!(root.join(&path).is_file(), "tests/fuzz/{path} is missing");
-        assert!(manifest.contains(&path), "{path} is not in tests/fuzz/Cargo.toml");
-    }
 }
 
 #[test]

@@ -23,7 +23,7 @@ use reelhook_core::{Provider, TaskKey, Timestamp};
 use ring::signature::{Ed25519KeyPair, KeyPair as _};
 use serde_json::{Value, json};
 
-pub use crate::signatures::{verify_fal, verify_kie, verify_openrouter, verify_vidu, verify_webhook};
+pub use crate::signatures::verify;
 
 const NOW: Timestamp = Timestamp::from_seconds(1_767_225_600);
 const DATE: &str = "Thu, 01 Jan 2026 00:00:00 GMT";
@@ -64,9 +64,16 @@ fn key_pair() -> Ed25519KeyPair {
 /// HTTP statuses with a meaning for some adapter.
 const STATUSES: [u16; 12] = [200, 200, 201, 202, 400, 401, 404, 408, 422, 429, 451, 500];
 
-/// Reads a provider's body. The first byte selects what it belongs to, the second the HTTP status, the rest is the body.
-pub fn parse(provider: Provider, data: &[u8]) {
-    let [what, status, body @ ..] = data else { return };
+/// The provider that the first line names, and the rest.
+fn provider_line(data: &[u8]) -> Option<(Provider, &[u8])> {
+    let ([name], rest) = lines(data)?;
+    Some((Provider::from_name(name)?, rest))
+}
+
+/// Reads a provider's body. The first line names the provider, the byte after it selects what the body belongs to, the next one the
+/// HTTP status, and the rest is the body.
+pub fn parse(data: &[u8]) {
+    let Some((provider, [what, status, body @ ..])) = provider_line(data) else { return };
     let adapter = provider.adapter();
     let response = ProviderResponse::new(STATUSES[usize::from(*status) % STATUSES.len()], body);
     match what % 4 {
@@ -377,16 +384,13 @@ mod tests {
                     *byte = *[b'0', b'"', b'{', b',', draw.byte()].get(draw.below(5)).expect("one of five");
                 }
             }
-            parse(provider, &[&[draw.byte(), draw.byte()], &body[..]].concat());
+            let name = format!("{provider}\n");
+            parse(&[name.as_bytes(), &[draw.byte(), draw.byte()], &body].concat());
             let ids = format!("id{}\nid{}\nid{}\n", draw.below(9), draw.below(9), draw.below(9));
             let request = [&[draw.byte(), draw.byte(), draw.byte()], ids.as_bytes(), &body].concat();
-            for provider in [Provider::Kling, Provider::Replicate, Provider::WaveSpeed, Provider::Veo] {
-                verify_webhook(provider, &request);
+            for provider in Provider::ALL {
+                verify(&[format!("{provider}\n").as_bytes(), &request].concat());
             }
-            verify_fal(&request);
-            verify_kie(&request);
-            verify_openrouter(&request);
-            verify_vidu(&request);
             route(&request);
             line(&request);
             documents(&request);

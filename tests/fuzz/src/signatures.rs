@@ -8,7 +8,7 @@ use reelhook_core::settings::ProviderSettings;
 use reelhook_core::signature::hmac_sha256;
 use sha2::{Digest as _, Sha256};
 
-use crate::{DATE, KLING_KEY, NOW, SETTINGS, TEXT_KEY, changed, changed_bytes, key_pair, lines};
+use crate::{DATE, KLING_KEY, NOW, SETTINGS, TEXT_KEY, changed, changed_bytes, key_pair, lines, provider_line};
 
 fn is_accepted(provider: Provider, path: &str, query: &str, headers: &[(&str, &str)], body: &[u8]) -> bool {
     let request = CallbackRequest { path, query, headers: Headers::new(headers.iter().copied()), body };
@@ -19,9 +19,29 @@ fn is_accepted(provider: Provider, path: &str, query: &str, headers: &[(&str, &s
     result.is_ok_and(|authenticity| provider != Provider::Veo || authenticity != Authenticity::Unverified)
 }
 
+/// A callback with a signature, of the provider that the first line names.
+pub fn verify(data: &[u8]) {
+    let Some((provider, rest)) = provider_line(data) else { return };
+    match provider {
+        Provider::Kling | Provider::Replicate | Provider::WaveSpeed | Provider::Veo => verify_webhook(provider, rest),
+        Provider::Fal => verify_fal(rest),
+        Provider::Kie => verify_kie(rest),
+        Provider::OpenRouter => verify_openrouter(rest),
+        Provider::Vidu => verify_vidu(rest),
+        _ => assert!(!signs(provider), "{provider} signs, and no target here does it too"),
+    }
+}
+
+/// Whether a callback without any signature is refused once a secret is configured.
+fn signs(provider: Provider) -> bool {
+    let settings = serde_json::from_str(r#"{"signing_secrets":["whsec_c2VjcmV0"]}"#).expect("valid settings");
+    let request = CallbackRequest { path: "/", query: "", headers: Headers::default(), body: b"{}" };
+    provider.adapter().authenticate(&request, &settings, NOW).is_err()
+}
+
 /// Standard Webhooks, and `WaveSpeed`'s variant of it. With an even first byte, no headers and body are accepted. With an odd
 /// one, a signed callback is accepted, and is refused when one character of it changes.
-pub fn verify_webhook(provider: Provider, data: &[u8]) {
+fn verify_webhook(provider: Provider, data: &[u8]) {
     let [mode, place, to, rest @ ..] = data else { return };
     let signed = |id: &str, body: &[u8]| {
         let parts = [id.as_bytes(), b".1767225600.", body];
@@ -53,7 +73,7 @@ pub fn verify_webhook(provider: Provider, data: &[u8]) {
 }
 
 /// fal's Ed25519. As [`verify_webhook`], and about one account of several.
-pub fn verify_fal(data: &[u8]) {
+fn verify_fal(data: &[u8]) {
     let [mode, place, to, rest @ ..] = data else { return };
     let accepted = |id: &str, user: &str, time: &str, signature: &str, body: &[u8]| {
         let headers = [
@@ -85,7 +105,7 @@ pub fn verify_fal(data: &[u8]) {
 }
 
 /// Vidu's APISIX HMAC. As [`verify_webhook`], over path, query and headers.
-pub fn verify_vidu(data: &[u8]) {
+fn verify_vidu(data: &[u8]) {
     let [mode, place, to, rest @ ..] = data else { return };
     let provider = Provider::Vidu;
     if mode % 2 == 0 {
@@ -141,7 +161,7 @@ pub fn verify_vidu(data: &[u8]) {
 }
 
 /// KIE's HMAC over task id and time. As [`verify_webhook`], except that the rest of the body is not covered.
-pub fn verify_kie(data: &[u8]) {
+fn verify_kie(data: &[u8]) {
     let [mode, place, to, rest @ ..] = data else { return };
     let provider = Provider::Kie;
     let accepted = |time: &str, signature: &str, body: &[u8]| {
@@ -174,7 +194,7 @@ pub fn verify_kie(data: &[u8]) {
 }
 
 /// `OpenRouter`'s HMAC over time and body, both in one header. As [`verify_webhook`].
-pub fn verify_openrouter(data: &[u8]) {
+fn verify_openrouter(data: &[u8]) {
     let [mode, place, to, rest @ ..] = data else { return };
     let accepted = |header: &str, body: &[u8]| {
         is_accepted(Provider::OpenRouter, "/callback", "", &[("X-OpenRouter-Signature", header)], body)

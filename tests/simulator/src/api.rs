@@ -9,6 +9,7 @@ use serde_json::Value;
 use crate::{
     config::Account,
     delivery::RetryPolicy,
+    example::Example,
     files::{DAY, Style},
     provider::{Dialect, Provider, Signs},
     providers::{Shared, credential},
@@ -22,8 +23,9 @@ pub(crate) const KEY_SET_PATH: &str = "/.well-known/jwks.json";
 /// What holds for a provider in all its dialects.
 pub(crate) struct Profile {
     pub(crate) router: fn() -> Router<Shared>,
-    /// The dialect of what belongs to no task.
-    pub(crate) dialect: Dialect,
+    /// Its only API, or that of what belongs to no task.
+    pub(crate) api: &'static dyn Api,
+    pub(crate) examples: fn() -> Vec<Example>,
     /// The path of its documented base URL, after its name.
     pub(crate) base_path: &'static str,
     /// Whether it sends callbacks. If not, its tasks can only be polled.
@@ -39,10 +41,15 @@ pub(crate) struct Profile {
 
 impl Profile {
     /// A provider that calls back, whose base URL has no path, and that signs nothing.
-    pub(crate) const fn new(router: fn() -> Router<Shared>, dialect: Dialect) -> Self {
+    pub(crate) const fn new(
+        router: fn() -> Router<Shared>,
+        api: &'static dyn Api,
+        examples: fn() -> Vec<Example>,
+    ) -> Self {
         Self {
             router,
-            dialect,
+            api,
+            examples,
             base_path: "",
             calls_back: true,
             signs: Signs::Nothing,
@@ -192,5 +199,12 @@ pub(crate) trait Api: Sync {
     /// Whether the file host serves a client that sends these headers.
     fn serves(&self, _headers: &HeaderMap) -> bool {
         true
+    }
+}
+
+impl dyn Api {
+    /// The API of the callbacks: the upstream's if the provider only forwards the callback URL.
+    pub(crate) fn sender(&'static self) -> &'static Self {
+        self.upstream().map_or(self, Dialect::api)
     }
 }

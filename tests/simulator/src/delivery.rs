@@ -15,9 +15,9 @@ use serde_json::{Value, json};
 use tokio::sync::Notify;
 
 use crate::{
-    api::Outgoing,
+    api::{Api, Outgoing},
     config::Signing,
-    provider::{Dialect, Provider},
+    provider::Provider,
     record::{Callback, Delivery, DeliveryKind, Phase, Stage},
     script::{CallbackFate, Order, Outcome, Spacing},
     world::{Push, Task, World},
@@ -67,7 +67,7 @@ enum Step {
 /// The steps of a task, each with its time after the submission.
 fn steps(task: &Task) -> Vec<(Duration, Step)> {
     let delay = task.script.delay;
-    let stages = task.dialect.of_callback().stages();
+    let stages = task.dialect.api().sender().stages();
     let mut steps: Vec<_> = stages
         .iter()
         .map(|stage| {
@@ -171,7 +171,7 @@ async fn perform(world: &Arc<World>, id: &str, step: Step) {
 
 /// Whether the provider sends a callback for this phase.
 fn is_pushed(world: &World, id: &str, phase: Phase) -> bool {
-    world.with_task(id, |task| !task.muted && task.dialect.of_callback().is_pushed(phase)).unwrap_or_default()
+    world.with_task(id, |task| !task.muted && task.dialect.api().sender().is_pushed(phase)).unwrap_or_default()
 }
 
 fn scaled(world: &World, seconds: u64) -> Duration {
@@ -200,7 +200,7 @@ async fn first_attempt(world: &Arc<World>, id: &str, phase: Phase) {
 
 fn prepare(world: &World, id: &str, phase: Phase) -> Option<(Push, RetryPolicy)> {
     let push = world.push(id, phase)?;
-    let retry_policy = world.with_task(id, |task| task.dialect.of_callback().retry_policy(phase))?;
+    let retry_policy = world.with_task(id, |task| task.dialect.api().sender().retry_policy(phase))?;
     Some((push, retry_policy))
 }
 
@@ -221,17 +221,16 @@ pub(crate) fn callback(world: &World, id: &str) -> Option<Callback> {
 fn sign(world: &World, id: &str, push: &Push) -> Option<Callback> {
     let (dialect, foreign_id, url) =
         world.with_task(id, |task| (task.dialect, task.foreign_id.clone(), task.callback_url.clone()))?;
-    Some(callback_to(world, dialect, &url?, &foreign_id, push))
+    Some(callback_to(world, dialect.api(), &url?, &foreign_id, push))
 }
 
 /// A body as the callback of a task with this id, signed as this provider signs.
 pub(crate) fn signed(world: &World, provider: Provider, url: &str, task_id: &str, body: Bytes) -> Callback {
     let push = Push { phase: Phase::Open(Stage::Running), message_id: world.uuid(), body };
-    callback_to(world, provider.profile().dialect, url, task_id, &push)
+    callback_to(world, provider.profile().api, url, task_id, &push)
 }
 
-fn callback_to(world: &World, dialect: Dialect, url: &str, task_id: &str, push: &Push) -> Callback {
-    let api = dialect.api();
+fn callback_to(world: &World, api: &dyn Api, url: &str, task_id: &str, push: &Push) -> Callback {
     let url = api.target(url);
     let mut headers = vec![("content-type", api.callback_content_type().to_owned())];
     if world.config.signing == Signing::Signed {

@@ -14,6 +14,7 @@
 //! | [`media`] | videos and pictures, generated on the fly |
 //! | [`origin`] | serving files, with and without faults |
 //! | `api` | what a provider's own module implements |
+//! | `example` | a call of each of its APIs, for tests |
 //! | `providers` | one module per provider; its first lines say what is confirmed and what is not |
 //! | `delivery` | callbacks and their retries |
 //! | `world` | the state |
@@ -32,6 +33,7 @@ pub mod script;
 mod api;
 mod clock;
 mod delivery;
+mod example;
 mod files;
 mod provider;
 mod providers;
@@ -57,6 +59,7 @@ use tokio::{net::TcpListener, runtime::Runtime};
 
 pub use crate::{
     config::{AccessKey, Account, Challenge, Config, Idempotency, Signing},
+    example::Example,
     media::Content,
     provider::{Provider, Shape, Signs},
     record::{

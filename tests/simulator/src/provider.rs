@@ -4,10 +4,8 @@ use strum::{EnumCount, VariantArray};
 
 use crate::{
     api::{Api, Profile},
-    providers::{
-        apimart, apimp, ark, fal, grok, kie, kling, maxapi, minimax, openrouter, relaydance, replicate, runway, veo,
-        vidu, wan, wavespeed,
-    },
+    example::Example,
+    providers::{self, kie, kling, minimax},
     record::Phase,
     script::Outcome,
 };
@@ -100,33 +98,38 @@ impl Provider {
 
     /// Whether it sends a callback about a task that ends like this.
     pub fn calls_back_about(self, outcome: Outcome) -> bool {
-        self.calls_back() && self.profile().dialect.of_callback().is_pushed(Phase::Final(outcome))
+        self.calls_back() && self.profile().api.sender().is_pushed(Phase::Final(outcome))
     }
 
     /// The URL that it posts callbacks to, for the callback URL of a submission.
     pub fn target(self, callback_url: &str) -> String {
-        self.profile().dialect.api().target(callback_url)
+        self.profile().api.target(callback_url)
+    }
+
+    /// A call of each of its APIs, and what comes of it.
+    pub fn examples(self) -> Vec<Example> {
+        (self.profile().examples)()
     }
 
     pub(crate) fn profile(self) -> &'static Profile {
         match self {
-            Self::Kling => &kling::PROFILE,
-            Self::MaxApi => &maxapi::PROFILE,
-            Self::ApiMart => &apimart::PROFILE,
-            Self::Ark => &ark::PROFILE,
-            Self::MiniMax => &minimax::PROFILE,
-            Self::Vidu => &vidu::PROFILE,
-            Self::Kie => &kie::PROFILE,
-            Self::Apimp => &apimp::PROFILE,
-            Self::RelayDance => &relaydance::PROFILE,
-            Self::Replicate => &replicate::PROFILE,
-            Self::WaveSpeed => &wavespeed::PROFILE,
-            Self::Fal => &fal::PROFILE,
-            Self::Runway => &runway::PROFILE,
-            Self::Grok => &grok::PROFILE,
-            Self::OpenRouter => &openrouter::PROFILE,
-            Self::Wan => &wan::PROFILE,
-            Self::Veo => &veo::PROFILE,
+            Self::Kling => &providers::kling::PROFILE,
+            Self::MaxApi => &providers::maxapi::PROFILE,
+            Self::ApiMart => &providers::apimart::PROFILE,
+            Self::Ark => &providers::ark::PROFILE,
+            Self::MiniMax => &providers::minimax::PROFILE,
+            Self::Vidu => &providers::vidu::PROFILE,
+            Self::Kie => &providers::kie::PROFILE,
+            Self::Apimp => &providers::apimp::PROFILE,
+            Self::RelayDance => &providers::relaydance::PROFILE,
+            Self::Replicate => &providers::replicate::PROFILE,
+            Self::WaveSpeed => &providers::wavespeed::PROFILE,
+            Self::Fal => &providers::fal::PROFILE,
+            Self::Runway => &providers::runway::PROFILE,
+            Self::Grok => &providers::grok::PROFILE,
+            Self::OpenRouter => &providers::openrouter::PROFILE,
+            Self::Wan => &providers::wan::PROFILE,
+            Self::Veo => &providers::veo::PROFILE,
         }
     }
 }
@@ -172,62 +175,36 @@ pub(crate) enum Upstream {
 /// A provider, and the variant of its API that a task was submitted through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Dialect {
+    /// The one API of a provider.
+    Only(Provider),
     KlingNew,
     KlingLegacy,
-    MaxApi,
-    ApiMart,
-    Ark,
     MiniMaxFirst,
     MiniMaxSecond,
-    Vidu,
     KieRunway,
     KieVeo,
     KieMarket,
     Apimp(Upstream),
     RelayDance(Shape),
-    Replicate,
-    WaveSpeed,
-    Fal,
-    Runway,
-    Grok,
-    OpenRouter,
-    Wan,
-    Veo,
 }
 
 impl Dialect {
     pub(crate) fn api(self) -> &'static dyn Api {
         match self {
+            Self::Only(provider) => provider.profile().api,
             Self::KlingNew => &kling::Generation::New,
             Self::KlingLegacy => &kling::Generation::Legacy,
-            Self::MaxApi => &maxapi::MaxApi,
-            Self::ApiMart => &apimart::ApiMart,
-            Self::Ark => &ark::Ark,
             Self::MiniMaxFirst => &minimax::Generation::First,
             Self::MiniMaxSecond => &minimax::Generation::Second,
-            Self::Vidu => &vidu::Vidu,
             Self::KieRunway => &kie::Family::Runway,
             Self::KieVeo => &kie::Family::Veo,
             Self::KieMarket => &kie::Family::Market,
             Self::Apimp(upstream) => &Upstream::VARIANTS[upstream as usize],
             Self::RelayDance(shape) => &Shape::VARIANTS[shape as usize],
-            Self::Replicate => &replicate::Replicate,
-            Self::WaveSpeed => &wavespeed::WaveSpeed,
-            Self::Fal => &fal::Fal,
-            Self::Runway => &runway::Runway,
-            Self::Grok => &grok::Grok,
-            Self::OpenRouter => &openrouter::OpenRouter,
-            Self::Wan => &wan::Wan,
-            Self::Veo => &veo::Veo,
         }
     }
 
     pub(crate) fn provider(self) -> Provider {
         self.api().provider()
-    }
-
-    /// The API of the callbacks: the upstream's if the provider only forwards the callback URL.
-    pub(crate) fn of_callback(self) -> &'static dyn Api {
-        self.api().upstream().unwrap_or(self).api()
     }
 }

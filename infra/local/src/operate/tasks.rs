@@ -443,8 +443,8 @@ pub(crate) async fn submit_sample(
 }
 
 fn sample_of(provider: Provider) -> Result<samples::Sample, Error> {
-    let sample = samples::SAMPLES.into_iter().find(|sample| sample.provider.name() == provider.name());
-    sample.ok_or_else(|| Error::Refused(format!("there is no sample of {provider}; give --body")))
+    let sample = samples::SAMPLES.iter().find(|sample| sample.provider.name() == provider.name());
+    sample.copied().ok_or_else(|| Error::Refused(format!("there is no sample of {provider}; give --body")))
 }
 
 fn encoded(text: &str) -> String {

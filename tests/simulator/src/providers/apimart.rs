@@ -30,13 +30,32 @@ use crate::{
     clock,
     config::Idempotency,
     delivery::{GiveUp, RetryPolicy},
+    example::Example,
     provider::{Dialect, Provider},
     record::{Call, FileKind, Phase, Refusal},
     script::Outcome,
     world::{Draft, Purpose, View, World},
 };
 
-pub(crate) const PROFILE: Profile = Profile { base_path: "/v1", ..Profile::new(router, Dialect::ApiMart) };
+const DIALECT: Dialect = Dialect::Only(Provider::ApiMart);
+
+pub(crate) const PROFILE: Profile = Profile { base_path: "/v1", ..Profile::new(router, &ApiMart, examples) };
+
+fn examples() -> Vec<Example> {
+    vec![Example {
+        submit: "/videos/generations",
+        body: json!({ "model": "sora-2", "prompt": "{script}", "webhook": "{url}/" }),
+        id: "/data/0/task_id",
+        status: "/tasks/{id}?language=en",
+        final_status: ("/data/status", "completed"),
+        link: "/data/result/videos/0/url/0",
+        callback_status: ("/data/status", json!("completed")),
+        callback_id: "/data/id",
+        target: "/hook/callback",
+        attempts: 4,
+        ..Example::of(Provider::ApiMart)
+    }]
+}
 
 pub(crate) struct ApiMart;
 
@@ -103,8 +122,7 @@ fn refusal(refusal: Refusal, message: &str) -> Response {
 }
 
 async fn generate(State(world): State<Shared>, uri: Uri, headers: HeaderMap, body: Bytes) -> Response {
-    let dialect = Dialect::ApiMart;
-    let incoming = Incoming { dialect, path: uri.path().to_owned(), headers, body };
+    let incoming = Incoming { dialect: DIALECT, path: uri.path().to_owned(), headers, body };
     submit(world, incoming, |_, body, _| {
         let model = required(body, "model")?.to_owned();
         required(body, "prompt")?;
@@ -112,7 +130,7 @@ async fn generate(State(world): State<Shared>, uri: Uri, headers: HeaderMap, bod
             return Err(parameters("duration is not an integer"));
         }
         let callback_url = text(body, "webhook").map(str::to_owned);
-        Ok((dialect, Draft { model, callback_url, ..Draft::default() }))
+        Ok((DIALECT, Draft { model, callback_url, ..Draft::default() }))
     })
     .await
 }
@@ -183,10 +201,10 @@ fn body(view: &View) -> Value {
 }
 
 async fn status(State(world): State<Shared>, Path(id): Path<String>, headers: HeaderMap) -> Response {
-    if let Some(response) = admit(&world, Dialect::ApiMart, Call::Status, &headers).await {
+    if let Some(response) = admit(&world, DIALECT, Call::Status, &headers).await {
         return response;
     }
-    match world.view(&id, Purpose::Status, |dialect| dialect == Dialect::ApiMart) {
+    match world.view(&id, Purpose::Status, |dialect| dialect == DIALECT) {
         Some(view) => ok(&body(&view)),
         None => refusal(Refusal::NotFound, "task not found"),
     }

@@ -27,13 +27,35 @@ use super::{Incoming, Shared, admit, ok, parameters, required, submit, text, vid
 use crate::{
     api::{Api, Headers, Outgoing, Profile},
     clock,
+    example::Example,
     provider::{Dialect, Provider, Upstream},
     record::{Call, FileKind, Phase, Refusal},
     script::Outcome,
     world::{Draft, Purpose, View, World},
 };
 
-pub(crate) const PROFILE: Profile = Profile::new(router, Dialect::Apimp(Upstream::Kling));
+pub(crate) const PROFILE: Profile = Profile::new(router, &Upstream::Kling, examples);
+
+/// One for each upstream that sends callbacks.
+fn examples() -> Vec<Example> {
+    let apimp = |model: &str, callback_status: (&'static str, Value), callbacks, attempts| Example {
+        submit: "/api/generate/submit",
+        body: json!({ "model": model, "input": { "prompt": "{script}", "metadata": { "callback_url": "{url}" } } }),
+        status: "/api/generate/status/{id}",
+        final_status: ("/data/status", "finished"),
+        link: "/data/files/0/file_url",
+        callback_status,
+        callbacks,
+        attempts,
+        ..Example::of(Provider::Apimp)
+    };
+    vec![
+        apimp("kling-2.6", ("/task_status", json!("succeed")), 3, 1),
+        apimp("doubao-seedance-2", ("/status", json!("succeeded")), 3, 4),
+        apimp("vidu-q3", ("/state", json!("success")), 2, 4),
+        apimp("minimax-hailuo-2.3", ("/status", json!("success")), 3, 1),
+    ]
+}
 
 impl Api for Upstream {
     fn provider(&self) -> Provider {
@@ -70,9 +92,9 @@ impl Api for Upstream {
     fn upstream(&self) -> Option<Dialect> {
         match self {
             Self::Kling => Some(Dialect::KlingLegacy),
-            Self::Ark => Some(Dialect::Ark),
+            Self::Ark => Some(Dialect::Only(Provider::Ark)),
             Self::MiniMax => Some(Dialect::MiniMaxFirst),
-            Self::Vidu => Some(Dialect::Vidu),
+            Self::Vidu => Some(Dialect::Only(Provider::Vidu)),
             Self::Silent => None,
         }
     }

@@ -29,6 +29,7 @@ use crate::{
     api::{Api, Profile},
     clock,
     delivery::{GiveUp, RetryPolicy},
+    example::Example,
     files::Style,
     provider::{Dialect, Provider},
     record::{Call, FileKind, Phase, Refusal, Stage},
@@ -36,7 +37,25 @@ use crate::{
     world::{Draft, Purpose, View, World},
 };
 
-pub(crate) const PROFILE: Profile = Profile { base_path: "/api/v3", ..Profile::new(router, Dialect::Ark) };
+const DIALECT: Dialect = Dialect::Only(Provider::Ark);
+
+pub(crate) const PROFILE: Profile = Profile { base_path: "/api/v3", ..Profile::new(router, &Ark, examples) };
+
+fn examples() -> Vec<Example> {
+    vec![Example {
+        submit: "/contents/generations/tasks",
+        body: json!({ "model": "doubao-seedance", "content": [{ "type": "text", "text": "{script}" }], "callback_url": "{url}" }),
+        id: "/id",
+        status: "/contents/generations/tasks/{id}",
+        final_status: ("/status", "succeeded"),
+        link: "/content/video_url",
+        callback_status: ("/status", json!("succeeded")),
+        callback_id: "/id",
+        callbacks: 3,
+        attempts: 4,
+        ..Example::of(Provider::Ark)
+    }]
+}
 
 pub(crate) struct Ark;
 
@@ -116,8 +135,7 @@ fn refusal(refusal: Refusal, message: &str) -> Response {
 }
 
 async fn create(State(world): State<Shared>, uri: Uri, headers: HeaderMap, body: Bytes) -> Response {
-    let dialect = Dialect::Ark;
-    let incoming = Incoming { dialect, path: uri.path().to_owned(), headers, body };
+    let incoming = Incoming { dialect: DIALECT, path: uri.path().to_owned(), headers, body };
     submit(world, incoming, |_, body, _| {
         let model = required(body, "model")?.to_owned();
         let content = body["content"].as_array().filter(|content| !content.is_empty());
@@ -127,7 +145,7 @@ async fn create(State(world): State<Shared>, uri: Uri, headers: HeaderMap, body:
             return Err(parameters("the parameter content.type is not valid"));
         }
         let callback_url = text(body, "callback_url").map(str::to_owned);
-        Ok((dialect, Draft { model, callback_url, ..Draft::default() }))
+        Ok((DIALECT, Draft { model, callback_url, ..Draft::default() }))
     })
     .await
 }
@@ -183,11 +201,11 @@ fn body(view: &View) -> Value {
 }
 
 fn is_ark(dialect: Dialect) -> bool {
-    dialect == Dialect::Ark
+    dialect == DIALECT
 }
 
 async fn status(State(world): State<Shared>, Path(id): Path<String>, headers: HeaderMap) -> Response {
-    if let Some(response) = admit(&world, Dialect::Ark, Call::Status, &headers).await {
+    if let Some(response) = admit(&world, DIALECT, Call::Status, &headers).await {
         return response;
     }
     match world.view(&id, Purpose::Status, is_ark) {
@@ -197,7 +215,7 @@ async fn status(State(world): State<Shared>, Path(id): Path<String>, headers: He
 }
 
 async fn list(State(world): State<Shared>, uri: Uri, headers: HeaderMap) -> Response {
-    if let Some(response) = admit(&world, Dialect::Ark, Call::Status, &headers).await {
+    if let Some(response) = admit(&world, DIALECT, Call::Status, &headers).await {
         return response;
     }
     let query = query(&uri);
@@ -220,7 +238,7 @@ async fn list(State(world): State<Shared>, uri: Uri, headers: HeaderMap) -> Resp
 
 /// Cancels a queued task, refuses a running one, deletes a finished one.
 async fn remove(State(world): State<Shared>, Path(id): Path<String>, headers: HeaderMap) -> Response {
-    if let Some(response) = admit(&world, Dialect::Ark, Call::Cancel, &headers).await {
+    if let Some(response) = admit(&world, DIALECT, Call::Cancel, &headers).await {
         return response;
     }
     match world.view(&id, Purpose::Callback, is_ark).map(|view| view.phase) {

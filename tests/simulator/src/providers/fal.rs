@@ -27,6 +27,7 @@ use crate::{
     api::{Api, Headers, KEY_SET_PATH, Outgoing, Profile},
     clock,
     delivery::{GiveUp, RetryPolicy},
+    example::Example,
     provider::{Dialect, Provider, Signs},
     record::{Call, FileKind, Phase, Refusal},
     script::Outcome,
@@ -35,14 +36,33 @@ use crate::{
 
 const ACCOUNT: &str = "simulated|customer";
 
+const DIALECT: Dialect = Dialect::Only(Provider::Fal);
+
 pub(crate) const PROFILE: Profile = Profile {
     signs: Signs::Body,
     // The private key of the simulated fal: its seed, as text.
     signing_secret: Some("the-private-key-of-simulated-fal"),
     account_id: Some(ACCOUNT),
     publishes_keys: true,
-    ..Profile::new(router, Dialect::Fal)
+    ..Profile::new(router, &Fal, examples)
 };
+
+fn examples() -> Vec<Example> {
+    vec![Example {
+        credential: ("authorization", "Key "),
+        submit: "/fal-ai/kling-video/v2.5-turbo/pro/text-to-video?fal_webhook={url}",
+        body: json!({ "prompt": "{script}", "duration": "5" }),
+        id: "/request_id",
+        status: "/fal-ai/kling-video/requests/{id}",
+        final_status: ("/video/content_type", "video/mp4"),
+        http_errors: &["fail", "moderated", "timeout", "cancelled", "expired"],
+        link: "/video/url",
+        callback_status: ("/status", json!("OK")),
+        callback_id: "/request_id",
+        attempts: 3,
+        ..Example::of(Provider::Fal)
+    }]
+}
 
 pub(crate) struct Fal;
 
@@ -156,12 +176,11 @@ async fn create(
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
-    let dialect = Dialect::Fal;
     let callback_url = first(&query(&uri), "fal_webhook").map(str::to_owned);
-    let incoming = Incoming { dialect, path: uri.path().to_owned(), headers, body };
+    let incoming = Incoming { dialect: DIALECT, path: uri.path().to_owned(), headers, body };
     submit(world, incoming, |_, body, _| {
         required(body, "prompt")?;
-        Ok((dialect, Draft { model, callback_url, ..Draft::default() }))
+        Ok((DIALECT, Draft { model, callback_url, ..Draft::default() }))
     })
     .await
 }
@@ -190,7 +209,7 @@ fn error(outcome: Outcome) -> (u16, Value) {
 }
 
 fn is_ours(dialect: Dialect) -> bool {
-    dialect == Dialect::Fal
+    dialect == DIALECT
 }
 
 /// The id in the path of a request, which is `{owner}/{app}/requests/{id}` and what follows.
@@ -200,7 +219,7 @@ fn id_in<'a>(path: &'a str, end: &str) -> Option<&'a str> {
 }
 
 async fn result(State(world): State<Shared>, Path(path): Path<String>, headers: HeaderMap) -> Response {
-    if let Some(response) = admit(&world, Dialect::Fal, Call::Status, &headers).await {
+    if let Some(response) = admit(&world, DIALECT, Call::Status, &headers).await {
         return response;
     }
     let Some(view) = id_in(&path, "").and_then(|id| world.view(id, Purpose::Status, is_ours)) else {
@@ -217,7 +236,7 @@ async fn result(State(world): State<Shared>, Path(path): Path<String>, headers: 
 }
 
 async fn cancel(State(world): State<Shared>, Path(path): Path<String>, headers: HeaderMap) -> Response {
-    if let Some(response) = admit(&world, Dialect::Fal, Call::Cancel, &headers).await {
+    if let Some(response) = admit(&world, DIALECT, Call::Cancel, &headers).await {
         return response;
     }
     let id = id_in(&path, "/cancel").unwrap_or_default();

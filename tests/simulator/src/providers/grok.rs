@@ -23,13 +23,31 @@ use serde_json::{Value, json};
 use super::{Incoming, Shared, admit, ok, required, submit};
 use crate::{
     api::{Api, Profile},
+    example::Example,
     provider::{Dialect, Provider},
     record::{Call, FileKind, Phase, Refusal, Stage},
     script::Outcome,
     world::{Draft, Purpose, View, World},
 };
 
-pub(crate) const PROFILE: Profile = Profile { calls_back: false, ..Profile::new(router, Dialect::Grok) };
+const DIALECT: Dialect = Dialect::Only(Provider::Grok);
+
+pub(crate) const PROFILE: Profile = Profile { calls_back: false, ..Profile::new(router, &Grok, examples) };
+
+fn examples() -> Vec<Example> {
+    vec![Example {
+        submit: "/v1/videos/generations",
+        body: json!({ "model": "grok-imagine-video", "prompt": "{script}", "duration": 6 }),
+        id: "/request_id",
+        status: "/v1/videos/{id}",
+        final_status: ("/status", "done"),
+        http_errors: &["moderated"],
+        link: "/video/url",
+        callbacks: 0,
+        attempts: 0,
+        ..Example::of(Provider::Grok)
+    }]
+}
 
 pub(crate) struct Grok;
 
@@ -76,20 +94,19 @@ fn refusal(refusal: Refusal, message: &str) -> Response {
 }
 
 async fn create(State(world): State<Shared>, uri: Uri, headers: HeaderMap, body: Bytes) -> Response {
-    let dialect = Dialect::Grok;
-    let incoming = Incoming { dialect, path: uri.path().to_owned(), headers, body };
+    let incoming = Incoming { dialect: DIALECT, path: uri.path().to_owned(), headers, body };
     submit(world, incoming, |_, body, _| {
         let model = required(body, "model")?.to_owned();
-        Ok((dialect, Draft { model, ..Draft::default() }))
+        Ok((DIALECT, Draft { model, ..Draft::default() }))
     })
     .await
 }
 
 async fn status(State(world): State<Shared>, Path(id): Path<String>, headers: HeaderMap) -> Response {
-    if let Some(response) = admit(&world, Dialect::Grok, Call::Status, &headers).await {
+    if let Some(response) = admit(&world, DIALECT, Call::Status, &headers).await {
         return response;
     }
-    let Some(view) = world.view(&id, Purpose::Status, |dialect| dialect == Dialect::Grok) else {
+    let Some(view) = world.view(&id, Purpose::Status, |dialect| dialect == DIALECT) else {
         return refusal(Refusal::NotFound, "The request was not found.");
     };
     let usage = json!({ "cost_in_usd_ticks": TICKS });

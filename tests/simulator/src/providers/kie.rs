@@ -33,6 +33,7 @@ use crate::{
     api::{Api, Headers, Outgoing, Profile},
     clock,
     delivery::{GiveUp, RetryPolicy},
+    example::Example,
     files::{DAY, Style},
     provider::{Dialect, Provider, Signs},
     record::{Call, FileKind, Phase, Refusal},
@@ -44,8 +45,37 @@ use crate::{
 pub(crate) const PROFILE: Profile = Profile {
     signs: Signs::Id,
     signing_secret: Some("kie-webhook-hmac-key"),
-    ..Profile::new(router, Dialect::KieMarket)
+    ..Profile::new(router, &Family::Market, examples)
 };
+
+fn examples() -> Vec<Example> {
+    vec![
+        Example {
+            submit: "/api/v1/runway/generate",
+            body: json!({ "prompt": "{script}", "duration": 5, "quality": "720p", "callBackUrl": "{url}" }),
+            id: "/data/taskId",
+            status: "/api/v1/runway/record-detail?taskId={id}",
+            final_status: ("/data/state", "success"),
+            link: "/data/videoInfo/videoUrl",
+            callback_status: ("/code", json!(200)),
+            callback_id: "/data/task_id",
+            attempts: 3,
+            ..Example::of(Provider::Kie)
+        },
+        Example {
+            submit: "/api/v1/veo/generate",
+            body: json!({ "prompt": "{script}", "callBackUrl": "{url}" }),
+            id: "/data/taskId",
+            status: "/api/v1/veo/record-info?taskId={id}",
+            final_status: ("/data/response/resolution", "1080p"),
+            link: "/data/response/resultUrls/0",
+            callback_status: ("/code", json!(200)),
+            callback_id: "/data/taskId",
+            attempts: 3,
+            ..Example::of(Provider::Kie)
+        },
+    ]
+}
 
 #[derive(PartialEq, Eq)]
 pub(crate) enum Family {

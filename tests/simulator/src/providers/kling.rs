@@ -26,6 +26,7 @@ use super::{Incoming, Refused, Shared, admit, credential, first, ok, page, param
 use crate::{
     api::{Api, Headers, Outgoing, Profile},
     clock,
+    example::Example,
     files::{DAY, Style},
     provider::{Dialect, Provider, Signs},
     record::{Call, FileKind, Phase, Refusal, Stage},
@@ -38,8 +39,36 @@ pub(crate) const PROFILE: Profile = Profile {
     signs: Signs::Body,
     // Base64 of "kling-signing-secret-32-bytes-ok".
     signing_secret: Some("whsec_a2xpbmctc2lnbmluZy1zZWNyZXQtMzItYnl0ZXMtb2s="),
-    ..Profile::new(router, Dialect::KlingNew)
+    ..Profile::new(router, &Generation::New, examples)
 };
+
+fn examples() -> Vec<Example> {
+    vec![
+        Example {
+            submit: "/text-to-video/kling-2.6",
+            body: json!({ "prompt": "{script}", "settings": { "duration": 5 }, "options": { "callback_url": "{url}", "external_task_id": "own-1" } }),
+            id: "/data/id",
+            status: "/tasks?task_ids={id}",
+            final_status: ("/data/0/status", "succeeded"),
+            link: "/data/0/outputs/0/url",
+            callback_status: ("/status", json!("succeeded")),
+            callback_id: "/id",
+            callbacks: 3,
+            ..Example::of(Provider::Kling)
+        },
+        Example {
+            submit: "/v1/videos/text2video",
+            body: json!({ "prompt": "{script}", "model_name": "kling-v2", "duration": "5", "callback_url": "{url}" }),
+            status: "/v1/videos/text2video/{id}",
+            final_status: ("/data/task_status", "succeed"),
+            link: "/data/task_result/videos/0/url",
+            callback_status: ("/task_status", json!("succeed")),
+            callback_id: "/task_id",
+            callbacks: 3,
+            ..Example::of(Provider::Kling)
+        },
+    ]
+}
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Generation {

@@ -25,6 +25,7 @@ use crate::{
     api::{Api, Profile},
     clock,
     delivery::{GiveUp, RetryPolicy},
+    example::Example,
     files::DAY,
     provider::{Dialect, Provider},
     record::{Call, FileKind, Phase, Refusal},
@@ -32,7 +33,23 @@ use crate::{
     world::{Draft, Purpose, View, World},
 };
 
-pub(crate) const PROFILE: Profile = Profile::new(router, Dialect::MaxApi);
+const DIALECT: Dialect = Dialect::Only(Provider::MaxApi);
+
+pub(crate) const PROFILE: Profile = Profile::new(router, &MaxApi, examples);
+
+fn examples() -> Vec<Example> {
+    vec![Example {
+        submit: "/api/v1/task/submit",
+        body: json!({ "model": "seedance-2.0-fast", "input": { "prompt": "{script}" }, "callBackUrl": "{url}" }),
+        id: "/data/taskId",
+        status: "/api/v1/task/{id}",
+        final_status: ("/data/status", "SUCCESS"),
+        link: "/data/result/urls/0",
+        callback_status: ("/data/status", json!("SUCCESS")),
+        callback_id: "/data/taskId",
+        ..Example::of(Provider::MaxApi)
+    }]
+}
 
 pub(crate) struct MaxApi;
 
@@ -90,15 +107,14 @@ fn refusal(refusal: Refusal, message: &str) -> Response {
 }
 
 async fn submit_task(State(world): State<Shared>, uri: Uri, headers: HeaderMap, body: Bytes) -> Response {
-    let dialect = Dialect::MaxApi;
-    let incoming = Incoming { dialect, path: uri.path().to_owned(), headers, body };
+    let incoming = Incoming { dialect: DIALECT, path: uri.path().to_owned(), headers, body };
     submit(world, incoming, |_, body, _| {
         let model = required(body, "model")?.to_owned();
         if !body["input"].is_object() {
             return Err(parameters("input is required"));
         }
         let callback_url = text(body, "callBackUrl").map(str::to_owned);
-        Ok((dialect, Draft { model, callback_url, ..Draft::default() }))
+        Ok((DIALECT, Draft { model, callback_url, ..Draft::default() }))
     })
     .await
 }
@@ -137,10 +153,10 @@ fn body(view: &View) -> Value {
 }
 
 async fn status(State(world): State<Shared>, Path(id): Path<String>, headers: HeaderMap) -> Response {
-    if let Some(response) = admit(&world, Dialect::MaxApi, Call::Status, &headers).await {
+    if let Some(response) = admit(&world, DIALECT, Call::Status, &headers).await {
         return response;
     }
-    match world.view(&id, Purpose::Status, |dialect| dialect == Dialect::MaxApi) {
+    match world.view(&id, Purpose::Status, |dialect| dialect == DIALECT) {
         Some(view) => ok(&body(&view)),
         None => refusal(Refusal::NotFound, "task not found"),
     }

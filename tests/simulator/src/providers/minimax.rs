@@ -28,6 +28,7 @@ use super::{Incoming, Shared, admit, first, ok, page, parameters, query, require
 use crate::{
     api::{Api, Profile},
     clock,
+    example::Example,
     files::{HOUR, Style},
     provider::{Dialect, Provider},
     record::{Call, FileKind, Phase, Refusal, Stage},
@@ -35,7 +36,22 @@ use crate::{
     world::{Draft, Purpose, View, World},
 };
 
-pub(crate) const PROFILE: Profile = Profile::new(router, Dialect::MiniMaxSecond);
+pub(crate) const PROFILE: Profile = Profile::new(router, &Generation::Second, examples);
+
+fn examples() -> Vec<Example> {
+    vec![Example {
+        submit: "/v2/video_generation",
+        body: json!({ "model": "MiniMax-H3", "content": [{ "type": "text", "text": "{script}" }], "callback_url": "{url}" }),
+        id: "/task_id",
+        status: "/v2/query/video_generation/{id}",
+        final_status: ("/task/status", "succeeded"),
+        link: "/task/content/url",
+        callback_status: ("/task/status", json!("succeeded")),
+        callback_id: "/task/id",
+        callbacks: 4,
+        ..Example::of(Provider::MiniMax)
+    }]
+}
 
 pub(crate) enum Generation {
     First,

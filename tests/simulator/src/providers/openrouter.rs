@@ -26,6 +26,7 @@ use super::{Incoming, Shared, admit, first, ok, query, required, submit, text};
 use crate::{
     api::{Api, Headers, Outgoing, Profile},
     clock,
+    example::Example,
     files::HOUR,
     provider::{Dialect, Provider, Signs},
     record::{Call, FileKind, Phase, Refusal},
@@ -34,12 +35,28 @@ use crate::{
     world::{Draft, Purpose, View, World},
 };
 
+const DIALECT: Dialect = Dialect::Only(Provider::OpenRouter);
+
 pub(crate) const PROFILE: Profile = Profile {
     base_path: "/api/v1",
     signs: Signs::Body,
     signing_secret: Some("orwh_openrouter-webhook-secret"),
-    ..Profile::new(router, Dialect::OpenRouter)
+    ..Profile::new(router, &OpenRouter, examples)
 };
+
+fn examples() -> Vec<Example> {
+    vec![Example {
+        submit: "/videos",
+        body: json!({ "model": "google/veo-3.1", "prompt": "{script}", "duration": 4, "callback_url": "{url}" }),
+        id: "/id",
+        status: "/videos/{id}",
+        final_status: ("/status", "completed"),
+        link: "/unsigned_urls/0",
+        callback_status: ("/type", json!("video.generation.completed")),
+        callback_id: "/data/id",
+        ..Example::of(Provider::OpenRouter)
+    }]
+}
 
 pub(crate) struct OpenRouter;
 
@@ -131,13 +148,12 @@ fn refusal(refusal: Refusal, message: &str) -> Response {
 }
 
 async fn create(State(world): State<Shared>, uri: Uri, headers: HeaderMap, body: Bytes) -> Response {
-    let dialect = Dialect::OpenRouter;
-    let incoming = Incoming { dialect, path: uri.path().to_owned(), headers, body };
+    let incoming = Incoming { dialect: DIALECT, path: uri.path().to_owned(), headers, body };
     submit(world, incoming, |_, body, _| {
         let model = required(body, "model")?.to_owned();
         required(body, "prompt")?;
         let callback_url = text(body, "callback_url").map(str::to_owned);
-        Ok((dialect, Draft { model, callback_url, ..Draft::default() }))
+        Ok((DIALECT, Draft { model, callback_url, ..Draft::default() }))
     })
     .await
 }
@@ -181,10 +197,10 @@ fn api_url(view: &View) -> String {
 }
 
 async fn status(State(world): State<Shared>, Path(id): Path<String>, headers: HeaderMap) -> Response {
-    if let Some(response) = admit(&world, Dialect::OpenRouter, Call::Status, &headers).await {
+    if let Some(response) = admit(&world, DIALECT, Call::Status, &headers).await {
         return response;
     }
-    match world.view(&id, Purpose::Status, |dialect| dialect == Dialect::OpenRouter) {
+    match world.view(&id, Purpose::Status, |dialect| dialect == DIALECT) {
         Some(view) => {
             let mut body = result(&view);
             body["polling_url"] = json!(api_url(&view));
@@ -196,10 +212,10 @@ async fn status(State(world): State<Shared>, Path(id): Path<String>, headers: He
 
 /// Redirects holders of the key to the file.
 async fn content(State(world): State<Shared>, Path(id): Path<String>, uri: Uri, headers: HeaderMap) -> Response {
-    if let Some(response) = admit(&world, Dialect::OpenRouter, Call::Link, &headers).await {
+    if let Some(response) = admit(&world, DIALECT, Call::Link, &headers).await {
         return response;
     }
-    let Some(view) = world.view(&id, Purpose::Refresh, |dialect| dialect == Dialect::OpenRouter) else {
+    let Some(view) = world.view(&id, Purpose::Refresh, |dialect| dialect == DIALECT) else {
         return refusal(Refusal::NotFound, "Job not found");
     };
     if !view.succeeded() {

@@ -28,13 +28,70 @@ use crate::{
     clock,
     config::Config,
     delivery::{GiveUp, RetryPolicy},
+    example::Example,
     provider::{Dialect, Provider, Shape},
     record::{Call, FileKind, Phase, Refusal},
     script::{Outcome, Script},
     world::{Draft, Purpose, View, World},
 };
 
-pub(crate) const PROFILE: Profile = Profile { base_path: "/v1", ..Profile::new(router, Dialect::RelayDance(Shape::A)) };
+pub(crate) const PROFILE: Profile = Profile { base_path: "/v1", ..Profile::new(router, &Shape::A, examples) };
+
+/// One for each shape.
+fn examples() -> Vec<Example> {
+    let relay = |shape, id, status, final_status, link, callback_status, callback_id| Example {
+        submit: "/video/generations",
+        body: json!({ "model": "seedance", "prompt": "{script}", "seconds": "5", "metadata": { "callback_url": "{url}" } }),
+        id,
+        status,
+        final_status,
+        link,
+        callback_status,
+        callback_id,
+        callbacks: if shape == Shape::D { 3 } else { 1 },
+        attempts: if shape == Shape::D { 4 } else { 3 },
+        shape,
+        ..Example::of(Provider::RelayDance)
+    };
+    vec![
+        relay(
+            Shape::A,
+            "/task_id",
+            "/video/generations/{id}",
+            ("/status", "succeeded"),
+            "/url",
+            ("/status", json!("succeeded")),
+            "/task_id",
+        ),
+        relay(
+            Shape::B,
+            "/id",
+            "/videos/{id}",
+            ("/status", "completed"),
+            "/metadata/url",
+            ("/status", json!("completed")),
+            "/id",
+        ),
+        relay(
+            Shape::C,
+            "/data/task_id",
+            "/video/generations/{id}",
+            ("/data/status", "SUCCESS"),
+            "/data/result_url",
+            ("/data/status", json!("SUCCESS")),
+            "/data/task_id",
+        ),
+        relay(
+            Shape::D,
+            "/task_id",
+            "/video/generations/{id}",
+            ("/status", "succeeded"),
+            "/url",
+            ("/status", json!("succeeded")),
+            "",
+        ),
+    ]
+}
 
 impl Api for Shape {
     fn provider(&self) -> Provider {
@@ -70,7 +127,7 @@ impl Api for Shape {
     }
 
     fn upstream(&self) -> Option<Dialect> {
-        (*self == Self::D).then_some(Dialect::Ark)
+        (*self == Self::D).then_some(Dialect::Only(Provider::Ark))
     }
 
     fn callback_body(&self, view: &View) -> Option<Value> {

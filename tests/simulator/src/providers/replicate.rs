@@ -25,6 +25,7 @@ use crate::{
     api::{Api, Headers, Outgoing, Profile},
     clock,
     delivery::{GiveUp, RetryPolicy},
+    example::Example,
     files::HOUR,
     provider::{Dialect, Provider, Signs},
     record::{Call, FileKind, Phase, Refusal},
@@ -33,12 +34,29 @@ use crate::{
     world::{Draft, Purpose, View, World},
 };
 
+const DIALECT: Dialect = Dialect::Only(Provider::Replicate);
+
 pub(crate) const PROFILE: Profile = Profile {
     signs: Signs::Body,
     // Base64 of "replicate-secret-of-32-bytes-okk".
     signing_secret: Some("whsec_cmVwbGljYXRlLXNlY3JldC1vZi0zMi1ieXRlcy1va2s="),
-    ..Profile::new(router, Dialect::Replicate)
+    ..Profile::new(router, &Replicate, examples)
 };
+
+fn examples() -> Vec<Example> {
+    vec![Example {
+        submit: "/v1/models/kwaivgi/kling-v2.1/predictions",
+        body: json!({ "input": { "prompt": "{script}" }, "webhook": "{url}", "webhook_events_filter": ["completed"] }),
+        id: "/id",
+        status: "/v1/predictions/{id}",
+        final_status: ("/status", "succeeded"),
+        link: "/output",
+        callback_status: ("/status", json!("succeeded")),
+        callback_id: "/id",
+        attempts: 3,
+        ..Example::of(Provider::Replicate)
+    }]
+}
 
 pub(crate) struct Replicate;
 
@@ -113,10 +131,9 @@ fn refusal(refusal: Refusal, message: &str) -> Response {
 }
 
 async fn create(State(world): State<Shared>, uri: Uri, headers: HeaderMap, body: Bytes) -> Response {
-    let dialect = Dialect::Replicate;
     let path = uri.path().to_owned();
     let names_model = path.contains("/models/") || path.contains("/deployments/");
-    let incoming = Incoming { dialect, path: path.clone(), headers, body };
+    let incoming = Incoming { dialect: DIALECT, path: path.clone(), headers, body };
     submit(world, incoming, |_, body, _| {
         if !body["input"].is_object() {
             return Err(parameters("- input is required"));
@@ -128,7 +145,7 @@ async fn create(State(world): State<Shared>, uri: Uri, headers: HeaderMap, body:
         let model =
             version.map_or_else(|| path.split('/').skip(3).take(2).collect::<Vec<_>>().join("/"), str::to_owned);
         let callback_url = text(body, "webhook").map(str::to_owned);
-        Ok((dialect, Draft { model, callback_url, ..Draft::default() }))
+        Ok((DIALECT, Draft { model, callback_url, ..Draft::default() }))
     })
     .await
 }
@@ -178,20 +195,20 @@ fn body(view: &View) -> Value {
 }
 
 async fn status(State(world): State<Shared>, Path(id): Path<String>, headers: HeaderMap) -> Response {
-    if let Some(response) = admit(&world, Dialect::Replicate, Call::Status, &headers).await {
+    if let Some(response) = admit(&world, DIALECT, Call::Status, &headers).await {
         return response;
     }
-    match world.view(&id, Purpose::Status, |dialect| dialect == Dialect::Replicate) {
+    match world.view(&id, Purpose::Status, |dialect| dialect == DIALECT) {
         Some(view) => ok(&body(&view)),
         None => refusal(Refusal::NotFound, "The requested resource could not be found."),
     }
 }
 
 async fn cancel(State(world): State<Shared>, Path(id): Path<String>, headers: HeaderMap) -> Response {
-    if let Some(response) = admit(&world, Dialect::Replicate, Call::Cancel, &headers).await {
+    if let Some(response) = admit(&world, DIALECT, Call::Cancel, &headers).await {
         return response;
     }
-    let view = || world.view(&id, Purpose::Callback, |dialect| dialect == Dialect::Replicate);
+    let view = || world.view(&id, Purpose::Callback, |dialect| dialect == DIALECT);
     match view() {
         None => return refusal(Refusal::NotFound, "The requested resource could not be found."),
         Some(View { phase: Phase::Open(_), .. }) => super::cancel_now(&world, &id),

@@ -25,6 +25,7 @@ use super::{Incoming, Shared, admit, credential, ok, required, submit};
 use crate::{
     api::{Api, Profile},
     clock,
+    example::Example,
     files::Style,
     provider::{Dialect, Provider},
     record::{Call, FileKind, Phase, Refusal},
@@ -32,7 +33,24 @@ use crate::{
     world::{Draft, Purpose, View, World},
 };
 
-pub(crate) const PROFILE: Profile = Profile { calls_back: false, ..Profile::new(router, Dialect::Runway) };
+const DIALECT: Dialect = Dialect::Only(Provider::Runway);
+
+pub(crate) const PROFILE: Profile = Profile { calls_back: false, ..Profile::new(router, &Runway, examples) };
+
+fn examples() -> Vec<Example> {
+    vec![Example {
+        header: Some(("x-runway-version", "2024-11-06")),
+        submit: "/v1/text_to_video",
+        body: json!({ "model": "gen4.5", "promptText": "{script}", "ratio": "1280:720", "duration": 5 }),
+        id: "/id",
+        status: "/v1/tasks/{id}",
+        final_status: ("/status", "SUCCEEDED"),
+        link: "/output/0",
+        callbacks: 0,
+        attempts: 0,
+        ..Example::of(Provider::Runway)
+    }]
+}
 
 pub(crate) struct Runway;
 
@@ -101,11 +119,10 @@ fn refusal(refusal: Refusal, message: &str) -> Response {
 }
 
 async fn create(State(world): State<Shared>, uri: Uri, headers: HeaderMap, body: Bytes) -> Response {
-    let dialect = Dialect::Runway;
-    let incoming = Incoming { dialect, path: uri.path().to_owned(), headers, body };
+    let incoming = Incoming { dialect: DIALECT, path: uri.path().to_owned(), headers, body };
     submit(world, incoming, |_, body, _| {
         let model = required(body, "model")?.to_owned();
-        Ok((dialect, Draft { model, ..Draft::default() }))
+        Ok((DIALECT, Draft { model, ..Draft::default() }))
     })
     .await
 }
@@ -147,11 +164,11 @@ fn task(view: &View) -> Value {
 }
 
 fn is_own(dialect: Dialect) -> bool {
-    dialect == Dialect::Runway
+    dialect == DIALECT
 }
 
 async fn status(State(world): State<Shared>, Path(id): Path<String>, headers: HeaderMap) -> Response {
-    if let Some(response) = admit(&world, Dialect::Runway, Call::Status, &headers).await {
+    if let Some(response) = admit(&world, DIALECT, Call::Status, &headers).await {
         return response;
     }
     match world.view(&id, Purpose::Status, is_own) {
@@ -162,7 +179,7 @@ async fn status(State(world): State<Shared>, Path(id): Path<String>, headers: He
 
 /// Cancels an open task, and deletes one that has ended. Either is unknown from then on.
 async fn delete(State(world): State<Shared>, Path(id): Path<String>, headers: HeaderMap) -> Response {
-    if let Some(response) = admit(&world, Dialect::Runway, Call::Cancel, &headers).await {
+    if let Some(response) = admit(&world, DIALECT, Call::Cancel, &headers).await {
         return response;
     }
     let Some(view) = world.view(&id, Purpose::Callback, is_own) else {

@@ -33,6 +33,7 @@ use crate::{
     api::{Api, Headers, KEY_SET_PATH, Outgoing, Profile},
     clock,
     delivery::{GiveUp, RetryPolicy},
+    example::Example,
     files::DAY,
     provider::{Dialect, Provider, Signs},
     record::{Call, FileKind, Phase, Refusal},
@@ -40,13 +41,32 @@ use crate::{
     world::{Draft, Purpose, View, World},
 };
 
+const DIALECT: Dialect = Dialect::Only(Provider::Veo);
+
 pub(crate) const PROFILE: Profile = Profile {
     signs: Signs::Body,
     // The private key of the simulated Google: its seed, as text.
     signing_secret: Some("the-private-key-of-simulated-veo"),
     publishes_keys: true,
-    ..Profile::new(router, Dialect::Veo)
+    ..Profile::new(router, &Veo, examples)
 };
+
+fn examples() -> Vec<Example> {
+    vec![Example {
+        credential: ("x-goog-api-key", ""),
+        submit: "/v1beta/models/veo-3.1-generate-preview:predictLongRunning",
+        body: json!({ "instances": [{ "prompt": "{script}" }], "webhookConfig": { "uris": ["{url}"] } }),
+        id: "/name",
+        status: "/v1beta/{id}",
+        anonymous: 403,
+        final_status: ("/response/generateVideoResponse/generatedSamples", ""),
+        link: "/response/generateVideoResponse/generatedSamples/0/video/uri",
+        callback_status: ("/type", json!("video.generated")),
+        callback_id: "/data/id",
+        attempts: 4,
+        ..Example::of(Provider::Veo)
+    }]
+}
 
 /// The seed of a key that signs nothing: the key set has several.
 const OTHER_KEY: &str = "a-second-key-of-the-simulated-veo";
@@ -214,17 +234,16 @@ async fn create(
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
-    let dialect = Dialect::Veo;
     let Some(model) = call.strip_suffix(METHOD).map(str::to_owned) else {
         return refusal(Refusal::NotFound, "no such method");
     };
-    let incoming = Incoming { dialect, path: uri.path().to_owned(), headers, body };
+    let incoming = Incoming { dialect: DIALECT, path: uri.path().to_owned(), headers, body };
     submit(world, incoming, |_, body, _| {
         if text(&body["instances"][0], "prompt").is_none() {
             return Err(parameters("instances[0].prompt is required"));
         }
         let callback_url = body["webhookConfig"]["uris"][0].as_str().map(str::to_owned);
-        Ok((dialect, Draft { model, callback_url, ..Draft::default() }))
+        Ok((DIALECT, Draft { model, callback_url, ..Draft::default() }))
     })
     .await
 }
@@ -264,10 +283,10 @@ fn operation(view: &View) -> Value {
 }
 
 async fn status(State(world): State<Shared>, Path(name): Path<String>, headers: HeaderMap) -> Response {
-    if let Some(response) = admit(&world, Dialect::Veo, Call::Status, &headers).await {
+    if let Some(response) = admit(&world, DIALECT, Call::Status, &headers).await {
         return response;
     }
-    match world.view(&name, Purpose::Status, |dialect| dialect == Dialect::Veo) {
+    match world.view(&name, Purpose::Status, |dialect| dialect == DIALECT) {
         Some(view) => ok(&operation(&view)),
         None => refusal(Refusal::NotFound, "Operation not found."),
     }
@@ -275,14 +294,14 @@ async fn status(State(world): State<Shared>, Path(name): Path<String>, headers: 
 
 /// Redirects to the file, for holders of the key.
 async fn download(State(world): State<Shared>, Path(file): Path<String>, headers: HeaderMap) -> Response {
-    if let Some(response) = admit(&world, Dialect::Veo, Call::Link, &headers).await {
+    if let Some(response) = admit(&world, DIALECT, Call::Link, &headers).await {
         return response;
     }
     let link = || {
         let file = file.strip_suffix(":download")?;
         let id = world.task_with_file(file)?;
         let kept_for = world.with_task(&id, |task| task.script.link_ttl)?.unwrap_or(KEPT_FOR);
-        let view = world.view(&id, Purpose::Refresh, |dialect| dialect == Dialect::Veo)?;
+        let view = world.view(&id, Purpose::Refresh, |dialect| dialect == DIALECT)?;
         let is_kept = SystemTime::now() < clock::later(view.updated, kept_for);
         view.files.into_iter().find(|found| is_kept && found.file_id == file).map(|found| found.url)
     };

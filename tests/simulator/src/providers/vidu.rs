@@ -31,6 +31,7 @@ use crate::{
     api::{Api, Headers, Outgoing, Profile},
     clock,
     delivery::{GiveUp, RetryPolicy},
+    example::Example,
     files::{DAY, HOUR, Style},
     provider::{Dialect, Provider, Signs},
     record::{Call, FileKind, Phase, Refusal, Stage},
@@ -39,7 +40,26 @@ use crate::{
     world::{Draft, Purpose, View, World},
 };
 
-pub(crate) const PROFILE: Profile = Profile { signs: Signs::Sender, ..Profile::new(router, Dialect::Vidu) };
+const DIALECT: Dialect = Dialect::Only(Provider::Vidu);
+
+pub(crate) const PROFILE: Profile = Profile { signs: Signs::Sender, ..Profile::new(router, &Vidu, examples) };
+
+fn examples() -> Vec<Example> {
+    vec![Example {
+        credential: ("authorization", "Token "),
+        submit: "/ent/v2/text2video",
+        body: json!({ "model": "viduq3-turbo", "prompt": "{script}", "payload": "own-1", "callback_url": "{url}" }),
+        id: "/task_id",
+        status: "/ent/v2/tasks/{id}/creations",
+        final_status: ("/state", "success"),
+        link: "/creations/0/url",
+        callback_status: ("/state", json!("success")),
+        callback_id: "/id",
+        callbacks: 2,
+        attempts: 4,
+        ..Example::of(Provider::Vidu)
+    }]
+}
 
 pub(crate) struct Vidu;
 
@@ -178,9 +198,8 @@ fn refusal(world: &World, refusal: Refusal, message: &str) -> Response {
 }
 
 async fn create(State(world): State<Shared>, uri: Uri, headers: HeaderMap, body: Bytes) -> Response {
-    let dialect = Dialect::Vidu;
     let kind = uri.path().rsplit('/').next().unwrap_or_default().to_owned();
-    let incoming = Incoming { dialect, path: uri.path().to_owned(), headers, body };
+    let incoming = Incoming { dialect: DIALECT, path: uri.path().to_owned(), headers, body };
     submit(world, incoming, |_, body, _| {
         let unwanted = body.as_object().and_then(|fields| fields.keys().find(|name| !FIELDS.contains(&name.as_str())));
         if let Some(name) = unwanted {
@@ -200,7 +219,7 @@ async fn create(State(world): State<Shared>, uri: Uri, headers: HeaderMap, body:
             return Err(parameters("payload is not a string"));
         }
         let callback_url = text(body, "callback_url").map(str::to_owned);
-        Ok((dialect, Draft { model: model.to_owned(), callback_url, ..Draft::default() }))
+        Ok((DIALECT, Draft { model: model.to_owned(), callback_url, ..Draft::default() }))
     })
     .await
 }
@@ -319,11 +338,11 @@ fn function_path(url: &str) -> (String, String) {
 }
 
 fn is_vidu(dialect: Dialect) -> bool {
-    dialect == Dialect::Vidu
+    dialect == DIALECT
 }
 
 async fn status(State(world): State<Shared>, Path(id): Path<String>, headers: HeaderMap) -> Response {
-    if let Some(response) = admit(&world, Dialect::Vidu, Call::Status, &headers).await {
+    if let Some(response) = admit(&world, DIALECT, Call::Status, &headers).await {
         return response;
     }
     match world.view(&id, Purpose::Status, is_vidu) {
@@ -333,7 +352,7 @@ async fn status(State(world): State<Shared>, Path(id): Path<String>, headers: He
 }
 
 async fn list(State(world): State<Shared>, uri: Uri, headers: HeaderMap) -> Response {
-    if let Some(response) = admit(&world, Dialect::Vidu, Call::Status, &headers).await {
+    if let Some(response) = admit(&world, DIALECT, Call::Status, &headers).await {
         return response;
     }
     let query = query(&uri);
@@ -363,7 +382,7 @@ async fn list(State(world): State<Shared>, uri: Uri, headers: HeaderMap) -> Resp
 }
 
 async fn cancel(State(world): State<Shared>, Path(id): Path<String>, headers: HeaderMap) -> Response {
-    if let Some(response) = admit(&world, Dialect::Vidu, Call::Cancel, &headers).await {
+    if let Some(response) = admit(&world, DIALECT, Call::Cancel, &headers).await {
         return response;
     }
     match world.view(&id, Purpose::Callback, is_vidu).map(|view| view.phase) {
@@ -377,7 +396,7 @@ async fn cancel(State(world): State<Shared>, Path(id): Path<String>, headers: He
 }
 
 async fn credits(State(world): State<Shared>, headers: HeaderMap) -> Response {
-    if let Some(response) = admit(&world, Dialect::Vidu, Call::Status, &headers).await {
+    if let Some(response) = admit(&world, DIALECT, Call::Status, &headers).await {
         return response;
     }
     ok(&json!({ "remains": [{ "type": "metered", "credit_remain": 1000, "concurrency_limit": 5 }] }))

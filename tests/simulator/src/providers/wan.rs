@@ -25,6 +25,7 @@ use super::{Incoming, Shared, admit, ok, parameters, required, submit};
 use crate::{
     api::{Api, Profile},
     clock,
+    example::Example,
     files::Style,
     provider::{Dialect, Provider},
     record::{Call, FileKind, Phase, Refusal, Stage},
@@ -32,7 +33,24 @@ use crate::{
     world::{Draft, Purpose, View, World},
 };
 
-pub(crate) const PROFILE: Profile = Profile { calls_back: false, ..Profile::new(router, Dialect::Wan) };
+const DIALECT: Dialect = Dialect::Only(Provider::Wan);
+
+pub(crate) const PROFILE: Profile = Profile { calls_back: false, ..Profile::new(router, &Wan, examples) };
+
+fn examples() -> Vec<Example> {
+    vec![Example {
+        header: Some(("x-dashscope-async", "enable")),
+        submit: "/api/v1/services/aigc/video-generation/video-synthesis",
+        body: json!({ "model": "wan2.7-t2v", "input": { "prompt": "{script}" }, "parameters": { "duration": 5 } }),
+        id: "/output/task_id",
+        status: "/api/v1/tasks/{id}",
+        final_status: ("/output/task_status", "SUCCEEDED"),
+        link: "/output/video_url",
+        callbacks: 0,
+        attempts: 0,
+        ..Example::of(Provider::Wan)
+    }]
+}
 
 pub(crate) struct Wan;
 
@@ -82,19 +100,18 @@ fn error(world: &World, status: u16, code: &str, message: &str) -> Response {
 }
 
 async fn create(State(world): State<Shared>, uri: Uri, headers: HeaderMap, body: Bytes) -> Response {
-    let dialect = Dialect::Wan;
     if headers.get("x-dashscope-async").is_none_or(|value| value != "enable")
         && Wan.unauthorized(&world, &headers).is_none()
     {
         return error(&world, 403, "AccessDenied", "current user api does not support synchronous calls");
     }
-    let incoming = Incoming { dialect, path: uri.path().to_owned(), headers, body };
+    let incoming = Incoming { dialect: DIALECT, path: uri.path().to_owned(), headers, body };
     submit(world, incoming, |_, body, _| {
         let model = required(body, "model")?.to_owned();
         if !body["input"].is_object() {
             return Err(parameters("input is required"));
         }
-        Ok((dialect, Draft { model, ..Draft::default() }))
+        Ok((DIALECT, Draft { model, ..Draft::default() }))
     })
     .await
 }
@@ -139,10 +156,10 @@ fn task(view: &View) -> Value {
 }
 
 async fn status(State(world): State<Shared>, Path(id): Path<String>, headers: HeaderMap) -> Response {
-    if let Some(response) = admit(&world, Dialect::Wan, Call::Status, &headers).await {
+    if let Some(response) = admit(&world, DIALECT, Call::Status, &headers).await {
         return response;
     }
-    let view = world.view(&id, Purpose::Status, |dialect| dialect == Dialect::Wan);
+    let view = world.view(&id, Purpose::Status, |dialect| dialect == DIALECT);
     let output = view.as_ref().map_or_else(|| json!({ "task_id": id, "task_status": "UNKNOWN" }), task);
     let mut body = json!({ "request_id": world.uuid(), "output": output });
     if view.is_some_and(|view| view.succeeded()) {
@@ -159,10 +176,10 @@ async fn status(State(world): State<Shared>, Path(id): Path<String>, headers: He
 }
 
 async fn cancel(State(world): State<Shared>, Path(id): Path<String>, headers: HeaderMap) -> Response {
-    if let Some(response) = admit(&world, Dialect::Wan, Call::Cancel, &headers).await {
+    if let Some(response) = admit(&world, DIALECT, Call::Cancel, &headers).await {
         return response;
     }
-    match world.view(&id, Purpose::Callback, |dialect| dialect == Dialect::Wan) {
+    match world.view(&id, Purpose::Callback, |dialect| dialect == DIALECT) {
         Some(View { phase: Phase::Open(Stage::Accepted | Stage::Waiting), .. }) => {
             super::cancel_now(&world, &id);
             ok(&json!({ "request_id": world.uuid() }))

@@ -25,6 +25,7 @@ use crate::{
     api::{Api, Headers, Outgoing, Profile},
     clock,
     delivery::{GiveUp, RetryPolicy},
+    example::Example,
     files::DAY,
     provider::{Dialect, Provider, Signs},
     record::{Call, FileKind, Phase, Refusal},
@@ -33,11 +34,28 @@ use crate::{
     world::{Draft, Purpose, View, World},
 };
 
+const DIALECT: Dialect = Dialect::Only(Provider::WaveSpeed);
+
 pub(crate) const PROFILE: Profile = Profile {
     signs: Signs::Body,
     signing_secret: Some("whsec_wavespeed-webhook-secret"),
-    ..Profile::new(router, Dialect::WaveSpeed)
+    ..Profile::new(router, &WaveSpeed, examples)
 };
+
+fn examples() -> Vec<Example> {
+    vec![Example {
+        submit: "/api/v3/kwaivgi/kling-v2.5-turbo-pro/text-to-video?webhook={url}",
+        body: json!({ "prompt": "{script}", "duration": 5 }),
+        id: "/data/id",
+        status: "/api/v3/predictions/{id}/result",
+        final_status: ("/data/status", "completed"),
+        link: "/data/outputs/0",
+        callback_status: ("/status", json!("completed")),
+        callback_id: "/id",
+        attempts: 4,
+        ..Example::of(Provider::WaveSpeed)
+    }]
+}
 
 pub(crate) struct WaveSpeed;
 
@@ -118,12 +136,11 @@ async fn create(
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
-    let dialect = Dialect::WaveSpeed;
     let callback_url = first(&query(&uri), "webhook").map(str::to_owned);
-    let incoming = Incoming { dialect, path: uri.path().to_owned(), headers, body };
+    let incoming = Incoming { dialect: DIALECT, path: uri.path().to_owned(), headers, body };
     submit(world, incoming, |_, body, _| {
         required(body, "prompt")?;
-        Ok((dialect, Draft { model, callback_url, ..Draft::default() }))
+        Ok((DIALECT, Draft { model, callback_url, ..Draft::default() }))
     })
     .await
 }
@@ -161,10 +178,10 @@ fn task(view: &View) -> Value {
 }
 
 async fn status(State(world): State<Shared>, Path(id): Path<String>, headers: HeaderMap) -> Response {
-    if let Some(response) = admit(&world, Dialect::WaveSpeed, Call::Status, &headers).await {
+    if let Some(response) = admit(&world, DIALECT, Call::Status, &headers).await {
         return response;
     }
-    match world.view(&id, Purpose::Status, |dialect| dialect == Dialect::WaveSpeed) {
+    match world.view(&id, Purpose::Status, |dialect| dialect == DIALECT) {
         // The envelope says 200 about a failed task as well.
         Some(view) => ok(&json!({ "code": 200, "message": "success", "data": task(&view) })),
         None => refusal(Refusal::NotFound, "prediction not found"),

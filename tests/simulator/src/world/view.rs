@@ -152,7 +152,7 @@ impl World {
                 state.counter += 1;
                 let token = media::mix(self.seed.wrapping_add(state.counter));
                 // If an upstream makes the file, callbacks and status responses have the upstream's own link.
-                let style = task.dialect.of_callback().link_style(artifact.kind, purpose);
+                let style = task.dialect.api().sender().link_style(artifact.kind, purpose);
                 let target = files::target(api.provider(), style, token, &artifact.name, now, ttl);
                 artifact.links += 1;
                 artifact.link = Some(target.clone());

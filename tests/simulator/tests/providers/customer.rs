@@ -4,12 +4,9 @@ use base64::{Engine as _, prelude::BASE64_STANDARD};
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use serde_json::Value;
 use sha2::Sha256;
-use simulator::{Config, Provider, Simulator};
+use simulator::{Config, Example, Provider, Simulator};
 
-use crate::{
-    cases::{ApiCase, api_cases},
-    receiver::Received,
-};
+use crate::receiver::Received;
 
 pub(crate) fn start(config: Config) -> Simulator {
     Simulator::start(config).expect("the simulator starts")
@@ -19,14 +16,14 @@ pub(crate) fn start(config: Config) -> Simulator {
 pub(crate) struct Customer<'a> {
     simulator: &'a Simulator,
     provider: Provider,
-    case: ApiCase,
+    case: Example,
     pub(crate) client: reqwest::Client,
 }
 
 impl<'a> Customer<'a> {
     pub(crate) fn new(simulator: &'a Simulator, provider: Provider) -> Self {
         let client = reqwest::Client::builder().user_agent("reelhook-test/1").build().expect("a client");
-        let case = api_cases().into_iter().find(|case| case.provider == provider).expect("every provider has a row");
+        let case = provider.examples().swap_remove(0);
         Self { simulator, provider, case, client }
     }
 

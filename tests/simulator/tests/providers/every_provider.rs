@@ -8,7 +8,6 @@ use simulator::{Call, CallFault, Challenge, Config, DeliveryKind, Provider, Task
 
 use crate::{
     TIMEOUT,
-    cases::{api_cases, filled},
     customer::{Customer, body_of, start},
     receiver::Receiver,
 };
@@ -18,13 +17,13 @@ const NOWHERE: &str = "http://127.0.0.1:1/";
 
 #[tokio::test]
 async fn every_api_sends_callbacks_reports_its_status_and_serves_the_file() {
-    for case in api_cases() {
+    for case in Provider::ALL.into_iter().flat_map(Provider::examples) {
         let name = format!("{} {}", case.provider, case.submit);
         let simulator = start(Config { relaydance_shape: case.shape, ..Config::default() });
         let receiver = Receiver::start().await;
         let customer = Customer::new(&simulator, case.provider);
 
-        let body = filled(&case.body, &receiver.url("/hook"), "a cat [simulate delay=0.3 size=20000]");
+        let body = case.body_with(&receiver.url("/hook"), "a cat [simulate delay=0.3 size=20000]");
         let (status, response) = customer.post(&case.path(&receiver.url("/hook")), &body).await;
         assert!(matches!(status, 200..=202), "{name}: {response}");
         let id = response.pointer(case.id).and_then(Value::as_str).unwrap_or_else(|| panic!("{name}: {response}"));
@@ -65,11 +64,11 @@ async fn every_api_sends_callbacks_reports_its_status_and_serves_the_file() {
 
 #[tokio::test]
 async fn every_provider_rejects_a_wrong_key_and_an_invalid_script() {
-    for case in api_cases() {
+    for case in Provider::ALL.into_iter().flat_map(Provider::examples) {
         let name = format!("{} {}", case.provider, case.submit);
         let simulator = start(Config::default());
         let customer = Customer::new(&simulator, case.provider);
-        let body = filled(&case.body, NOWHERE, "[simulate colour=red]");
+        let body = case.body_with(NOWHERE, "[simulate colour=red]");
         let (_, refused) = customer.post(&case.path(NOWHERE), &body).await;
         assert!(refused.to_string().contains("unknown key"), "{name}: {refused}");
 
@@ -90,12 +89,12 @@ async fn every_provider_rejects_a_wrong_key_and_an_invalid_script() {
 #[tokio::test]
 async fn every_provider_reports_every_outcome() {
     let outcomes = ["fail", "moderated", "timeout", "cancelled", "expired"];
-    for case in api_cases() {
+    for case in Provider::ALL.into_iter().flat_map(Provider::examples) {
         let simulator = start(Config { relaydance_shape: case.shape, ..Config::default() });
         let customer = Customer::new(&simulator, case.provider);
         for outcome in outcomes {
             let name = format!("{} {} {outcome}", case.provider, case.submit);
-            let mut body = filled(&case.body, NOWHERE, &format!("[simulate outcome={outcome} delay=0 callback=lose]"));
+            let mut body = case.body_with(NOWHERE, &format!("[simulate outcome={outcome} delay=0 callback=lose]"));
             if let Some(own) = body.pointer_mut("/options/external_task_id") {
                 *own = json!(name);
             }
@@ -138,7 +137,7 @@ async fn retries_follow_the_providers_policy() {
         assert_eq!(receiver.received().len(), attempts, "after {statuses:?}");
     }
     // The others: the number of attempts if the receiver never accepts.
-    for case in api_cases() {
+    for case in Provider::ALL.into_iter().flat_map(Provider::examples) {
         let simulator = start(Config {
             time_scale: 0.002,
             relaydance_shape: case.shape,
@@ -149,7 +148,7 @@ async fn retries_follow_the_providers_policy() {
         receiver.respond_with(&[500; 40]);
         let customer = Customer::new(&simulator, case.provider);
         customer
-            .post(&case.path(&receiver.url("/hook")), &filled(&case.body, &receiver.url("/hook"), "[simulate delay=0]"))
+            .post(&case.path(&receiver.url("/hook")), &case.body_with(&receiver.url("/hook"), "[simulate delay=0]"))
             .await;
         let id = simulator.tasks().remove(0).id;
         let finals = |task: &TaskView| task.deliveries_of(DeliveryKind::Final).count();
@@ -165,7 +164,7 @@ async fn retries_follow_the_providers_policy() {
 #[tokio::test]
 async fn injected_faults_apply_to_the_next_calls() {
     let simulator = start(Config::default());
-    for case in api_cases() {
+    for case in Provider::ALL.into_iter().flat_map(Provider::examples) {
         let customer = Customer::new(&simulator, case.provider);
         let path = case.status.replace("{id}", "1");
         simulator.inject_fault(case.provider, Call::Status, CallFault::RateLimited { retry_after_seconds: 7 }, 2);

@@ -1,6 +1,5 @@
 //! The providers as a customer sees them: submissions, callbacks, status calls, downloads.
 
-mod cases;
 mod customer;
 mod every_provider;
 mod receiver;

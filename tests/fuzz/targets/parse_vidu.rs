@@ -1,7 +1,0 @@
-//! Payloads of Vidu.
-#![no_main]
-
-use libfuzzer_sys::fuzz_target;
-use reelhook_core::Provider;
-
-fuzz_target!(|data: &[u8]| fuzz::parse(Provider::Vidu, data));

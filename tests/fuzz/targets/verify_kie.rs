@@ -1,6 +1,0 @@
-//! KIE's signature.
-#![no_main]
-
-use libfuzzer_sys::fuzz_target;
-
-fuzz_target!(|data: &[u8]| fuzz::verify_kie(data));
