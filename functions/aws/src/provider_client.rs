@@ -109,10 +109,10 @@ impl PolledStatus {
         self.result != PollResult::NotPollable
     }
 
-    fn of_response(status: StatusResult, response: &ProviderResponse) -> Self {
-        let is_open = matches!(status, StatusResult::Task(TaskStatus::Open(_)));
+    fn of_response(result: PollResult, response: &ProviderResponse) -> Self {
+        let is_open = matches!(result, PollResult::Response(StatusResult::Task(TaskStatus::Open(_))));
         let raw = if is_open { Raw::default() } else { Raw::new(&response.body) };
-        Self { result: PollResult::Response(status), raw, response: None }
+        Self { result, raw, response: None }
     }
 }
 
@@ -247,7 +247,9 @@ impl ProviderClient {
         Some(match self.send(&request, now).await {
             Ok(response) => match adapter.read_lookup(&response, marker, now) {
                 LookupResult::Found { provider_task_id } => LookedUp::Found { provider_task_id },
-                LookupResult::Unknown(status) => LookedUp::Unknown(PolledStatus::of_response(status, &response)),
+                LookupResult::Unknown(status) => {
+                    LookedUp::Unknown(PolledStatus::of_response(PollResult::Response(status), &response))
+                }
             },
             Err(error) => {
                 tracing::warn!(task = %record.task, %error, "a submission could not be looked up");
@@ -266,14 +268,16 @@ impl ProviderClient {
     ) -> Vec<PolledStatus> {
         match self.send(&request.request, now).await {
             Ok(response) => {
-                let ids: Vec<_> = request.tasks.iter().map(|index| tasks[*index].provider_task_id).collect();
+                let polled: Vec<_> = request.tasks.iter().map(|index| tasks[*index]).collect();
+                let ids: Vec<_> = polled.iter().map(|task| task.provider_task_id).collect();
                 let parts = if ids.len() > 1 { batch::split(&response, &ids) } else { None };
                 let part = |index: usize| parts.as_ref().map_or(&response, |parts| &parts[index]);
-                let read = |(index, id): (usize, &str)| {
-                    let status = provider.adapter().read_status(part(index), id, now);
-                    PolledStatus::of_response(status, part(index))
+                let read = |(index, task): (usize, &PolledTask<'_>)| {
+                    let status = provider.adapter().read_status(part(index), task.provider_task_id, now);
+                    let result = PollResult::of(status, provider.adapter().guesses_status_call(task));
+                    PolledStatus::of_response(result, part(index))
                 };
-                let mut polled: Vec<_> = ids.into_iter().enumerate().map(read).collect();
+                let mut polled: Vec<_> = polled.iter().enumerate().map(read).collect();
                 if let ([only], 1) = (polled.as_mut_slice(), tasks.len()) {
                     only.response = Some(response);
                 }

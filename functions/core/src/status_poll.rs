@@ -1,7 +1,7 @@
 //! What a status poll means for a task. The only place that decides it: `process` and `poll` carry out what stands here.
 //!
 //! "Could not be polled" is never "no". A provider that is down, refuses the key or limits the rate closes no task and
-//! refutes no hint; "not found" is an answer, and does.
+//! refutes no hint; "not found" is an answer, and does, unless the status call itself was a guess.
 
 use std::time::Duration;
 
@@ -48,11 +48,19 @@ pub enum PollResult {
     NoResponse,
     /// It responded with more than is read.
     TooLong,
+    /// The provider does not know the task by the status call that was guessed. Another of its calls may know it.
+    NotFoundByGuess,
     /// No request was possible: no credentials, no provider task id, or no status call for this task.
     NotPollable,
 }
 
 impl PollResult {
+    /// What the response to a status request says of a task. `is_guess`: see
+    /// [`Adapter::guesses_status_call`](crate::providers::adapter::Adapter::guesses_status_call).
+    pub fn of(status: StatusResult, is_guess: bool) -> Self {
+        if is_guess && status == StatusResult::NotFound { Self::NotFoundByGuess } else { Self::Response(status) }
+    }
+
     /// The provider said something about the task: what it is, or that there is none.
     fn is_answer(&self) -> bool {
         matches!(self, Self::Response(StatusResult::Task(_) | StatusResult::NotFound))
@@ -68,6 +76,7 @@ impl PollResult {
             Self::Response(StatusResult::Unreadable) => "unreadable",
             Self::NoResponse => "no_response",
             Self::TooLong => "too_long",
+            Self::NotFoundByGuess => "not_found_by_guess",
             Self::NotPollable => "not_pollable",
         }
     }
@@ -118,6 +127,7 @@ impl PollResult {
                 progress.unknown_status.as_ref().map(|_| Metric::UnknownStatus)
             }
             Self::Response(StatusResult::Task(TaskStatus::Finished(_)) | StatusResult::NotFound)
+            | Self::NotFoundByGuess
             | Self::NotPollable => None,
         }
     }
@@ -143,9 +153,9 @@ pub fn fresh_link(result: &PollResult, planned: &Planned) -> Refreshed {
             let same = of_kind.nth(planned.ordinal.saturating_sub(1));
             same.map_or(Refreshed::NoOtherLink, |artifact| Refreshed::Fresh(artifact.clone()))
         }
-        PollResult::Response(StatusResult::Task(_) | StatusResult::NotFound) | PollResult::NotPollable => {
-            Refreshed::NoOtherLink
-        }
+        PollResult::Response(StatusResult::Task(_) | StatusResult::NotFound)
+        | PollResult::NotFoundByGuess
+        | PollResult::NotPollable => Refreshed::NoOtherLink,
         PollResult::Response(StatusResult::Refused { .. } | StatusResult::Unreadable)
         | PollResult::NoResponse
         | PollResult::TooLong => Refreshed::NoResponse,
@@ -358,6 +368,10 @@ fn overdue(record: &Record, result: &PollResult, terms: &Terms, now: Timestamp) 
         PollResult::NotPollable => {
             format!("no callback until the deadline {deadline}, and the settings allow no status poll of it")
         }
+        PollResult::NotFoundByGuess => format!(
+            "no callback with a result until the deadline {deadline}, and which of the provider's status calls knows it is only \
+             certain for a task that was submitted through reelhook"
+        ),
         answered if answered.is_answer() => {
             format!("no final state until the deadline {deadline}, neither by callback nor by polling")
         }

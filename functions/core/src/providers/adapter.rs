@@ -143,6 +143,13 @@ pub trait Adapter: Sync {
         None
     }
 
+    /// Whether the status call of a task is a guess, because nothing says which of several it needs: then an unknown id says nothing of
+    /// the task. The default is no.
+    fn guesses_status_call(&self, task: &PolledTask<'_>) -> bool {
+        let _ = task;
+        false
+    }
+
     /// The id of the first task in the response to a status request, for a reader that does not know the request. The
     /// poller does not need it.
     fn status_id(&self, response: &ProviderResponse) -> Option<String>;

@@ -125,7 +125,7 @@ impl Family {
     }
 
     /// The family of a task of which only the id is known, judging by the samples: Runway has UUIDs, Veo `veo_task_…`, the
-    /// Market everything else. A wrong guess gets a 404 or 422, which counts as an unknown id.
+    /// Market everything else.
     fn of_id(id: &str) -> Self {
         if id.starts_with("veo") {
             Self::Veo
@@ -223,6 +223,26 @@ impl Adapter for Kie {
             Some(failure) => responses::status_refused(response, failure),
             None => responses::status_by_http_status(response),
         }
+    }
+
+    fn guesses_status_call(&self, task: &PolledTask<'_>) -> bool {
+        task.endpoint.and_then(Family::of_endpoint).is_none()
+    }
+
+    /// Runway names its task in snake case, the Market's body has a state, Veo's an `info`; that of a failure may have none of them.
+    fn endpoint_of_callback(&self, body: &[u8]) -> Option<&'static str> {
+        let body = object(body)?;
+        let data = in_data(&body);
+        let family = if !data["task_id"].is_null() {
+            Family::Runway
+        } else if !data["state"].is_null() {
+            Family::Market
+        } else if data["info"].is_object() {
+            Family::Veo
+        } else {
+            return None;
+        };
+        Some(family.root())
     }
 
     fn status_id(&self, response: &ProviderResponse) -> Option<String> {
@@ -437,5 +457,25 @@ mod tests {
         assert!(matches!(task_status(&with, now), Some(TaskStatus::Finished(_))));
         let without = json!({"data": {"successFlag": 4}});
         assert_eq!(task_status(&without, now), Some(TaskStatus::open()));
+    }
+
+    #[test]
+    fn the_body_of_a_callback_tells_the_family_of_its_task() {
+        let polled = |body: &Value| {
+            let endpoint = Kie.endpoint_of_callback(body.to_string().as_bytes());
+            let task = PolledTask { provider_task_id: "x", endpoint };
+            let family = endpoint.map(|endpoint| Family::of_endpoint(endpoint).expect("a family's"));
+            assert_eq!(Kie.guesses_status_call(&task), family.is_none());
+            family
+        };
+        for (body, family) in [
+            (json!({"code": 200, "data": {"task_id": "x", "video_url": "https://a.test/v"}}), Some(Family::Runway)),
+            (json!({"code": 200, "data": {"taskId": "x", "info": {"resultUrls": []}}}), Some(Family::Veo)),
+            (json!({"code": 200, "data": {"taskId": "x", "state": "success"}}), Some(Family::Market)),
+            (json!({"code": 500, "msg": "failed", "data": {"taskId": "x"}}), None),
+            (json!({"code": 500}), None),
+        ] {
+            assert_eq!(polled(&body), family, "{body}");
+        }
     }
 }

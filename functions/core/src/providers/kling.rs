@@ -55,6 +55,9 @@ const PROFILE: Profile = Profile {
         legacy bodies are signed like new ones",
 };
 
+/// Where the new generation lists tasks, whatever made them.
+const TASKS: &str = "/tasks";
+
 /// Ids per status request. No limit is documented; chosen so that the URL stays short.
 const MAX_IDS: usize = 50;
 
@@ -125,8 +128,7 @@ impl Adapter for Kling {
         now: Timestamp,
     ) -> Result<Request, InvalidSubmission> {
         // `POST /tasks` lists tasks.
-        let endpoint =
-            requests::named_endpoint(submission, "/text-to-video/kling-2.6", |endpoint| endpoint != "/tasks")?;
+        let endpoint = requests::named_endpoint(submission, "/text-to-video/kling-2.6", |endpoint| endpoint != TASKS)?;
         let field: &[&'static str] = if is_legacy(endpoint) { &["callback_url"] } else { &["options", "callback_url"] };
         let mut body = requests::with_callback_url(submission, field, submission.callback_url)?;
         let own_id = requests::field(&mut body, own_id(endpoint))?;
@@ -160,7 +162,7 @@ impl Adapter for Kling {
         }
         if let Ok(api) = api(settings, false, now) {
             requests.extend(requests::batched(tasks, &new, MAX_IDS, |ids| {
-                api.get(&format!("/tasks?task_ids={}", ids.join(",")))
+                api.get(&format!("{TASKS}?task_ids={}", ids.join(",")))
             }));
         }
         requests
@@ -188,6 +190,18 @@ impl Adapter for Kling {
         }
     }
 
+    /// What a task was submitted to says which generation knows it, and the legacy one has a call for each action.
+    fn guesses_status_call(&self, task: &PolledTask<'_>) -> bool {
+        task.endpoint.is_none()
+    }
+
+    /// Only the new generation has one call for all its tasks.
+    fn endpoint_of_callback(&self, body: &[u8]) -> Option<&'static str> {
+        let body = object(body)?;
+        let is_new = task(&body)["task_status"].is_null() && first_id(task(&body), &["id"]).is_some();
+        is_new.then_some(TASKS)
+    }
+
     fn marker_in(&self, body: &Value, endpoint: Option<&str>) -> Option<String> {
         text(own_id(endpoint?).iter().fold(body, |value, field| &value[*field]))
     }
@@ -201,7 +215,7 @@ impl Adapter for Kling {
     ) -> Option<Request> {
         Some(match endpoint.filter(|endpoint| is_legacy(endpoint)) {
             Some(endpoint) => api(settings, true, now).ok()?.get(&format!("{endpoint}/{}", encoded(marker))),
-            None => api(settings, false, now).ok()?.get(&format!("/tasks?external_task_ids={}", encoded(marker))),
+            None => api(settings, false, now).ok()?.get(&format!("{TASKS}?external_task_ids={}", encoded(marker))),
         })
     }
 

@@ -364,3 +364,22 @@ fn a_task_that_is_forgotten_with_its_cancellation_is_cancelled() {
         assert_eq!(found, is_cancelled, "{changes:?} {result:?}: {step:?}");
     }
 }
+
+/// A true callback of a task that nobody registered was once forgotten, because the provider did not know its id by the only status
+/// call that could be guessed.
+#[test]
+fn not_found_by_a_guessed_call_refutes_nothing() {
+    let result = |is_guess| PollResult::of(StatusResult::NotFound, is_guess);
+    let unknown = [hint(|hint| (hint.not_found, hint.not_found_since) = (5, Some(at(0)))), unregistered()];
+    assert_eq!(name(&step(&unknown, &result(false), HOUR)), "remove");
+    let waiting = [hint(|_| {}), unregistered()];
+    for minutes in [0, 15, 60, 120] {
+        let Step::Wait { hint: Some(kept), .. } = step(&waiting, &result(true), minutes * MINUTE) else {
+            panic!("it was dropped after {minutes} minutes")
+        };
+        assert_eq!(kept.not_found, 0);
+    }
+    let closed = step(&waiting, &result(true), 3 * HOUR);
+    assert!(matches!(&closed, Step::Close(failure) if failure.reason == Reason::Timeout), "{closed:?}");
+    assert_eq!(PollResult::of(StatusResult::Unreadable, true), unreadable());
+}

@@ -97,7 +97,7 @@ async fn key(client: &ProviderClient, settings: &Settings, provider: Provider) -
                 _ => Finding::new(what, Verdict::Wrong, format!("refused: {said}")),
             }
         }
-        PollResult::Response(StatusResult::NotFound | StatusResult::Task(_)) => {
+        PollResult::Response(StatusResult::NotFound | StatusResult::Task(_)) | PollResult::NotFoundByGuess => {
             Finding::new(what, Verdict::Right, "accepted")
         }
         PollResult::Response(StatusResult::Unreadable) | PollResult::TooLong => {

@@ -134,3 +134,15 @@ fn audio_and_images_of_either_generation_are_found() {
         ]
     );
 }
+
+/// The legacy generation has one status call for each action, and its callbacks do not say which.
+#[test]
+fn only_a_callback_of_the_new_generation_tells_its_status_call() {
+    let told = |body: &Value| Kling.endpoint_of_callback(body.to_string().as_bytes());
+    assert_eq!(told(&json!({"id": "1", "status": "succeeded"})), Some(TASKS));
+    assert_eq!(told(&json!({"code": 0, "data": {"id": "1", "status": "processing"}})), Some(TASKS));
+    assert_eq!(told(&json!({"task_id": "1", "task_status": "succeed"})), None);
+    assert_eq!(told(&json!({"message": "no task"})), None);
+    let guesses = |endpoint| Kling.guesses_status_call(&PolledTask { provider_task_id: "1", endpoint });
+    assert_eq!([None, Some(TASKS), Some("/v1/videos/lip-sync")].map(guesses), [true, false, false]);
+}
