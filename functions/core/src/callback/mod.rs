@@ -353,7 +353,7 @@ impl Event {
     /// already is kept or ignored, so that this ends.
     #[must_use]
     pub fn of_other_task(self, is_pollable: bool) -> Self {
-        let (key, id, outcome, raw) = match self {
+        let (key, id, outcome, raw, endpoint) = match self {
             Self::Report(accepted) if accepted.proof == Proof::Body => {
                 let id = accepted.provider_task_id.clone().unwrap_or_default();
                 let own = TaskKey::unregistered(accepted.key.provider(), &id);
@@ -362,10 +362,11 @@ impl Event {
                 }
                 return Self::Report(Accepted { key: own, ..accepted });
             }
-            Self::Report(accepted) => {
-                (accepted.key, accepted.provider_task_id, Some(accepted.report.outcome()), accepted.raw)
+            Self::Report(Accepted { key, provider_task_id, report, raw, .. }) => {
+                let endpoint = key.provider().adapter().endpoint_of_callback(raw.expose().as_bytes());
+                (key, provider_task_id, Some(report.outcome()), raw, endpoint)
             }
-            Self::Hint(hint) => (hint.key, hint.provider_task_id, hint.outcome, hint.raw),
+            Self::Hint(hint) => (hint.key, hint.provider_task_id, hint.outcome, hint.raw, hint.endpoint),
             Self::Open(open) => {
                 let provider = open.key.provider();
                 return Self::Ignored { provider, reason: "it is about another task than its URL, and open" };
@@ -377,15 +378,7 @@ impl Event {
         match (outcome, own) {
             (Some(Outcome::Succeeded), Some(own)) if is_pollable => {
                 let reason = HintReason::ForeignTask;
-                Self::Hint(Hint {
-                    key: own,
-                    provider_task_id: id,
-                    reason,
-                    outcome,
-                    fallback: None,
-                    raw,
-                    endpoint: None,
-                })
+                Self::Hint(Hint { key: own, provider_task_id: id, reason, outcome, fallback: None, raw, endpoint })
             }
             (Some(Outcome::Failed | Outcome::Lost), _) => {
                 Self::Ignored { provider, reason: "it reports a failure of another task than its URL" }
@@ -446,6 +439,22 @@ mod tests {
                 other => format!("{other:?}"),
             };
             assert_eq!(found, expected, "{proof:?} {outcome:?}, pollable {is_pollable}");
+        }
+    }
+
+    /// It was dropped once, and the task polled by a call that does not know it.
+    #[test]
+    fn what_the_body_tells_of_its_status_call_goes_to_the_other_task() {
+        let body = br#"{"task":{"id":"77","status":"succeeded","content":{"url":"https://a.test/v"}}}"#;
+        for key in ["", r#""minimax":{"api_key":"k"}"#] {
+            let settings =
+                format!(r#"{{"version":1,"callback":{{"keys":["sixteen-characters"]}},"providers":{{{key}}}}}"#);
+            let settings = Settings::parse(&settings).expect("valid");
+            let id = Some("job-1".parse().expect("an id"));
+            let callback = Authentic { provider: Provider::MiniMax, id, authenticity: Authenticity::Unsigned, body };
+            let event = callback.read(&settings, Timestamp::from_seconds(0)).of_other_task(true);
+            let Event::Hint(hint) = event else { panic!("not a hint: {event:?}") };
+            assert_eq!((hint.key.to_string().as_str(), hint.endpoint), ("minimax/77", Some("/v2/video_generation")));
         }
     }
 
