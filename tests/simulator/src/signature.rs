@@ -6,7 +6,8 @@ use base64::{
     prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD},
 };
 use hmac::{Hmac, KeyInit as _, Mac as _};
-use serde_json::Value;
+use ring::signature::{Ed25519KeyPair, KeyPair as _};
+use serde_json::{Value, json};
 use sha2::Sha256;
 
 use crate::{
@@ -39,6 +40,20 @@ pub(crate) fn standard_webhooks_headers(outgoing: &Outgoing<'_>) -> Option<Heade
         ("webhook-timestamp", stamp.to_string()),
         ("webhook-signature", signature),
     ])
+}
+
+/// The Ed25519 key pair of which a secret's first 32 bytes are the seed.
+pub(crate) fn key_pair(secret: &str) -> Option<Ed25519KeyPair> {
+    Ed25519KeyPair::from_seed_unchecked(secret.as_bytes().get(..32)?).ok()
+}
+
+/// The public keys of some of them, as a JSON Web Key Set.
+pub(crate) fn key_set(secrets: &[&str]) -> Value {
+    let key = |secret: &&str| {
+        let public = BASE64_URL_SAFE_NO_PAD.encode(key_pair(secret)?.public_key());
+        Some(json!({ "kty": "OKP", "crv": "Ed25519", "x": public }))
+    };
+    json!({ "keys": secrets.iter().filter_map(key).collect::<Vec<_>>() })
 }
 
 /// Why a JWT is rejected.

@@ -15,10 +15,8 @@ use axum::{
     response::Response,
     routing::get,
 };
-use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode, Uri};
-use ring::signature::{Ed25519KeyPair, KeyPair as _};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
@@ -31,6 +29,7 @@ use crate::{
     provider::{Dialect, Provider, Signs},
     record::{Call, FileKind, Phase, Refusal},
     script::Outcome,
+    signature,
     world::{Draft, Purpose, View, World},
 };
 
@@ -112,7 +111,7 @@ impl Api for Fal {
     }
 
     fn signature(&self, outgoing: &Outgoing<'_>) -> Option<Headers> {
-        let key = key_pair(outgoing.account.signing_secret.as_ref()?)?;
+        let key = signature::key_pair(outgoing.account.signing_secret.as_ref()?)?;
         let stamp = clock::seconds(outgoing.now).to_string();
         let hash = hex::encode(Sha256::digest(outgoing.body));
         let message = format!("{}\n{ACCOUNT}\n{stamp}\n{hash}", outgoing.task_id);
@@ -129,10 +128,6 @@ impl Api for Fal {
     }
 }
 
-fn key_pair(seed: &str) -> Option<Ed25519KeyPair> {
-    Ed25519KeyPair::from_seed_unchecked(seed.as_bytes()).ok()
-}
-
 fn router() -> Router<Shared> {
     Router::new()
         .route(KEY_SET_PATH, get(key_set))
@@ -142,11 +137,7 @@ fn router() -> Router<Shared> {
 
 async fn key_set(State(world): State<Shared>) -> Response {
     let seed = world.config.account(Provider::Fal).signing_secret.unwrap_or_default();
-    let keys: Vec<Value> = key_pair(&seed)
-        .map(|key| json!({ "kty": "OKP", "crv": "Ed25519", "x": BASE64_URL_SAFE_NO_PAD.encode(key.public_key()) }))
-        .into_iter()
-        .collect();
-    ok(&json!({ "keys": keys }))
+    ok(&signature::key_set(&[&seed]))
 }
 
 fn refusal(refusal: Refusal, message: &str) -> Response {
@@ -247,25 +238,5 @@ async fn cancel(State(world): State<Shared>, Path(path): Path<String>, headers: 
             cancel_now(&world, id);
             super::json(StatusCode::ACCEPTED, &json!({ "status": "CANCELLATION_REQUESTED" }))
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// RFC 8032, section 7.1, test 1.
-    #[test]
-    fn signatures_are_ed25519() {
-        let seed = [
-            0x9d, 0x61, 0xb1, 0x9d, 0xef, 0xfd, 0x5a, 0x60, 0xba, 0x84, 0x4a, 0xf4, 0x92, 0xec, 0x2c, 0xc4, 0x44, 0x49,
-            0xc5, 0x69, 0x7b, 0x32, 0x69, 0x19, 0x70, 0x3b, 0xac, 0x03, 0x1c, 0xae, 0x7f, 0x60,
-        ];
-        let key = Ed25519KeyPair::from_seed_unchecked(&seed).expect("a seed");
-        let signature = hex::encode(key.sign(b""));
-        assert!(
-            signature.starts_with("e5564300c360ac729086e2cc806e828a84877f1eb8e5d974d873e06522490155"),
-            "{signature}"
-        );
     }
 }

@@ -19,13 +19,9 @@ use axum::{
     response::{IntoResponse as _, Response},
     routing::{get, post},
 };
-use base64::{
-    Engine as _,
-    prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD},
-};
+use base64::{Engine as _, prelude::BASE64_STANDARD};
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode, Uri, header};
-use ring::signature::{Ed25519KeyPair, KeyPair as _};
 use serde_json::{Value, json};
 
 use super::{Incoming, Shared, admit, ok, parameters, submit, text};
@@ -38,6 +34,7 @@ use crate::{
     provider::{Dialect, Provider, Signs},
     record::{Call, FileKind, Phase, Refusal},
     script::Outcome,
+    signature,
     world::{Draft, Purpose, View, World},
 };
 
@@ -144,7 +141,7 @@ impl Api for Veo {
 
     fn signature(&self, outgoing: &Outgoing<'_>) -> Option<Headers> {
         let (id, stamp) = (format!("msg_{}", outgoing.message_id), clock::seconds(outgoing.now).to_string());
-        let signature = signature(outgoing.account.signing_secret.as_ref()?, &id, &stamp, outgoing.body)?;
+        let signature = signed(outgoing.account.signing_secret.as_ref()?, &id, &stamp, outgoing.body)?;
         Some(vec![("webhook-id", id), ("webhook-timestamp", stamp), ("webhook-signature", signature)])
     }
 
@@ -165,14 +162,10 @@ impl Api for Veo {
 /// How long a file is kept.
 const KEPT_FOR: Duration = DAY.saturating_mul(2);
 
-fn key_pair(seed: &str) -> Option<Ed25519KeyPair> {
-    Ed25519KeyPair::from_seed_unchecked(seed.as_bytes().get(..32)?).ok()
-}
-
 /// The `webhook-signature`: that of Standard Webhooks, with a key pair.
-fn signature(seed: &str, id: &str, stamp: &str, body: &[u8]) -> Option<String> {
+fn signed(seed: &str, id: &str, stamp: &str, body: &[u8]) -> Option<String> {
     let message = [id.as_bytes(), b".", stamp.as_bytes(), b".", body].concat();
-    Some(format!("v1a,{}", BASE64_STANDARD.encode(key_pair(seed)?.sign(&message))))
+    Some(format!("v1a,{}", BASE64_STANDARD.encode(signature::key_pair(seed)?.sign(&message))))
 }
 
 fn router() -> Router<Shared> {
@@ -186,13 +179,7 @@ fn router() -> Router<Shared> {
 
 async fn key_set(State(world): State<Shared>) -> Response {
     let own = world.config.account(Provider::Veo).signing_secret.unwrap_or_default();
-    let public = |seed: &str| Some(BASE64_URL_SAFE_NO_PAD.encode(key_pair(seed)?.public_key()));
-    let keys: Vec<Value> = [OTHER_KEY, &own]
-        .into_iter()
-        .filter_map(public)
-        .map(|key| json!({ "kty": "OKP", "crv": "Ed25519", "x": key }))
-        .collect();
-    ok(&json!({ "keys": keys }))
+    ok(&signature::key_set(&[OTHER_KEY, &own]))
 }
 
 fn error(http: StatusCode, status: &str, message: &str, details: Option<Value>) -> Response {
@@ -321,7 +308,7 @@ mod tests {
         let seed = String::from_utf8((0..32).collect()).expect("all of it is ASCII");
         let body = br#"{"type":"video.generated","version":"v1","timestamp":"2026-09-25T10:00:00Z","data":{"id":"models/veo-3.1-generate-preview/operations/ab12cd34ef56","output_file_uri":"https://generativelanguage.googleapis.com/v1beta/files/abc123def456:download?alt=media","file_name":"files/abc123def456"},"user_metadata":{"job":"job-1"}}"#;
         let expected = "v1a,2YnjvCIt3ogG9+MqoA/J39I7ofzdkEfO1qp9i/7dEBG8GcTjHhPsA9kYEd0Bl1zU3qxPGk+TIpDuP7jdmsPGAQ==";
-        let signed = signature(&seed, "msg_7f3b8c1e-2d4a-4b6f-9c0d-1e2f3a4b5c6d", "1790330400", body);
+        let signed = signed(&seed, "msg_7f3b8c1e-2d4a-4b6f-9c0d-1e2f3a4b5c6d", "1790330400", body);
         assert_eq!(signed.as_deref(), Some(expected));
     }
 }
