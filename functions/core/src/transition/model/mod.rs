@@ -22,7 +22,8 @@
 //! - A worker does not outlive the removal of the record it works on: a record that is made anew counts its claims from 1.
 //! - A worker that was taken for dead may publish a success while another one settles that its files are lost.
 //! - No invocation lasts from one point in time of [`clock`] to the next.
-//! - [`super::ownership`], and a submission that is refused, interrupted or repeated.
+//! - [`super::ownership`], a submission that is refused, interrupted or repeated, and cancellations.
+//! - A status call that is a guess, whose "not found" is no answer.
 
 mod clock;
 mod exceptions;
