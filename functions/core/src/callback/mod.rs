@@ -266,9 +266,12 @@ impl Authentic<'_> {
                 };
             }
         };
-        let endpoint = self.provider.adapter().endpoint_of_callback(self.body);
+        // Of what is acted on at once nobody polls the status.
+        let endpoint = || self.provider.adapter().endpoint_of_callback(self.body);
         let report = match task_status {
-            TaskStatus::Open(progress) => return Event::Open(Open { key, provider_task_id, progress, endpoint }),
+            TaskStatus::Open(progress) => {
+                return Event::Open(Open { key, provider_task_id, progress, endpoint: endpoint() });
+            }
             TaskStatus::Finished(report) => report,
         };
         let proof = match self.authenticity {
@@ -301,7 +304,8 @@ impl Authentic<'_> {
                 (reason, fallback.then(|| report.clone()))
             }
         };
-        Event::Hint(Hint { key, provider_task_id, reason, outcome: Some(report.outcome()), fallback, raw, endpoint })
+        let (outcome, endpoint) = (Some(report.outcome()), endpoint());
+        Event::Hint(Hint { key, provider_task_id, reason, outcome, fallback, raw, endpoint })
     }
 
     fn unreadable(&self, raw: Raw) -> Event {
