@@ -167,12 +167,17 @@ impl<'a> CopySession<'a> {
 
     /// Ends requests to the origin when there is only time left to send.
     pub(super) async fn fetching<T>(&self, work: impl Future<Output = Result<T, Halt>>) -> Result<T, Halt> {
-        timeout_at(self.fetch_until, work).await.unwrap_or(Err(Halt::Failed(CopyFault::OutOfTime)))
+        timeout_at(self.fetch_until, work).await.unwrap_or_else(|_| Err(self.out_of_time()))
     }
 
     /// Ends requests to the bucket when there is no time left.
     pub(super) async fn sending<T>(&self, work: impl Future<Output = Result<T, Halt>>) -> Result<T, Halt> {
-        timeout_at(self.send_until, work).await.unwrap_or(Err(Halt::Failed(CopyFault::OutOfTime)))
+        timeout_at(self.send_until, work).await.unwrap_or_else(|_| Err(self.out_of_time()))
+    }
+
+    fn out_of_time(&self) -> Halt {
+        let has_read = self.stats.received_bytes.get() > 0;
+        Halt::Failed(if has_read { CopyFault::OutOfTime } else { CopyFault::NotBegun })
     }
 }
 

@@ -5,9 +5,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use reelhook_aws::copy::PriorAttempt;
-use reelhook_core::transfer::checkpoint::SavedUpload;
+use reelhook_core::Timestamp;
+use reelhook_core::redacted::SignedUrl;
+use reelhook_core::report::{Artifact, Kind, Source};
+use reelhook_core::transfer::checkpoint::{Checkpoint, SavedUpload};
 use reelhook_core::transfer::fault::{CopyFault, OriginFault};
 use reelhook_core::transfer::parts::MAX_OBJECT_BYTES;
+use reelhook_core::transfer::retry::{ArtifactState, CopyStep, after_failure, after_round};
+use reelhook_core::transfer::selection::plan;
 use tokio::time::Instant;
 
 use crate::bucket::Fault;
@@ -129,7 +134,7 @@ async fn no_time_at_all_is_no_copy() {
     for time in [Duration::ZERO, Duration::from_secs(3)] {
         let link = stage.origin.link("/v");
         let failure = stage.copy_with(&link, time, PriorAttempt::None, None).await.expect_err("there is no time");
-        assert!(matches!(failure.fault, CopyFault::OutOfTime), "{failure}");
+        assert!(matches!(failure.fault, CopyFault::NotBegun), "{failure}");
     }
     stage.assert_untouched();
 }
@@ -303,4 +308,36 @@ async fn pieces_that_are_too_large_to_be_held_are_streamed() {
         assert!(bytes == expected, "part {}", part.piece);
         assert_eq!(part.checksum, crc_fast::checksum(crc_fast::CrcAlgorithm::Crc64Nvme, &expected));
     }
+}
+
+/// A task with more files than are copied side by side: the last of them waited behind three slow ones until the invocation
+/// ended, and after five such rounds it was given up although nothing had ever been requested for it.
+#[tokio::test]
+async fn a_file_whose_turn_did_not_come_has_not_failed() {
+    let stage = Stage::new().await;
+    let film = Film::new(100_000, 1);
+    stage.origin.film("/v", &film);
+    let link = stage.origin.link("/v");
+    let reported_at = Timestamp::from_seconds(1_800_000_000);
+    let artifact = |kind| Artifact { kind, source: Source::Url(SignedUrl::new(link.clone())), expires_at: None };
+    for planned in plan("tasks/kling/job-1/", &[artifact(Kind::Video), artifact(Kind::Cover)], None) {
+        let mut checkpoint = Checkpoint::default();
+        for round in 1..8 {
+            let none = Duration::ZERO;
+            let failure = stage.copy_with(&link, none, PriorAttempt::None, None).await.expect_err("there is no time");
+            checkpoint = after_round(&checkpoint, &failure.fault, failure.upload);
+            let state = ArtifactState {
+                planned: &planned,
+                reported_at,
+                usual_link_life: Duration::from_hours(24),
+                refreshed: None,
+                checkpoint: &checkpoint,
+            };
+            let step = after_failure(&failure.fault, &state, reported_at + Duration::from_mins(15) * round);
+            assert_eq!(step, CopyStep::Resume, "{} in round {round}", planned.name);
+        }
+        assert_eq!(checkpoint, Checkpoint::default());
+    }
+    let result = stage.copy("/v").await;
+    stage.assert_stored(&film, &result);
 }

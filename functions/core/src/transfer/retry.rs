@@ -110,7 +110,7 @@ impl CopyFault {
             | Self::UnknownEnd
             | Self::TooLarge { .. }
             | Self::Conflict(_) => false,
-            Self::Origin(_) | Self::NoLink | Self::Storage { .. } | Self::OutOfTime => true,
+            Self::Origin(_) | Self::NoLink | Self::Storage { .. } | Self::OutOfTime | Self::NotBegun => true,
         }
     }
 
@@ -126,6 +126,7 @@ impl CopyFault {
     fn class(&self) -> FaultClass {
         match self {
             Self::OutOfTime => FaultClass::OutOfTime,
+            Self::NotBegun => FaultClass::NotBegun,
             Self::Storage { .. } => FaultClass::Storage,
             Self::Conflict(_) => FaultClass::Conflict,
             Self::TooLarge { .. } => FaultClass::Permanent,
@@ -143,6 +144,8 @@ impl CopyFault {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum FaultClass {
     OutOfTime,
+    /// Nothing was tried: it says nothing about the file.
+    NotBegun,
     /// Our own bucket: tried again for as long as it takes.
     Storage,
     Conflict,
@@ -270,7 +273,7 @@ pub fn after_failure(fault: &CopyFault, state: &ArtifactState<'_>, now: Timestam
             state.lost_or_missing(format!("no progress in {MAX_STALLED_ROUNDS} rounds of copying"))
         }
         FaultClass::OutOfTime if state.is_past_optional_bound(now) => state.lost_or_missing(fault.to_string()),
-        FaultClass::OutOfTime => CopyStep::Resume,
+        FaultClass::OutOfTime | FaultClass::NotBegun => CopyStep::Resume,
         class @ (FaultClass::Link | FaultClass::Outage) => {
             let dead = state.is_link_dead(fault, now);
             match state.refreshed {
@@ -291,8 +294,12 @@ pub fn needs_fresh_link(artifact: &Artifact, now: Timestamp) -> bool {
     }
 }
 
-/// What is kept after a round that ended with a fault and left this upload.
+/// What is kept after a round that ended with a fault and left this upload. A round in which the file's turn did not come is
+/// none of its rounds.
 pub fn after_round(before: &Checkpoint, fault: &CopyFault, upload: Option<SavedUpload>) -> Checkpoint {
+    if *fault == CopyFault::NotBegun {
+        return Checkpoint { upload, ..*before };
+    }
     let parts = |upload: Option<&SavedUpload>| upload.map_or(0, |upload| upload.parts.0.len());
     let stalled_rounds = if parts(upload.as_ref()) > parts(before.upload.as_ref()) {
         0

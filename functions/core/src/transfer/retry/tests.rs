@@ -279,6 +279,7 @@ fn rounds_are_counted_by_what_they_added() {
         let round = after_round(&before, &fault, after.clone());
         assert_eq!(round, Checkpoint { upload: after, failed_rounds: 8, stalled_rounds }, "{story}");
     }
+    assert_eq!(after_round(&before, &CopyFault::NotBegun, before.upload.clone()), before, "its turn did not come");
 }
 
 #[test]
@@ -335,6 +336,7 @@ fn an_upload_is_kept_only_for_what_can_end_in_the_same_file() {
         (UNAVAILABLE, true),
         (storage(), true),
         (CopyFault::OutOfTime, true),
+        (CopyFault::NotBegun, true),
         (CopyFault::NoLink, true),
         (CopyFault::Origin(OriginFault::Encoded), false),
         (CopyFault::NotMedia { looks_like: LooksLike::Html }, false),
