@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde_json::json;
 use simulator::{Outcome, Provider};
 use tokio::time::sleep;
 
 use crate::Case;
-use crate::world::World;
+use crate::world::{World, call};
 
 pub(crate) fn cases() -> Vec<Case> {
     let mut cases = vec![
@@ -16,6 +17,7 @@ pub(crate) fn cases() -> Vec<Case> {
         case!(all_artifacts_are_copied),
         case!(a_cover_that_is_gone_does_not_hold_the_video_back),
         case!(a_loss_after_a_failure_is_published),
+        case!(a_success_after_a_loss_replaces_the_files_of_the_lost_report),
         case!(a_dead_link_is_refreshed),
         case!(a_file_that_is_not_ready_is_retried),
     ];
@@ -157,6 +159,36 @@ async fn a_loss_after_a_failure_is_published(world: Arc<World>) {
     world.wait_until("kling/lost-after-failure", "lost", |view| view["state"] == "lost").await;
     assert_eq!(world.result("kling/lost-after-failure").await["outcome"], "lost");
     world.assert_published("kling/lost-after-failure", 2).await;
+}
+
+/// A task of which some files were copied and others could not be is lost, and keeps those files. When the provider then
+/// reports another file, the one that is in the bucket used to be taken for it.
+async fn a_success_after_a_loss_replaces_the_files_of_the_lost_report(world: Arc<World>) {
+    let task = "kling/lost-in-part";
+    let view = world.submit(Provider::Kling, "lost-in-part", "fault=change times=1").await;
+    let id = view["provider_task_id"].as_str().expect("an id");
+    world.assert_archived(task, "callback").await;
+    let earlier = world.object("tasks/kling/lost-in-part/video.mp4").await.expect("the first file");
+    world.remove_object("tasks/kling/lost-in-part/result.json").await;
+    let request = json!({
+        "TableName": world.stack.outputs().table_name,
+        "Key": { "task": { "S": task } },
+        "UpdateExpression": "SET #state = :lost, outcome = :lost, report = :report",
+        "ExpressionAttributeNames": { "#state": "state" },
+        "ExpressionAttributeValues": {
+            ":lost": { "S": "lost" }, ":report": { "S": r#"{"outcome":"lost","reason":"expired","retryable":true}"# },
+        },
+    });
+    call(&world.client, world.stack.endpoint(), "dynamodb", "DynamoDB_20120810.UpdateItem", &request).await;
+    // Reports are told apart by the second in which they came.
+    sleep(Duration::from_secs(1)).await;
+    let callback = world.simulator.callback(id).expect("a callback");
+    assert_eq!(world.post(&callback.url, &callback.headers, callback.body).await.status, 200);
+    let view = world.wait_until(task, "archived again", |view| view["state"] == "archived").await;
+    let later = world.object("tasks/kling/lost-in-part/video.mp4").await.expect("the second file");
+    assert!(earlier != later, "the provider has another file by now");
+    assert_eq!(world.result(task).await["artifacts"], view["artifacts"]);
+    world.assert_published(task, 2).await;
 }
 
 async fn a_dead_link_is_refreshed(world: Arc<World>) {

@@ -161,6 +161,13 @@ impl World {
         self.client.object(key).await.expect("the bucket responds")
     }
 
+    /// Removes an object from the bucket.
+    pub(crate) async fn remove_object(&self, key: &str) {
+        let url = format!("{}/{}/{key}", self.stack.endpoint(), self.stack.outputs().bucket_name);
+        let removed = self.client.http().delete(url).header("authorization", credential("s3")).send().await;
+        assert!(removed.expect("the bucket responds").status().is_success(), "{key} is removed");
+    }
+
     /// Checks how many events the bucket sent for `result.json` of a task. Waits for late ones.
     pub(crate) async fn assert_published(&self, task: &str, times: usize) {
         let key = format!("tasks/{task}/result.json");

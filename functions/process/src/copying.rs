@@ -5,6 +5,7 @@ use futures_util::stream::{self, StreamExt as _};
 use reelhook_aws::clock::now;
 use reelhook_aws::copy::{Copier, CopyRequest, PriorAttempt};
 use reelhook_aws::provider_client::ProviderClient;
+use reelhook_core::Timestamp;
 use reelhook_core::credential::Credential;
 use reelhook_core::record::Record;
 use reelhook_core::report::{Artifact, Source};
@@ -95,7 +96,7 @@ async fn copy_artifact(
                 refreshed = Some(result);
                 if is_fresh { copy_once(context, planned, refreshed.as_ref(), &mut upload).await } else { Err(fault) }
             }
-            CopyStep::UseExisting => use_existing(context.copier, planned).await,
+            CopyStep::UseExisting(existing) => return (ArtifactOutcome::Stored(existing), Checkpoint::default()),
             CopyStep::Retry { at } => {
                 if let CopyFault::Storage { .. } = fault {
                     tracing::error!(task = %context.record.task, error = %fault, next_attempt_at = %at, "bucket unavailable");
@@ -121,11 +122,15 @@ fn state<'a>(
 ) -> ArtifactState<'a> {
     ArtifactState {
         planned,
-        reported_at: record.reported_at.unwrap_or_else(now),
+        reported_at: reported_at(record),
         usual_link_life: record.task.provider().adapter().profile().link_life,
         refreshed,
         checkpoint,
     }
+}
+
+fn reported_at(record: &Record) -> Timestamp {
+    record.reported_at.unwrap_or_else(now)
 }
 
 /// Whether an earlier worker may have copied something of this task.
@@ -137,16 +142,11 @@ fn prior_attempt(record: &Record) -> PriorAttempt {
 async fn existing(context: CopyContext<'_>, planned: &Planned) -> Result<Option<StoredArtifact>, CopyFault> {
     match prior_attempt(context.record) {
         PriorAttempt::None => Ok(None),
-        PriorAttempt::Possible => context.copier.stored(&planned.key_stem, planned.artifact.kind).await,
+        PriorAttempt::Possible => {
+            let (record, kind) = (context.record, planned.artifact.kind);
+            context.copier.stored(&record.task, &planned.key_stem, kind, reported_at(record)).await
+        }
     }
-}
-
-/// The other file under the key of an artifact.
-async fn use_existing(copier: &Copier, planned: &Planned) -> Result<StoredArtifact, CopyFault> {
-    let existing = copier.stored(&planned.key_stem, planned.artifact.kind).await?;
-    // Somebody may have removed it since.
-    let reason = "the other file is not there any more";
-    existing.ok_or_else(|| CopyFault::Storage { operation: "HeadObject", reason: reason.to_owned() })
 }
 
 /// Copies from the fresh link, if there is one, or from that of the report.
@@ -172,6 +172,7 @@ async fn copy_once(
         key_stem: &planned.key_stem,
         kind: planned.artifact.kind,
         tagging: context.record.annotations.tagging(),
+        reported_at: reported_at(context.record),
         expires_at: artifact.expires_at,
         deadline: context.deadline,
         prior: prior_attempt(context.record),

@@ -25,6 +25,7 @@ use futures_util::{StreamExt as _, TryStreamExt as _};
 use reelhook_aws::clients::{Clients, RetryPolicy};
 use reelhook_aws::copy::{Copier, CopyRequest, PriorAttempt};
 use reelhook_aws::ssrf::OriginPolicy;
+use reelhook_core::Timestamp;
 use reelhook_core::redacted::SignedUrl;
 use reelhook_core::report::Kind;
 use reelhook_core::transfer::parts::{MAX_SINGLE_PUT, Piece, piece_size};
@@ -365,6 +366,7 @@ async fn copy(words: &[String]) -> Result<(), Failure> {
                 key_stem: &format!("{number}/video"),
                 kind: Kind::Video,
                 tagging: None,
+                reported_at: Timestamp::from_seconds(0),
                 expires_at: None,
                 deadline,
                 prior: PriorAttempt::None,

@@ -8,6 +8,7 @@ use reelhook_core::transfer::checkpoint::SavedUpload;
 use reelhook_core::transfer::fault::CopyFault;
 use reelhook_core::transfer::parts::{MAX_OBJECT_BYTES, MEBIBYTE};
 use reelhook_core::transfer::retry::MAX_FILE_BYTES;
+use reelhook_core::{TaskKey, Timestamp};
 use tokio::time::Instant;
 
 use super::job;
@@ -84,17 +85,19 @@ impl Copier {
     }
 
     /// The file that an earlier copy has put under this key, if one has: when a worker died between the copy and the record,
-    /// and the link did too.
-    pub async fn stored(&self, key_stem: &str, kind: Kind) -> Result<Option<StoredArtifact>, CopyFault> {
+    /// and the link did too. A file of an earlier report than the one that came then is not that, unless it is published.
+    pub async fn stored(
+        &self,
+        task: &TaskKey,
+        key_stem: &str,
+        kind: Kind,
+        reported_at: Timestamp,
+    ) -> Result<Option<StoredArtifact>, CopyFault> {
         for key in self.store.keys(&format!("{key_stem}.")).await? {
-            if let Some(existing) = self.store.existing(&key).await? {
-                return Ok(Some(StoredArtifact {
-                    kind,
-                    key,
-                    bytes: existing.bytes,
-                    checksum: existing.checksum,
-                    content_type: existing.content_type,
-                }));
+            if let Some(existing) = self.store.existing(&key).await?
+                && !self.store.is_outdated(&existing, task, reported_at).await?
+            {
+                return Ok(Some(existing.into_artifact(kind, &key)));
             }
         }
         Ok(None)

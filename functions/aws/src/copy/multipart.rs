@@ -20,7 +20,8 @@ use super::incoming::Incoming;
 use super::memory_pool::{Buffer, Content, MemoryPool, Reservation, StreamingBody, combined};
 use super::piece_reader::PieceReader;
 use super::request::CopyFailure;
-use super::session::{CopySession, Sent, check_claim};
+use super::session::{CopySession, check_claim};
+use super::store::Sent;
 
 /// Memory for a piece that is sent while it is received: one block being received, one waiting, one being sent, one to spare.
 const STREAMED_PIECE_BYTES: u64 = 4 * MEBIBYTE;

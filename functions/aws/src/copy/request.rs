@@ -23,6 +23,8 @@ pub struct CopyRequest<'a> {
     pub kind: Kind,
     /// The object's tags, as S3's header has them.
     pub tagging: Option<String>,
+    /// When the report came that names it. A file of an earlier report in its place is replaced.
+    pub reported_at: Timestamp,
     /// When the link dies, for the log.
     pub expires_at: Option<Timestamp>,
     /// When the copy must have ended. It ends by itself before.

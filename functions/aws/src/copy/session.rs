@@ -15,7 +15,7 @@ use super::memory_pool::{Buffer, Content, MemoryPool};
 use super::origin::OriginSession;
 use super::request::{CopyRequest, PriorAttempt};
 use super::stats::CopyStats;
-use super::store::{ATTEMPTS, FIRST_BACKOFF, Label, Store, Written, checksum_of};
+use super::store::{ATTEMPTS, FIRST_BACKOFF, FinalWrite, Label, Sent, Store, Written, checksum_of};
 
 /// Between two attempts to begin an upload: as the SDK waits between two attempts at everything else.
 const CREATE_BACKOFF: Backoff = Backoff { first: FIRST_BACKOFF, max: Duration::from_secs(4), growth: Growth::Double };
@@ -38,16 +38,6 @@ pub(super) struct CopySession<'a> {
     max_bytes: u64,
     fetch_until: Instant,
     pub(super) send_until: Instant,
-}
-
-/// A whole file, as it was sent to the bucket.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Sent<'a> {
-    pub(super) key: &'a str,
-    pub(super) content_type: &'a str,
-    pub(super) bytes: u64,
-    /// CRC-64/NVME.
-    pub(super) checksum: u64,
 }
 
 impl<'a> CopySession<'a> {
@@ -77,7 +67,8 @@ impl<'a> CopySession<'a> {
 
     /// What the object is labelled with.
     pub(super) fn label(&self, format: Format) -> Label<'_> {
-        Label { content_type: format.content_type, tagging: self.request.tagging.as_deref() }
+        let (content_type, CopyRequest { tagging, reported_at, .. }) = (format.content_type, self.request);
+        Label { content_type, tagging: tagging.as_deref(), reported_at: *reported_at }
     }
 
     pub(super) fn check_length(&self, length: u64) -> Result<(), Halt> {
@@ -125,39 +116,47 @@ impl<'a> CopySession<'a> {
         sent: Sent<'_>,
     ) -> Result<StoredArtifact, Halt> {
         self.sending(async {
-            let written = self.store.complete(sent.key, id, parts, sent.bytes, sent.checksum).await?;
-            if written == Written::Exists {
+            let settled = self.settled(sent, FinalWrite::Complete { id, parts }).await?;
+            if !matches!(settled, Some((_, Written::Now))) {
                 self.abort_upload(sent.key, id).await;
             }
-            self.settled(written, sent).await?.ok_or(Halt::UploadGone)
+            settled.map(|(artifact, _)| artifact).ok_or(Halt::UploadGone)
         })
         .await
     }
 
-    /// What a final write came to. If something exists there already it is the same file, because the same link was copied
-    /// twice, or it is somebody else's, which is left alone. None when nothing exists there after all.
-    pub(super) async fn settled(&self, written: Written, sent: Sent<'_>) -> Result<Option<StoredArtifact>, CopyFault> {
+    /// Makes the final write of a file, and says what it came to. If something exists there already it is the same file, because
+    /// the same link was copied twice; that of an earlier report, which is replaced; or somebody else's, which is left alone.
+    /// None when nothing exists there after all, or what does could not be replaced.
+    pub(super) async fn settled(
+        &self,
+        sent: Sent<'_>,
+        write: FinalWrite<'_>,
+    ) -> Result<Option<(StoredArtifact, Written)>, CopyFault> {
+        let CopyRequest { task, kind, reported_at, .. } = *self.request;
         let (bytes, checksum) = (sent.bytes, checksum_of(sent.checksum));
-        if written == Written::Exists {
-            let Some(existing) = self.store.existing(sent.key).await? else { return Ok(None) };
-            if existing.bytes != bytes || existing.checksum != checksum {
-                let difference = Difference {
-                    key: sent.key.to_owned(),
-                    existing_bytes: existing.bytes,
-                    existing_checksum: existing.checksum,
-                    bytes,
-                    checksum,
-                };
-                return Err(Box::new(difference).into());
+        let mut replaced: Option<String> = None;
+        loop {
+            let written = self.store.write(write, sent, replaced.as_deref()).await?;
+            if written == Written::Exists {
+                let Some(existing) = self.store.existing(sent.key).await? else { return Ok(None) };
+                if self.store.is_outdated(&existing, task, reported_at).await? {
+                    // Refused with the object unchanged: another write is under way, or the upload is gone.
+                    if replaced.as_ref() == Some(&existing.etag) {
+                        return Ok(None);
+                    }
+                    tracing::warn!(%task, key = sent.key, "replacing the file of an earlier report");
+                    replaced = Some(existing.etag);
+                    continue;
+                }
+                if existing.bytes != bytes || existing.checksum != checksum {
+                    let existing = existing.into_artifact(kind, sent.key);
+                    return Err(Box::new(Difference { existing, bytes, checksum }).into());
+                }
             }
+            let (key, content_type) = (sent.key.to_owned(), sent.content_type.to_owned());
+            return Ok(Some((StoredArtifact { kind, key, bytes, checksum, content_type }, written)));
         }
-        Ok(Some(StoredArtifact {
-            kind: self.request.kind,
-            key: sent.key.to_owned(),
-            bytes,
-            checksum,
-            content_type: sent.content_type.to_owned(),
-        }))
     }
 
     /// Aborts an upload, as far as there is time; what is left then is for the lifecycle rule.

@@ -12,7 +12,8 @@ use super::halt::Halt;
 use super::incoming::Incoming;
 use super::memory_pool::{Buffer, Content, Reservation};
 use super::piece_reader::PieceReader;
-use super::session::{CopySession, Sent, check_claim};
+use super::session::{CopySession, check_claim};
+use super::store::{FinalWrite, Sent};
 
 /// Copies a file of at most two pieces.
 pub(super) async fn copy(
@@ -65,11 +66,11 @@ pub(super) async fn put(session: &CopySession<'_>, format: Format, content: &Con
     let (content_type, bytes, checksum) = (format.content_type, content.length(), content.checksum());
     session
         .sending(async {
-            let written = session.store.put(&key, session.label(format), content).await?;
+            let write = FinalWrite::Put { label: session.label(format), content };
+            let settled = session.settled(Sent { key: &key, content_type, bytes, checksum }, write).await?;
             session.stats.parts.add(1);
-            let settled = session.settled(written, Sent { key: &key, content_type, bytes, checksum }).await?;
-            settled.ok_or_else(|| {
-                let reason = "another write was under way, and nothing exists there".to_owned();
+            settled.map(|(artifact, _)| artifact).ok_or_else(|| {
+                let reason = "another write is under way".to_owned();
                 CopyFault::Storage { operation: "PutObject", reason }.into()
             })
         })

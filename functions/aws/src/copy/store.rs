@@ -1,5 +1,5 @@
-//! The bucket, as far as files of results are written to it. Every final write carries `If-None-Match: *`, so that of two
-//! copies one writes and the other finds the object there.
+//! The bucket, as far as files of results are written to it. Every final write carries `If-None-Match: *`, or the `ETag` of the
+//! object that it replaces in `If-Match`, so that of two copies one writes and the other finds its object there.
 
 use std::time::Duration;
 
@@ -12,9 +12,11 @@ use aws_sdk_s3::types::{ChecksumAlgorithm, ChecksumMode, ChecksumType, Completed
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use crc_fast::{CrcAlgorithm, Digest};
-use reelhook_core::result::Checksum;
+use reelhook_core::report::{Kind, Outcome};
+use reelhook_core::result::{Checksum, PublishedResult, StoredArtifact};
 use reelhook_core::transfer::fault::CopyFault;
 use reelhook_core::transfer::parts::MAX_HELD_PIECE;
+use reelhook_core::{TaskKey, Timestamp};
 
 use super::memory_pool::{Content, StreamingBody};
 
@@ -33,6 +35,9 @@ const COMPLETE_TIMEOUT: Duration = Duration::from_mins(3);
 pub(super) const ATTEMPTS: u32 = 6;
 pub(super) const FIRST_BACKOFF: Duration = Duration::from_millis(200);
 
+/// Name of the metadata that says to which report an object belongs.
+const REPORTED_AT: &str = "reported-at";
+
 /// The bucket that results are written to.
 #[derive(Clone, Debug)]
 pub(super) struct Store {
@@ -46,6 +51,27 @@ pub(super) struct Label<'a> {
     pub(super) content_type: &'a str,
     /// As S3's header has them.
     pub(super) tagging: Option<&'a str>,
+    /// When the report came that it belongs to.
+    pub(super) reported_at: Timestamp,
+}
+
+/// A whole file, as it was sent to the bucket.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sent<'a> {
+    pub(super) key: &'a str,
+    pub(super) content_type: &'a str,
+    pub(super) bytes: u64,
+    /// CRC-64/NVME.
+    pub(super) checksum: u64,
+}
+
+/// How a whole file is written.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum FinalWrite<'a> {
+    /// In one go.
+    Put { label: Label<'a>, content: &'a Content },
+    /// By putting the parts of an upload together: `ETag` and checksum of each, in order.
+    Complete { id: &'a str, parts: &'a [(String, u64)] },
 }
 
 /// What became of a final write.
@@ -63,6 +89,16 @@ pub(super) struct ExistingObject {
     pub(super) bytes: u64,
     pub(super) checksum: Checksum,
     pub(super) content_type: String,
+    pub(super) etag: String,
+    /// When the report came that it belongs to. None if reelhook did not write it, or an earlier release did.
+    reported_at: Option<Timestamp>,
+}
+
+impl ExistingObject {
+    pub(super) fn into_artifact(self, kind: Kind, key: &str) -> StoredArtifact {
+        let Self { bytes, checksum, content_type, .. } = self;
+        StoredArtifact { kind, key: key.to_owned(), bytes, checksum, content_type }
+    }
 }
 
 /// Why a part was not written.
@@ -79,13 +115,33 @@ impl Store {
         Self { client, bucket }
     }
 
-    /// Writes a small file in one go.
-    pub(super) async fn put(&self, key: &str, label: Label<'_>, content: &Content) -> Result<Written, CopyFault> {
+    /// Writes a file, over nothing or over the object with the `ETag` `replaced`.
+    pub(super) async fn write(
+        &self,
+        write: FinalWrite<'_>,
+        sent: Sent<'_>,
+        replaced: Option<&str>,
+    ) -> Result<Written, CopyFault> {
+        match write {
+            FinalWrite::Put { label, content } => self.put(sent.key, label, content, replaced).await,
+            FinalWrite::Complete { id, parts } => self.complete(id, parts, sent, replaced).await,
+        }
+    }
+
+    async fn put(
+        &self,
+        key: &str,
+        label: Label<'_>,
+        content: &Content,
+        replaced: Option<&str>,
+    ) -> Result<Written, CopyFault> {
         let request = self.client.put_object().bucket(&self.bucket).key(key);
         let request = request
             .content_type(label.content_type)
             .set_tagging(label.tagging.map(str::to_owned))
-            .if_none_match("*")
+            .metadata(REPORTED_AT, label.reported_at.to_string())
+            .set_if_none_match(replaced.is_none().then(|| "*".to_owned()))
+            .set_if_match(replaced.map(str::to_owned))
             .checksum_crc64_nvme(checksum_text(content.checksum()))
             .body(content.body())
             .customize()
@@ -107,6 +163,7 @@ impl Store {
         let request = request
             .content_type(label.content_type)
             .set_tagging(label.tagging.map(str::to_owned))
+            .metadata(REPORTED_AT, label.reported_at.to_string())
             .checksum_algorithm(ChecksumAlgorithm::Crc64Nvme)
             .checksum_type(ChecksumType::FullObject)
             .customize()
@@ -160,14 +217,12 @@ impl Store {
         part_sent(Box::pin(request.send()).await)
     }
 
-    /// Puts the parts together. `parts` are `ETag` and checksum of each, in order.
-    pub(super) async fn complete(
+    async fn complete(
         &self,
-        key: &str,
         id: &str,
         parts: &[(String, u64)],
-        length: u64,
-        checksum: u64,
+        sent: Sent<'_>,
+        replaced: Option<&str>,
     ) -> Result<Written, CopyFault> {
         let parts = (1..).zip(parts).map(|(number, (etag, checksum))| {
             CompletedPart::builder()
@@ -176,13 +231,14 @@ impl Store {
                 .checksum_crc64_nvme(checksum_text(*checksum))
                 .build()
         });
-        let request = self.client.complete_multipart_upload().bucket(&self.bucket).key(key).upload_id(id);
+        let request = self.client.complete_multipart_upload().bucket(&self.bucket).key(sent.key).upload_id(id);
         let request = request
             .multipart_upload(CompletedMultipartUpload::builder().set_parts(Some(parts.collect())).build())
-            .if_none_match("*")
-            .checksum_crc64_nvme(checksum_text(checksum))
+            .set_if_none_match(replaced.is_none().then(|| "*".to_owned()))
+            .set_if_match(replaced.map(str::to_owned))
+            .checksum_crc64_nvme(checksum_text(sent.checksum))
             .checksum_type(ChecksumType::FullObject)
-            .mpu_object_size(i64::try_from(length).unwrap_or(i64::MAX))
+            .mpu_object_size(i64::try_from(sent.bytes).unwrap_or(i64::MAX))
             .customize()
             .config_override(request_config(COMPLETE_TIMEOUT));
         let completed = Box::pin(request.send()).await;
@@ -239,6 +295,8 @@ impl Store {
             Err(error) if status(&error) == Some(404) => return Ok(None),
             Err(error) => return Err(failed("HeadObject", &error)),
         };
+        let reported_at = head.metadata().and_then(|metadata| metadata.get(REPORTED_AT));
+        let reported_at = reported_at.and_then(|text| Timestamp::from_rfc3339(text));
         let whole = !matches!(head.checksum_type, Some(ChecksumType::Composite));
         let checksum = match head.checksum_crc64_nvme.filter(|_| whole) {
             Some(value) => named(value),
@@ -248,7 +306,31 @@ impl Store {
             bytes: u64::try_from(head.content_length.unwrap_or_default()).unwrap_or_default(),
             checksum,
             content_type: head.content_type.unwrap_or_default(),
+            etag: head.e_tag.unwrap_or_default(),
+            reported_at,
         }))
+    }
+
+    /// Whether an object gives way to the file of the report that came then: it belongs to an earlier one, which was lost. The
+    /// files of a published success stay, whatever is reported later: consumers have heard of them.
+    pub(super) async fn is_outdated(
+        &self,
+        existing: &ExistingObject,
+        task: &TaskKey,
+        reported_at: Timestamp,
+    ) -> Result<bool, CopyFault> {
+        if existing.reported_at.is_none_or(|at| at >= reported_at) {
+            return Ok(false);
+        }
+        let request = self.client.get_object().bucket(&self.bucket).key(format!("{}result.json", task.prefix()));
+        let object = Box::pin(request.customize().config_override(request_config(REQUEST_TIMEOUT)).send()).await;
+        let object = match object {
+            Ok(object) => object,
+            Err(error) if status(&error) == Some(404) => return Ok(true),
+            Err(error) => return Err(failed("GetObject", &error)),
+        };
+        let document = object.body.collect().await.map_err(|_| broken_off())?.into_bytes();
+        Ok(PublishedResult::read(&document).is_none_or(|published| published.outcome != Outcome::Succeeded))
     }
 
     async fn read_back(&self, key: &str) -> Result<Checksum, CopyFault> {
@@ -256,14 +338,15 @@ impl Store {
         let mut body = object.map_err(|error| failed("GetObject", &error))?.body;
         let mut digest = Digest::new(CrcAlgorithm::Crc64Nvme);
         while let Some(bytes) = body.next().await {
-            let bytes = bytes.map_err(|_| CopyFault::Storage {
-                operation: "GetObject",
-                reason: "the connection broke off".to_owned(),
-            })?;
+            let bytes = bytes.map_err(|_| broken_off())?;
             digest.update(&bytes);
         }
         Ok(checksum_of(digest.finalize()))
     }
+}
+
+fn broken_off() -> CopyFault {
+    CopyFault::Storage { operation: "GetObject", reason: "the connection broke off".to_owned() }
 }
 
 fn part_sent(sent: Result<UploadPartOutput, SdkError<UploadPartError>>) -> Result<String, PartError> {

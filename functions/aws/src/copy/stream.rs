@@ -11,8 +11,9 @@ use reelhook_core::transfer::parts::{MAX_PARTS, MAX_STREAM_BYTES, stream_part_si
 use super::halt::Halt;
 use super::incoming::Incoming;
 use super::memory_pool::{Buffer, Reservation, combined};
-use super::session::{CopySession, Sent};
+use super::session::CopySession;
 use super::single_put;
+use super::store::Sent;
 use super::stream_reader::StreamReader;
 
 /// What is known of where the file ends.

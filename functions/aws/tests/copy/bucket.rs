@@ -27,12 +27,15 @@ pub(crate) struct Object {
     pub(crate) content_type: String,
     /// Its CRC-64/NVME, as S3 gives it.
     pub(crate) checksum: String,
+    /// The report it belongs to, in its metadata.
+    pub(crate) reported_at: Option<String>,
 }
 
 #[derive(Debug)]
 struct Upload {
     key: String,
     content_type: String,
+    reported_at: Option<String>,
     parts: BTreeMap<u32, Bytes>,
 }
 
@@ -112,8 +115,8 @@ impl Bucket {
     /// Puts an object there.
     pub(crate) fn put(&self, key: &str, bytes: impl Into<Bytes>) {
         let bytes = bytes.into();
-        let object =
-            Object { checksum: checksum_of(&bytes), bytes, content_type: "application/octet-stream".to_owned() };
+        let content_type = "application/octet-stream".to_owned();
+        let object = Object { checksum: checksum_of(&bytes), bytes, content_type, reported_at: None };
         self.locked().objects.insert(key.to_owned(), object);
     }
 
@@ -154,6 +157,7 @@ impl Bucket {
         let upload = Upload {
             key: key.to_owned(),
             content_type: String::new(),
+            reported_at: None,
             parts: BTreeMap::from([(1, Bytes::from_static(b"x"))]),
         };
         contents.uploads.insert(format!("left-{key}"), upload);
@@ -264,8 +268,16 @@ impl Parameters<'_> {
         self.header("x-amz-checksum-crc64nvme")
     }
 
-    fn must_not_exist(&self) -> bool {
-        self.header("if-none-match") == Some("*")
+    /// Whether the condition of a final write holds.
+    fn is_met(&self, existing: Option<&Object>) -> bool {
+        match self.header("if-match") {
+            Some(etag) => existing.is_some_and(|existing| etag_of(&existing.bytes) == etag),
+            None => self.header("if-none-match") != Some("*") || existing.is_none(),
+        }
+    }
+
+    fn reported_at(&self) -> Option<String> {
+        self.header("x-amz-meta-reported-at").map(str::to_owned)
     }
 
     fn content_type(&self) -> String {
@@ -302,10 +314,11 @@ fn put_object(contents: &mut Contents, parameters: &Parameters<'_>, body: Bytes)
     if parameters.claimed_checksum() != Some(checksum_of(&body).as_str()) {
         return refused(400, "BadDigest");
     }
-    if parameters.must_not_exist() && contents.objects.contains_key(parameters.key) {
+    if !parameters.is_met(contents.objects.get(parameters.key)) {
         return refused(412, "PreconditionFailed");
     }
-    let object = Object { checksum: checksum_of(&body), bytes: body, content_type: parameters.content_type() };
+    let (content_type, reported_at) = (parameters.content_type(), parameters.reported_at());
+    let object = Object { checksum: checksum_of(&body), bytes: body, content_type, reported_at };
     contents.objects.insert(parameters.key.to_owned(), object);
     StatusCode::OK.into_response()
 }
@@ -318,7 +331,8 @@ fn create_upload(contents: &mut Contents, parameters: &Parameters<'_>) -> Respon
     }
     contents.uploads_so_far += 1;
     let (key, id) = (parameters.key, format!("upload-{}", contents.uploads_so_far));
-    let upload = Upload { key: key.to_owned(), content_type: parameters.content_type(), parts: BTreeMap::new() };
+    let (content_type, reported_at) = (parameters.content_type(), parameters.reported_at());
+    let upload = Upload { key: key.to_owned(), content_type, reported_at, parts: BTreeMap::new() };
     contents.uploads.insert(id.clone(), upload);
     xml(&format!(
         "<InitiateMultipartUploadResult><Bucket>{}</Bucket><Key>{key}</Key><UploadId>{id}</UploadId></InitiateMultipartUploadResult>",
@@ -341,8 +355,13 @@ fn upload_part(contents: &mut Contents, parameters: &Parameters<'_>, body: Bytes
 
 fn read_object(contents: &Contents, key: &str) -> Response {
     let Some(object) = contents.objects.get(key) else { return refused(404, "NoSuchKey") };
-    let mut described =
-        Response::builder().header("content-length", object.bytes.len()).header("content-type", &object.content_type);
+    let mut described = Response::builder()
+        .header("content-length", object.bytes.len())
+        .header("content-type", &object.content_type)
+        .header("etag", etag_of(&object.bytes));
+    if let Some(reported_at) = &object.reported_at {
+        described = described.header("x-amz-meta-reported-at", reported_at);
+    }
     if !contents.shows_no_checksums {
         described =
             described.header("x-amz-checksum-crc64nvme", &object.checksum).header("x-amz-checksum-type", "FULL_OBJECT");
@@ -356,7 +375,7 @@ fn complete(contents: &mut Contents, parameters: &Parameters<'_>, body: &[u8]) -
     let Some(upload) = contents.uploads.get(id).filter(|upload| upload.key == key) else {
         return refused(404, "NoSuchUpload");
     };
-    if parameters.must_not_exist() && contents.objects.contains_key(key) {
+    if !parameters.is_met(contents.objects.get(key)) {
         return refused(412, "PreconditionFailed");
     }
     let body = String::from_utf8_lossy(body);
@@ -381,8 +400,8 @@ fn complete(contents: &mut Contents, parameters: &Parameters<'_>, body: &[u8]) -
     if claimed != Some(checksum_of(&whole).as_str()) || claimed_size != Some(whole.len().to_string().as_str()) {
         return refused(400, "BadDigest");
     }
-    let object =
-        Object { checksum: checksum_of(&whole), bytes: whole.into(), content_type: upload.content_type.clone() };
+    let (content_type, reported_at) = (upload.content_type.clone(), upload.reported_at.clone());
+    let object = Object { checksum: checksum_of(&whole), bytes: whole.into(), content_type, reported_at };
     contents.objects.insert(key.to_owned(), object);
     contents.uploads.remove(id);
     xml(&format!(

@@ -27,6 +27,7 @@ async fn copies_until_it_is_killed() {
         key_stem: STEM,
         kind: Kind::Video,
         tagging: None,
+        reported_at: crate::REPORTED_AT,
         expires_at: None,
         deadline: Instant::now() + LONG,
         prior: PriorAttempt::Possible,

@@ -18,11 +18,11 @@ use aws_credential_types::Credentials;
 use reelhook_aws::clients::{Clients, RetryPolicy};
 use reelhook_aws::copy::{Copier, CopyFailure, CopyRequest, PriorAttempt};
 use reelhook_aws::ssrf::OriginPolicy;
-use reelhook_core::TaskKey;
 use reelhook_core::redacted::SignedUrl;
 use reelhook_core::report::Kind;
 use reelhook_core::result::StoredArtifact;
 use reelhook_core::transfer::checkpoint::SavedUpload;
+use reelhook_core::{TaskKey, Timestamp};
 use tokio::time::Instant;
 
 use self::bucket::Bucket;
@@ -34,6 +34,9 @@ const KEY: &str = "tasks/kling/job-1/video.mp4";
 
 /// Longer than any copy here takes.
 const LONG: Duration = Duration::from_mins(2);
+
+/// When the report came that names the files.
+const REPORTED_AT: Timestamp = Timestamp::from_seconds(1_800_000_000);
 
 /// Whose files are copied.
 fn task() -> TaskKey {
@@ -75,6 +78,17 @@ impl Stage {
         prior: PriorAttempt,
         resume: Option<SavedUpload>,
     ) -> Result<StoredArtifact, CopyFailure> {
+        self.copy_of_report(REPORTED_AT, link, time, prior, resume).await
+    }
+
+    async fn copy_of_report(
+        &self,
+        reported_at: Timestamp,
+        link: &str,
+        time: Duration,
+        prior: PriorAttempt,
+        resume: Option<SavedUpload>,
+    ) -> Result<StoredArtifact, CopyFailure> {
         let request = CopyRequest {
             task: &crate::task(),
             link: &SignedUrl::new(link),
@@ -82,6 +96,7 @@ impl Stage {
             key_stem: STEM,
             kind: Kind::Video,
             tagging: None,
+            reported_at,
             expires_at: None,
             deadline: Instant::now() + time,
             prior,

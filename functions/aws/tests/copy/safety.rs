@@ -109,6 +109,7 @@ async fn a_key_goes_to_the_api_and_not_where_that_redirects_to() {
             key_stem: STEM,
             kind: Kind::Video,
             tagging: None,
+            reported_at: crate::REPORTED_AT,
             expires_at: None,
             deadline: Instant::now() + LONG,
             prior: PriorAttempt::None,

@@ -3,17 +3,18 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use reelhook_aws::copy::{CopyRequest, PriorAttempt};
+use reelhook_aws::copy::{CopyFailure, CopyRequest, PriorAttempt};
 use reelhook_core::Timestamp;
 use reelhook_core::redacted::SignedUrl;
 use reelhook_core::report::Kind;
+use reelhook_core::result::StoredArtifact;
 use reelhook_core::transfer::fault::CopyFault;
 use reelhook_core::transfer::media::LooksLike;
 use tokio::time::Instant;
 
 use crate::bucket::Fault;
 use crate::origin::{Film, Reply};
-use crate::{KEY, LONG, MEBIBYTE, STEM, Stage};
+use crate::{KEY, LONG, MEBIBYTE, REPORTED_AT, STEM, Stage};
 
 #[tokio::test]
 async fn files_of_every_size_arrive_whole() {
@@ -30,6 +31,7 @@ async fn files_of_every_size_arrive_whole() {
             key_stem: &format!("tasks/kling/{length}/video"),
             kind: Kind::Video,
             tagging: None,
+            reported_at: REPORTED_AT,
             expires_at: None,
             deadline: Instant::now() + LONG,
             prior: PriorAttempt::None,
@@ -92,6 +94,7 @@ async fn a_picture_is_a_cover_and_no_video() {
         key_stem: "tasks/kling/job-1/cover",
         kind: Kind::Cover,
         tagging: None,
+        reported_at: REPORTED_AT,
         expires_at: Some(Timestamp::from_seconds(1)),
         deadline: Instant::now() + LONG,
         prior: PriorAttempt::None,
@@ -126,8 +129,8 @@ async fn another_file_in_its_place_is_left_alone_and_named() {
         let CopyFault::Conflict(difference) = failure.fault else { panic!("{failure}") };
         let existing = stage.bucket.object(KEY).expect("it is still there");
         assert_eq!(existing.bytes, "somebody else's");
-        assert_eq!((difference.existing_bytes, difference.bytes), (15, length));
-        assert_eq!(difference.existing_checksum.value, existing.checksum);
+        assert_eq!((difference.existing.bytes, difference.bytes), (15, length));
+        assert_eq!(difference.existing.checksum.value, existing.checksum);
         assert_eq!(stage.bucket.unfinished(), (0, 0));
     }
 }
@@ -207,6 +210,7 @@ async fn copies_side_by_side_share_memory_and_connections() {
                 key_stem: &format!("tasks/kling/{number}/video"),
                 kind: Kind::Video,
                 tagging: None,
+                reported_at: REPORTED_AT,
                 expires_at: None,
                 deadline: Instant::now() + LONG,
                 prior: PriorAttempt::None,
@@ -225,10 +229,101 @@ async fn copies_side_by_side_share_memory_and_connections() {
 #[tokio::test]
 async fn what_an_earlier_copy_stored_is_found_without_the_link() {
     let stage = Stage::new().await;
-    assert_eq!(stage.copier.stored(STEM, Kind::Video).await.expect("a response"), None);
+    assert_eq!(stage.stored(REPORTED_AT).await, None);
     let film = Film::new(5 * MEBIBYTE, 1);
     stage.origin.film("/v", &film);
     stage.bucket.put(&format!("{STEM}-2.mp4"), "another artifact");
     let artifact = stage.copy("/v").await.expect("it is copied");
-    assert_eq!(stage.copier.stored(STEM, Kind::Video).await.expect("a response"), Some(artifact));
+    assert_eq!(stage.stored(REPORTED_AT).await, Some(artifact));
+}
+
+const LATER: Timestamp = Timestamp::from_seconds(REPORTED_AT.seconds() + 1);
+
+impl Stage {
+    async fn copy_reported(&self, at: Timestamp, target: &str) -> Result<StoredArtifact, CopyFailure> {
+        self.copy_of_report(at, &self.origin.link(target), LONG, PriorAttempt::Possible, None).await
+    }
+
+    async fn stored(&self, reported_at: Timestamp) -> Option<StoredArtifact> {
+        self.copier.stored(&crate::task(), STEM, Kind::Video, reported_at).await.expect("a response")
+    }
+}
+
+/// A report of two files is lost for one of them, and a success comes that names others: the file that was copied was taken
+/// for that of the success.
+#[tokio::test]
+async fn the_file_of_an_earlier_report_is_replaced_by_that_of_a_later_one() {
+    for length in [5 * MEBIBYTE, 40 * MEBIBYTE] {
+        for response_lost in [false, true] {
+            let stage = Stage::new().await;
+            let films = [Film::new(length, 1), Film::new(length, 2)];
+            stage.origin.film("/earlier", &films[0]);
+            stage.origin.film("/later", &films[1]);
+            let earlier = stage.copy_reported(REPORTED_AT, "/earlier").await.expect("it is copied");
+            assert_eq!(stage.stored(REPORTED_AT).await, Some(earlier));
+            assert_eq!(stage.stored(LATER).await, None);
+            // The write over the earlier file is the third.
+            stage.bucket.fail(move |call| {
+                let is_final = matches!(call.operation, "PutObject" | "CompleteMultipartUpload");
+                (response_lost && is_final && call.earlier == 2).then_some(Fault::ResponseLost)
+            });
+            let results = stage.copy_reported(LATER, "/later").await;
+            stage.assert_stored(&films[1], &results);
+            let later = results.expect("it is copied");
+            assert_eq!(stage.stored(LATER).await.as_ref(), Some(&later), "a retry does not download it again");
+            // A worker that does not know yet that it has lost the task.
+            let failure = stage.copy_reported(REPORTED_AT, "/earlier").await.expect_err("the later file is there");
+            let CopyFault::Conflict(difference) = failure.fault else { panic!("{failure}") };
+            assert_eq!(difference.existing, later);
+            stage.assert_stored(&films[1], &Ok(later));
+        }
+    }
+}
+
+#[tokio::test]
+async fn workers_that_replace_a_file_at_the_same_time_end_in_one() {
+    for length in [5 * MEBIBYTE, 40 * MEBIBYTE] {
+        let stage = Stage::new().await;
+        let film = Film::new(length, 2);
+        stage.origin.film("/earlier", &Film::new(length, 1));
+        stage.origin.film("/later", &film);
+        stage.copy_reported(REPORTED_AT, "/earlier").await.expect("it is copied");
+        let results = join_all((0..4).map(|_| stage.copy_reported(LATER, "/later"))).await;
+        assert!(results.iter().any(Result::is_ok), "{results:?}");
+        let stored = stage.copy_reported(LATER, "/later").await;
+        stage.assert_stored(&film, &stored);
+    }
+}
+
+/// As it is when the link of the first report is reported again: a retry of the later report finds the file all the same.
+#[tokio::test]
+async fn a_file_that_is_reported_again_belongs_to_the_later_report() {
+    let stage = Stage::new().await;
+    let film = Film::new(5 * MEBIBYTE, 1);
+    stage.origin.film("/v", &film);
+    stage.copy_reported(REPORTED_AT, "/v").await.expect("it is copied");
+    let again = stage.copy_reported(LATER, "/v").await;
+    stage.assert_stored(&film, &again);
+    assert_eq!(stage.stored(LATER).await, again.ok());
+}
+
+/// The table is another one than when the file was published, or its record expired: what consumers have heard of stays.
+#[tokio::test]
+async fn the_file_of_a_published_success_is_not_replaced() {
+    for (document, is_replaced) in [(r#"{"outcome":"succeeded"}"#, false), (r#"{"outcome":"lost"}"#, true)] {
+        let stage = Stage::new().await;
+        stage.origin.film("/earlier", &Film::new(5 * MEBIBYTE, 1));
+        stage.origin.film("/later", &Film::new(5 * MEBIBYTE, 2));
+        let earlier = stage.copy_reported(REPORTED_AT, "/earlier").await.expect("it is copied");
+        stage.bucket.put("tasks/kling/job-1/result.json", document);
+        assert_eq!(stage.stored(LATER).await, (!is_replaced).then(|| earlier.clone()));
+        match stage.copy_reported(LATER, "/later").await {
+            Ok(_) => assert!(is_replaced),
+            Err(CopyFailure { fault: CopyFault::Conflict(difference), .. }) => {
+                assert!(!is_replaced);
+                assert_eq!(difference.existing, earlier);
+            }
+            Err(failure) => panic!("{failure}"),
+        }
+    }
 }

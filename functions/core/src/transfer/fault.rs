@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::media::LooksLike;
-use crate::result::Checksum;
+use crate::result::{Checksum, StoredArtifact};
 
 /// Redirects that are followed. Links that go through a download page and a CDN have two; five is what curl's manual gives as
 /// an example and half of what browsers take.
@@ -54,7 +54,7 @@ pub enum CopyFault {
         /// S3's name of the error, or why there was no response.
         reason: String,
     },
-    /// Another file exists under its key. It is left alone.
+    /// Another file exists under its key that does not give way to it. It is left alone.
     #[error(transparent)]
     Conflict(#[from] Box<Difference>),
     /// The invocation is about to end.
@@ -150,14 +150,10 @@ pub enum BlockedLink {
 
 /// Two files that claim one place.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{key} is in the bucket with other contents ({existing_bytes} bytes instead of {bytes})")]
+#[error("{} is in the bucket with other contents ({} bytes instead of {bytes})", .existing.key, .existing.bytes)]
 pub struct Difference {
-    /// The key of both.
-    pub key: String,
-    /// Length in bytes of what is in the bucket.
-    pub existing_bytes: u64,
-    /// Checksum of what is in the bucket.
-    pub existing_checksum: Checksum,
+    /// What is in the bucket.
+    pub existing: StoredArtifact,
     /// Length in bytes of what was to be written.
     pub bytes: u64,
     /// Checksum of what was to be written.

@@ -10,6 +10,7 @@ use super::selection::Planned;
 use crate::Timestamp;
 use crate::backoff::{Backoff, Growth, seed_of};
 use crate::report::{Artifact, Source};
+use crate::result::StoredArtifact;
 
 /// Failures in a row, without progress between them, after which an origin or the bucket is left alone for this round. With
 /// the waits of `ATTEMPT_BACKOFF` they take about four seconds, longer than a fail-over of an object store takes.
@@ -123,12 +124,12 @@ impl CopyFault {
     }
 
     /// How the file is tried again after this.
-    fn class(&self) -> FaultClass {
+    fn class(&self) -> FaultClass<'_> {
         match self {
             Self::OutOfTime => FaultClass::OutOfTime,
             Self::NotBegun => FaultClass::NotBegun,
             Self::Storage { .. } => FaultClass::Storage,
-            Self::Conflict(_) => FaultClass::Conflict,
+            Self::Conflict(difference) => FaultClass::Conflict(&difference.existing),
             Self::TooLarge { .. } => FaultClass::Permanent,
             Self::Origin(OriginFault::NotThere { .. } | OriginFault::Encoded)
             | Self::Blocked(_)
@@ -142,13 +143,14 @@ impl CopyFault {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum FaultClass {
+enum FaultClass<'a> {
     OutOfTime,
     /// Nothing was tried: it says nothing about the file.
     NotBegun,
     /// Our own bucket: tried again for as long as it takes.
     Storage,
-    Conflict,
+    /// What is in the bucket.
+    Conflict(&'a StoredArtifact),
     /// However often it is fetched.
     Permanent,
     /// The link may be dead, or lead elsewhere by the next round: redirects and DNS change, a provider may name a better one.
@@ -172,7 +174,7 @@ pub enum CopyStep {
     Resume,
     /// Another file exists under its key and is taken for it: the copy of an earlier worker, of another rendition of the link.
     /// It is whole and was checked, and nobody has announced anything else.
-    UseExisting,
+    UseExisting(StoredArtifact),
     /// A file that is not essential is given up.
     Missing {
         /// Why, for `result.json`.
@@ -266,7 +268,7 @@ impl ArtifactState<'_> {
 /// five rounds (`MAX_STALLED_ROUNDS`) without progress; or when it is too large.
 pub fn after_failure(fault: &CopyFault, state: &ArtifactState<'_>, now: Timestamp) -> CopyStep {
     match fault.class() {
-        FaultClass::Conflict => CopyStep::UseExisting,
+        FaultClass::Conflict(existing) => CopyStep::UseExisting(existing.clone()),
         FaultClass::Permanent => state.lost_or_missing(fault.to_string()),
         FaultClass::Storage => state.retry(fault, now),
         FaultClass::OutOfTime if state.is_stalled() => {

@@ -75,7 +75,7 @@ impl Story {
                 Step::Retry(now.until(at).as_secs())
             }
             CopyStep::Resume => Step::Resume,
-            CopyStep::UseExisting => Step::UseExisting,
+            CopyStep::UseExisting(_) => Step::UseExisting,
             CopyStep::Missing { .. } => Step::Missing,
             CopyStep::Lost { .. } => Step::Lost,
         }
@@ -244,13 +244,14 @@ fn what_no_retry_heals_ends_at_once_and_the_bucket_is_tried_for_as_long_as_it_ta
     assert_eq!(Story::of(Kind::Cover).after(&too_large, MINUTE), Step::Missing);
     assert!(Story::video().refreshed(Refreshed::NoOtherLink).after(&storage(), 40 * DAY).is_retry());
     let checksum = || Checksum { algorithm: "CRC64NVME".to_owned(), value: String::new() };
-    let difference = Difference {
+    let existing = StoredArtifact {
+        kind: Kind::Video,
         key: "tasks/vidu/1/video.mp4".to_owned(),
-        existing_bytes: 1,
-        existing_checksum: checksum(),
-        bytes: 2,
+        bytes: 1,
         checksum: checksum(),
+        content_type: "video/mp4".to_owned(),
     };
+    let difference = Difference { existing, bytes: 2, checksum: checksum() };
     assert_eq!(Story::video().after(&Box::new(difference).into(), MINUTE), Step::UseExisting);
 }
 
