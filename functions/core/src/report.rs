@@ -216,6 +216,11 @@ impl Failure {
         self
     }
 
+    /// What the provider said, for a message.
+    pub fn words(&self) -> &str {
+        self.message.as_deref().or(self.code.as_deref()).unwrap_or("no reason was given")
+    }
+
     /// The same without what it cost, for a document that has that beside the failure.
     #[must_use]
     pub fn without_usage(&self) -> Self {

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use crate::record::{Record, State, SubmissionAttempt};
-use crate::report::{Failure, Reason};
 use crate::time::Timestamp;
 
 /// How long a provider may take to respond to a submission. The function itself ends after 30 s, and the response has to be
@@ -44,17 +43,6 @@ pub fn is_settled(record: &Record) -> bool {
     record.provider_task_id.is_some() || record.state != State::Pending
 }
 
-/// Whether a refusal leaves it open if there is a task. The provider's own fault always does. Under a 5xx so does everything
-/// but a reason that lies with the request: relays put the words of whatever failed behind them under it.
-pub fn may_exist(failure: &Failure, http_status: u16) -> bool {
-    use Reason::{ContentModeration, InsufficientCredits, InvalidParameters, ProviderError, RateLimited, Timeout};
-    match failure.reason {
-        ProviderError | Timeout => true,
-        ContentModeration | InvalidParameters | InsufficientCredits | RateLimited => false,
-        _ => http_status >= 500,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -91,21 +79,6 @@ mod tests {
             (with(submitted(50), (Attribute::State, State::Failed.into())), Existing::Accepted),
         ] {
             assert_eq!(existing(&record(&attributes), "same", now), expected, "{attributes:?}");
-        }
-    }
-
-    #[test]
-    fn only_a_refusal_for_a_reason_of_ours_proves_that_there_is_no_task() {
-        for (reason, status, may) in [
-            (Reason::InvalidParameters, 500, false),
-            (Reason::ContentModeration, 400, false),
-            (Reason::RateLimited, 503, false),
-            (Reason::ProviderError, 400, true),
-            (Reason::Timeout, 200, true),
-            (Reason::Unknown, 401, false),
-            (Reason::Unknown, 502, true),
-        ] {
-            assert_eq!(may_exist(&Failure::new(reason, false), status), may, "{reason:?} {status}");
         }
     }
 }

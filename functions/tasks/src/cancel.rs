@@ -86,8 +86,7 @@ impl Cancelling<'_> {
         {
             Ok(None) => {}
             Ok(Some(refusal)) => {
-                let why = refusal.message.as_deref().or(refusal.code.as_deref()).unwrap_or("no reason was given");
-                return say(Impossible, &format!("{title} refused to cancel it: {why}"));
+                return say(Impossible, &format!("{title} refused to cancel it: {}", refusal.words()));
             }
             Err(RequestError::NotSent(why)) => return Err(unclear(record, &format!("{why}, and nothing was sent"))),
             Err(error) => {

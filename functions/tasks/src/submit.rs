@@ -106,15 +106,9 @@ impl Put<'_> {
             SubmissionResult::Accepted { provider_task_id } => {
                 self.accepted(StatusCode::CREATED, &provider_task_id).await
             }
-            // A provider at fault may have made the task before, whatever its words: only a refusal for a reason of ours proves
-            // that there is none.
-            SubmissionResult::Refused(failure) if submission::may_exist(&failure, http_status) => {
-                tracing::error!(task = %self.key, http_status, "the provider failed over a submission");
-                self.left_open(attempt, format!("met an error of the provider ({})", words(&failure))).await
-            }
             // This one is refused, the interrupted one before it may exist.
             SubmissionResult::Refused(failure) if round == Round::Repeated => {
-                self.left_open(attempt, format!("was repeated and refused ({}), the one before it", words(&failure)))
+                self.left_open(attempt, format!("was repeated and refused ({}), the one before it", failure.words()))
                     .await
             }
             SubmissionResult::Refused(failure) => self.refused(attempt, failure).await,
@@ -237,7 +231,7 @@ impl Put<'_> {
             // Somebody has heard of a task under this URL after all; what is known counts.
             return Ok(self.view(StatusCode::OK, &self.stored().await?));
         }
-        let message = format!("{} was refused by the provider and is not recorded: {}", self.key, words(&failure));
+        let message = format!("{} was refused by the provider and is not recorded: {}", self.key, failure.words());
         Err(Problem::refused(message, failure))
     }
 
@@ -264,9 +258,4 @@ impl Put<'_> {
         );
         self.conflict("interrupted", message, record)
     }
-}
-
-/// The provider's own words.
-fn words(failure: &Failure) -> &str {
-    failure.message.as_deref().or(failure.code.as_deref()).unwrap_or("no reason was given")
 }

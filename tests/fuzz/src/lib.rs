@@ -100,7 +100,7 @@ pub fn parse(data: &[u8]) {
             match &read {
                 SubmissionResult::Accepted { provider_task_id } => check_id(Some(provider_task_id)),
                 SubmissionResult::Refused(failure) => check_failure(failure),
-                SubmissionResult::Unclear(why) => assert!(why.len() <= 200),
+                SubmissionResult::Unclear(why) => assert!(why.chars().count() <= 200),
             }
             assert_eq!(read, adapter.read_submission(&response), "reading twice gives two results");
         }

@@ -195,7 +195,7 @@ mod tests {
             let body = json!({"code": status, "error": {"message": "words", "type": "t"}}).to_string();
             let response = ProviderResponse::new(status, body.as_bytes());
             let expected = Failure::new(reason, retryable).code(status.to_string()).message("words");
-            assert_eq!(Apimp.read_submission(&response), SubmissionResult::Refused(expected));
+            assert_eq!(refusal(&response, &object(&response.body).expect("an object")), Some(expected));
         }
     }
 }

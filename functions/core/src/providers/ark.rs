@@ -281,7 +281,11 @@ mod tests {
             ] {
                 let body = body.to_string();
                 let response = ProviderResponse::new(status, body.as_bytes());
-                assert_eq!(Ark.read_submission(&response), SubmissionResult::Refused(expected.clone()), "{body}");
+                assert_eq!(
+                    refusal(&response, &object(&response.body).expect("an object")),
+                    Some(expected.clone()),
+                    "{body}"
+                );
             }
             if code != "Whatever" {
                 let task = json!({"status": "failed", "error": {"code": code, "message": message}});

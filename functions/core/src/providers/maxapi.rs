@@ -201,7 +201,7 @@ mod tests {
         ] {
             let text = body.to_string();
             let response = ProviderResponse::new(200, text.as_bytes());
-            let SubmissionResult::Refused(failure) = MaxApi.read_submission(&response) else { panic!("{text}") };
+            let failure = refusal(&response, &object(&response.body).expect("an object")).expect("a refusal");
             assert_eq!((failure.reason, failure.retryable), (reason, retryable), "{text}");
         }
     }

@@ -401,7 +401,7 @@ mod tests {
                 let body = body.to_string();
                 let response = ProviderResponse::new(status, body.as_bytes());
                 let expected = Failure::new(reason, retryable).code(code).message(message);
-                assert_eq!(MiniMax.read_submission(&response), SubmissionResult::Refused(expected), "{body}");
+                assert_eq!(refusal(&response, &object(&response.body).expect("an object")), Some(expected), "{body}");
             }
         }
     }
@@ -420,7 +420,7 @@ mod tests {
             let body = json!({"type": "error", "error": {"type": kind, "message": "words"}}).to_string();
             let response = ProviderResponse::new(status, body.as_bytes());
             let expected = Failure::new(reason, retryable).code(kind).message("words");
-            assert_eq!(MiniMax.read_submission(&response), SubmissionResult::Refused(expected), "{body}");
+            assert_eq!(refusal(&response, &object(&response.body).expect("an object")), Some(expected), "{body}");
         }
     }
 

@@ -331,7 +331,7 @@ mod tests {
             let body = json!({"error": {"message": message, "type": "t"}}).to_string();
             let response = ProviderResponse::new(status, body.as_bytes());
             let expected = Failure::new(reason, retryable).code("t").message(message);
-            assert_eq!(RelayDance.read_submission(&response), SubmissionResult::Refused(expected), "{body}");
+            assert_eq!(refusal(&response, &object(&response.body).expect("an object")), Some(expected), "{body}");
         }
     }
 }

@@ -144,37 +144,43 @@ pub(super) fn status_by_http_status(response: &ProviderResponse) -> StatusResult
 /// The result of a submission from the task id and the failure in the provider's own form, if the response has them.
 ///
 /// A 4xx without a known failure is a refusal too, except for those that a proxy sends after it forwarded the request. After
-/// a time-out, a 5xx, or a success with neither id nor failure, the task may exist.
+/// a time-out, a 5xx, or a success with neither id nor failure, the task may exist, and so it may after a failure that does not prove
+/// the opposite.
 pub(super) fn submission(
     response: &ProviderResponse,
     provider_task_id: Option<String>,
     failure: Option<Failure>,
 ) -> SubmissionResult {
-    let timed_out = matches!(response.status, 408 | 499 | 504 | 522 | 524);
+    let status = response.status;
+    let timed_out = matches!(status, 408 | 499 | 504 | 522 | 524);
     match (provider_task_id, failure) {
-        (_, Some(failure)) if timed_out || failure.reason == Reason::Timeout => {
-            SubmissionResult::Unclear(format!("the provider timed out (HTTP {})", response.status))
+        (_, Some(failure)) if timed_out || may_exist(&failure, status) => {
+            let words: String = failure.words().chars().take(MAX_WORDS).collect();
+            SubmissionResult::Unclear(format!("it failed, HTTP {status}: {words}"))
         }
         (_, Some(failure)) => SubmissionResult::Refused(failure),
         (Some(provider_task_id), None) if response.is_success() => SubmissionResult::Accepted { provider_task_id },
-        (_, None) if (400..500).contains(&response.status) && !timed_out && !matches!(response.status, 409 | 425) => {
-            SubmissionResult::Refused(failure_of_http_status(response.status))
+        (_, None) if (400..500).contains(&status) && !timed_out && !matches!(status, 409 | 425) => {
+            SubmissionResult::Refused(failure_of_http_status(status))
         }
-        (_, None) => SubmissionResult::Unclear(format!(
-            "the response has neither a task id nor an error (HTTP {})",
-            response.status
-        )),
+        (_, None) => {
+            SubmissionResult::Unclear(format!("the response has neither a task id nor an error (HTTP {status})"))
+        }
     }
 }
 
-/// As [`submission`], for a provider whose 5xx does not say that nothing was started, whatever error its body has: the task
-/// may exist, and no call finds it.
-pub(super) fn submission_unclear_after_5xx(
-    response: &ProviderResponse,
-    provider_task_id: Option<String>,
-    failure: Option<Failure>,
-) -> SubmissionResult {
-    submission(response, provider_task_id, failure.filter(|_| response.status < 500))
+/// Letters of a provider's words that are repeated to the caller where they decide nothing.
+const MAX_WORDS: usize = 120;
+
+/// Whether a failure leaves it open if there is a task. The provider's own fault always does. Under a 5xx so does everything
+/// but a reason that lies with the request: relays put the words of whatever failed behind them under it.
+fn may_exist(failure: &Failure, http_status: u16) -> bool {
+    use Reason::{ContentModeration, InsufficientCredits, InvalidParameters, ProviderError, RateLimited, Timeout};
+    match failure.reason {
+        ProviderError | Timeout => true,
+        ContentModeration | InvalidParameters | InsufficientCredits | RateLimited => false,
+        _ => http_status >= 500,
+    }
 }
 
 /// Why a cancellation was refused, if it was: in the provider's own form, or as its HTTP status means.
@@ -190,5 +196,25 @@ pub(super) fn fresh_link(response: &ProviderResponse, links: Links) -> Result<Fr
         }
         _ if response.is_success() => Err(Failure::new(Reason::Unknown, true)),
         _ => Err(failure_of_http_status(response.status)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_refusal_for_a_reason_of_ours_proves_that_there_is_no_task() {
+        for (reason, status, may) in [
+            (Reason::InvalidParameters, 500, false),
+            (Reason::ContentModeration, 400, false),
+            (Reason::RateLimited, 503, false),
+            (Reason::ProviderError, 400, true),
+            (Reason::Timeout, 200, true),
+            (Reason::Unknown, 401, false),
+            (Reason::Unknown, 502, true),
+        ] {
+            assert_eq!(may_exist(&Failure::new(reason, false), status), may, "{reason:?} {status}");
+        }
     }
 }

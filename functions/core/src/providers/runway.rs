@@ -94,7 +94,7 @@ impl Adapter for Runway {
 
     fn read_submission(&self, response: &ProviderResponse) -> SubmissionResult {
         let body = object(&response.body).unwrap_or_default();
-        responses::submission_unclear_after_5xx(response, first_id(&body, IDS), refusal(response, &body))
+        responses::submission(response, first_id(&body, IDS), refusal(response, &body))
     }
 
     fn status_requests(

@@ -149,7 +149,7 @@ impl Adapter for Veo {
 
     fn read_submission(&self, response: &ProviderResponse) -> SubmissionResult {
         let body = response_body(response).unwrap_or_default();
-        responses::submission_unclear_after_5xx(response, first_id(&body, IDS), refusal(response, &body))
+        responses::submission(response, first_id(&body, IDS), refusal(response, &body))
     }
 
     fn status_requests(

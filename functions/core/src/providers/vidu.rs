@@ -300,8 +300,8 @@ mod tests {
                 let body = json!({"code": status, "reason": name, "message": "words"}).to_string();
                 let response = ProviderResponse::new(status, body.as_bytes());
                 if status != 499 {
-                    let expected = SubmissionResult::Refused(expected.message("words"));
-                    assert_eq!(Vidu.read_submission(&response), expected, "{name}");
+                    let expected = Some(expected.message("words"));
+                    assert_eq!(refusal(&response, &object(&response.body).expect("an object")), expected, "{name}");
                 }
             }
         }
@@ -312,7 +312,7 @@ mod tests {
         let body = br#"{"code":500,"reason":"VendorFault","message":"words"}"#;
         let response = ProviderResponse::new(500, body);
         let expected = Failure::new(Reason::ProviderError, true).code("VendorFault").message("words");
-        assert_eq!(Vidu.read_submission(&response), SubmissionResult::Refused(expected));
+        assert_eq!(refusal(&response, &object(&response.body).expect("an object")), Some(expected));
     }
 
     /// It was once classified by its HTTP status alone, without the provider's message.

@@ -240,7 +240,11 @@ mod tests {
             let expected = Failure::new(reason, retryable).code(code).message("sample");
             let body = json!({"code": code, "message": "sample", "request_id": "r"}).to_string();
             let response = ProviderResponse::new(status, body);
-            assert_eq!(Wan.read_submission(&response), SubmissionResult::Refused(expected.clone()), "{code}");
+            assert_eq!(
+                refusal(&response, &object(&response.body).expect("an object")),
+                Some(expected.clone()),
+                "{code}"
+            );
             let task = json!({"output": {"task_status": "FAILED", "code": code, "message": "sample"}});
             assert_eq!(task_status(&task, NOW), Some(TaskStatus::failed(expected)), "{code}");
         }

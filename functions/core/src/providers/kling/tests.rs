@@ -28,7 +28,7 @@ fn refusals_are_classified_by_their_code() {
             for status in [status, 200] {
                 let response = ProviderResponse::new(status, body.as_bytes());
                 let expected = Failure::new(reason, retryable).code(code.to_string()).message("words");
-                assert_eq!(Kling.read_submission(&response), SubmissionResult::Refused(expected));
+                assert_eq!(refusal(&response, &object(&response.body).expect("an object")), Some(expected));
             }
         }
     }
