@@ -1,16 +1,27 @@
-//! A provider is complete or absent: one with an adapter also has a simulator, and a sample that its adapter accepts.
+//! A provider is complete or absent: one with an adapter also has a simulator, a sample that its adapter accepts, and settings.
 
 use std::collections::BTreeSet;
 
 use local::samples::SAMPLES;
 use reelhook_core::providers::adapter::Submission;
 use reelhook_core::{Provider, Timestamp};
+use serde_json::Value;
 
 #[test]
 fn adapters_and_simulators_cover_the_same_providers() {
     let with_adapter: BTreeSet<&str> = Provider::ALL.into_iter().map(Provider::name).collect();
     let simulated: BTreeSet<&str> = simulator::Provider::ALL.into_iter().map(simulator::Provider::name).collect();
     assert_eq!(with_adapter, simulated, "left: adapters, right: tests/simulator");
+}
+
+/// Without it `settings check` calls the provider an unknown field.
+#[test]
+fn the_schema_of_the_settings_names_every_provider() {
+    let schema: Value = serde_json::from_str(include_str!("../../settings.schema.json")).expect("the schema is JSON");
+    let named = schema["properties"]["providers"]["properties"].as_object().expect("providers");
+    let named: BTreeSet<&str> = named.keys().map(String::as_str).collect();
+    let known: BTreeSet<&str> = Provider::ALL.into_iter().map(Provider::name).collect();
+    assert_eq!(named, known, "left: infra/settings.schema.json, right: Provider");
 }
 
 #[test]

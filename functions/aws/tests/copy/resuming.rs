@@ -326,14 +326,14 @@ async fn a_file_whose_turn_did_not_come_has_not_failed() {
             let none = Duration::ZERO;
             let failure = stage.copy_with(&link, none, PriorAttempt::None, None).await.expect_err("there is no time");
             checkpoint = after_round(&checkpoint, &failure.fault, failure.upload);
-            let state = ArtifactState {
+            let copied = ArtifactState {
                 planned: &planned,
                 reported_at,
                 usual_link_life: Duration::from_hours(24),
                 refreshed: None,
                 checkpoint: &checkpoint,
             };
-            let step = after_failure(&failure.fault, &state, reported_at + Duration::from_mins(15) * round);
+            let step = after_failure(&failure.fault, &copied, reported_at + Duration::from_mins(15) * round);
             assert_eq!(step, CopyStep::Resume, "{} in round {round}", planned.name);
         }
         assert_eq!(checkpoint, Checkpoint::default());

@@ -73,7 +73,6 @@ impl Api for Replicate {
         world.letters(26, false)
     }
 
-    /// It alone says 201.
     fn submission_status(&self) -> StatusCode {
         StatusCode::CREATED
     }
