@@ -3,7 +3,6 @@
 
 import json
 import pathlib
-import shutil
 
 HERE = pathlib.Path(__file__).parent
 PROVIDERS = HERE.parent.parent / "events" / "providers"
@@ -35,7 +34,6 @@ def write(target, name, data):
 
 
 def main():
-    shutil.rmtree(CORPUS, ignore_errors=True)
     for file in sorted(PROVIDERS.glob("*/*.json")):
         provider, name = file.parent.name, file.stem
         case = json.loads(file.read_text())

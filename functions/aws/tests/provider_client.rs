@@ -97,6 +97,22 @@ async fn one_bad_id_does_not_hide_the_others_of_its_group() {
     assert_eq!(requests, 7, "1 + 2 + 2 + 2");
 }
 
+/// A legacy task of Kling that reelhook did not submit is known only by one of several calls.
+#[tokio::test]
+async fn not_found_by_a_guessed_call_is_no_answer() {
+    let (url, _) = provider(|_| (StatusCode::OK, json!({ "code": 0, "data": [] }).to_string())).await;
+    let settings = settings(&url);
+    let client = ProviderClient::new(Duration::from_secs(2), Connections::Kept).expect("a client");
+    for (endpoint, expected) in
+        [(None, PollResult::NotFoundByGuess), (Some("/tasks"), PollResult::Response(StatusResult::NotFound))]
+    {
+        let task = PolledTask { provider_task_id: "8", endpoint };
+        let own = settings.provider(Provider::Kling);
+        let polled = client.poll_status(Provider::Kling, &[task], own, PollLimits::ONE_TASK, NOW).await;
+        assert_eq!(polled[0].as_ref().map(|polled| &polled.result), Some(&expected), "{endpoint:?}");
+    }
+}
+
 /// It is recorded with the task and published with it, and may be read by whoever the task is for.
 #[tokio::test]
 async fn the_response_of_a_task_has_nothing_of_the_others_that_were_polled_with_it() {

@@ -180,10 +180,7 @@ impl Stream<'_> {
         let (positions, tasks): (Vec<usize>, Vec<PolledTask<'_>>) = open
             .iter()
             .enumerate()
-            .filter_map(|(position, OpenTask { record, .. })| {
-                let provider_task_id = record.provider_task_id.as_deref()?;
-                Some((position, PolledTask { provider_task_id, endpoint: record.endpoint.as_deref() }))
-            })
+            .filter_map(|(position, OpenTask { record, .. })| Some((position, status_poll::polled_task(record)?)))
             .unzip();
         let now = clock::now();
         let polled = self.providers.poll_status(self.provider, &tasks, self.settings, limits, now).await;

@@ -7,7 +7,6 @@ use reelhook_aws::queue::Queue;
 use reelhook_aws::table::{Fenced, Recorded, Table, TableError};
 use reelhook_core::callback::Reporter;
 use reelhook_core::metric::Metric;
-use reelhook_core::providers::adapter::PolledTask;
 use reelhook_core::record::{REQUEUE_AFTER, Record};
 use reelhook_core::settings::ProviderSettings;
 use reelhook_core::status_poll::{self, Step, Terms};
@@ -79,10 +78,7 @@ pub(crate) async fn confirm(
 
 /// Polls the status of one task.
 pub(crate) async fn poll(providers: &ProviderClient, own: &ProviderSettings, record: &Record) -> PolledStatus {
-    let Some(provider_task_id) = record.provider_task_id.as_deref() else {
-        return PolledStatus::not_pollable();
-    };
-    let polled = PolledTask { provider_task_id, endpoint: record.endpoint.as_deref() };
+    let Some(polled) = status_poll::polled_task(record) else { return PolledStatus::not_pollable() };
     let polled =
         providers.poll_status(record.task.provider(), &[polled], own, PollLimits::ONE_TASK, clock::now()).await;
     polled.into_iter().flatten().next().unwrap_or_else(PolledStatus::not_pollable)

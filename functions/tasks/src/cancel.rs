@@ -64,13 +64,12 @@ impl Cancelling<'_> {
         let Some(cancellable) = adapter.profile().cancellable else {
             return say(Impossible, &format!("{title} has no documented call that cancels a task"));
         };
-        let Some(provider_task_id) = record.provider_task_id.as_deref() else {
+        let Some(task) = status_poll::polled_task(record) else {
             return say(
                 Impossible,
                 "the provider's id of the task is not known yet, so it cannot be named; try again later",
             );
         };
-        let task = PolledTask { provider_task_id, endpoint: record.endpoint.as_deref() };
         let before = self.poll(record, task).await;
         let status = match (&before.result, &before.response) {
             (PollResult::Response(StatusResult::Task(TaskStatus::Finished(report))), _) => {

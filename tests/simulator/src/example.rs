@@ -4,8 +4,9 @@ use serde_json::{Value, json};
 
 use crate::provider::{Provider, Shape};
 
-/// An API that submits tasks: a submission, and what the calls and callbacks after it look like. `{url}` in the body or the path stands for the callback URL, `{script}` for the prompt with the script, and
-/// `{id}` in a path for the task's id. Fields of bodies are given as JSON pointers.
+/// An API that submits tasks: a submission, and what the calls and callbacks after it look like. `{url}` in the body or the path stands
+/// for the callback URL, `{script}` for the prompt with the script, and `{id}` in a path for the task's id. Fields of bodies are given as
+/// JSON pointers.
 pub struct Example {
     /// The provider.
     pub provider: Provider,

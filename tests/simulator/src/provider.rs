@@ -106,9 +106,15 @@ impl Provider {
         self.profile().api.target(callback_url)
     }
 
-    /// A call of each of its APIs, and what comes of it.
+    /// Calls of its APIs, and what comes of them.
+    ///
+    /// # Panics
+    ///
+    /// If it has none.
     pub fn examples(self) -> Vec<Example> {
-        (self.profile().examples)()
+        let examples = (self.profile().examples)();
+        assert!(!examples.is_empty(), "{self} has no example of a call");
+        examples
     }
 
     pub(crate) fn profile(self) -> &'static Profile {

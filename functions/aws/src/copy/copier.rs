@@ -85,7 +85,7 @@ impl Copier {
     }
 
     /// The file that an earlier copy has put under this key, if one has: when a worker died between the copy and the record,
-    /// and the link did too. A file of an earlier report than the one that came then is not that, unless it is published.
+    /// and the link did too. It ignores the file of an earlier report, unless that is published.
     pub async fn stored(
         &self,
         task: &TaskKey,

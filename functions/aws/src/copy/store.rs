@@ -17,6 +17,7 @@ use reelhook_core::result::{Checksum, PublishedResult, StoredArtifact};
 use reelhook_core::transfer::fault::CopyFault;
 use reelhook_core::transfer::parts::MAX_HELD_PIECE;
 use reelhook_core::{TaskKey, Timestamp};
+use tokio::time::timeout;
 
 use super::memory_pool::{Content, StreamingBody};
 
@@ -329,7 +330,9 @@ impl Store {
             Err(error) if status(&error) == Some(404) => return Ok(true),
             Err(error) => return Err(failed("GetObject", &error)),
         };
-        let document = object.body.collect().await.map_err(|_| broken_off())?.into_bytes();
+        // The SDK's limits leave out the body.
+        let document = timeout(REQUEST_TIMEOUT, object.body.collect()).await.map_err(|_| broken_off())?;
+        let document = document.map_err(|_| broken_off())?.into_bytes();
         Ok(PublishedResult::read(&document).is_none_or(|published| published.outcome != Outcome::Succeeded))
     }
 

@@ -266,7 +266,7 @@ impl Authentic<'_> {
                 };
             }
         };
-        // Of what is acted on at once nobody polls the status.
+        // Only for what is polled: reading the body once more takes time.
         let endpoint = || self.provider.adapter().endpoint_of_callback(self.body);
         let report = match task_status {
             TaskStatus::Open(progress) => {

@@ -143,8 +143,14 @@ pub trait Adapter: Sync {
         None
     }
 
-    /// Whether the status call of a task is a guess, because nothing says which of several it needs: then an unknown id says nothing of
-    /// the task. The default is no.
+    /// An endpoint for each of the status calls of which one knows a task, where only its submission says which: for a task that is not
+    /// found they are made in turn. The default is none: one call knows every task.
+    fn status_calls(&self) -> &'static [&'static str] {
+        &[]
+    }
+
+    /// Whether the status call of a task is a guess, because nothing says which of several it needs, and not all of them are
+    /// known: then an unknown id says nothing of the task. The default is no.
     fn guesses_status_call(&self, task: &PolledTask<'_>) -> bool {
         let _ = task;
         false

@@ -101,7 +101,7 @@ impl Family {
     const ALL: [Self; 3] = [Self::Runway, Self::Veo, Self::Market];
 
     /// What the path of a submission starts with.
-    fn root(self) -> &'static str {
+    const fn root(self) -> &'static str {
         match self {
             Self::Runway => "/api/v1/runway/",
             Self::Veo => "/api/v1/veo/",
@@ -225,20 +225,21 @@ impl Adapter for Kie {
         }
     }
 
-    fn guesses_status_call(&self, task: &PolledTask<'_>) -> bool {
-        task.endpoint.and_then(Family::of_endpoint).is_none()
+    fn status_calls(&self) -> &'static [&'static str] {
+        const CALLS: &[&str] = &[Family::Runway.root(), Family::Veo.root(), Family::Market.root()];
+        CALLS
     }
 
-    /// Runway names its task in snake case, the Market's body has a state, Veo's an `info`; that of a failure may have none of them.
+    /// The Market's body has a state, Veo's an `info`, and Runway names its task in snake case; that of a failure may have none of them.
     fn endpoint_of_callback(&self, body: &[u8]) -> Option<&'static str> {
         let body = object(body)?;
         let data = in_data(&body);
-        let family = if !data["task_id"].is_null() {
-            Family::Runway
-        } else if !data["state"].is_null() {
+        let family = if !data["state"].is_null() {
             Family::Market
         } else if data["info"].is_object() {
             Family::Veo
+        } else if !data["task_id"].is_null() {
+            Family::Runway
         } else {
             return None;
         };
@@ -461,21 +462,19 @@ mod tests {
 
     #[test]
     fn the_body_of_a_callback_tells_the_family_of_its_task() {
-        let polled = |body: &Value| {
-            let endpoint = Kie.endpoint_of_callback(body.to_string().as_bytes());
-            let task = PolledTask { provider_task_id: "x", endpoint };
-            let family = endpoint.map(|endpoint| Family::of_endpoint(endpoint).expect("a family's"));
-            assert_eq!(Kie.guesses_status_call(&task), family.is_none());
-            family
+        let told = |body: &Value| {
+            let endpoint = Kie.endpoint_of_callback(body.to_string().as_bytes())?;
+            Some(Family::of_endpoint(endpoint).expect("a family's"))
         };
         for (body, family) in [
             (json!({"code": 200, "data": {"task_id": "x", "video_url": "https://a.test/v"}}), Some(Family::Runway)),
             (json!({"code": 200, "data": {"taskId": "x", "info": {"resultUrls": []}}}), Some(Family::Veo)),
             (json!({"code": 200, "data": {"taskId": "x", "state": "success"}}), Some(Family::Market)),
+            (json!({"code": 200, "data": {"taskId": "x", "task_id": "x", "state": "success"}}), Some(Family::Market)),
             (json!({"code": 500, "msg": "failed", "data": {"taskId": "x"}}), None),
             (json!({"code": 500}), None),
         ] {
-            assert_eq!(polled(&body), family, "{body}");
+            assert_eq!(told(&body), family, "{body}");
         }
     }
 }

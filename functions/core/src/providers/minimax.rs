@@ -104,6 +104,10 @@ impl Adapter for MiniMax {
         object(body).map_or(CallbackBody::Unreadable, |body| callback(&body, now))
     }
 
+    fn status_calls(&self) -> &'static [&'static str] {
+        ENDPOINTS
+    }
+
     fn endpoint_of_callback(&self, body: &[u8]) -> Option<&'static str> {
         v2_task(&object(body)?).map(|_| V2)
     }

@@ -156,7 +156,7 @@ pub(super) fn submission(
     match (provider_task_id, failure) {
         (_, Some(failure)) if timed_out || may_exist(&failure, status) => {
             let words: String = failure.words().chars().take(MAX_WORDS).collect();
-            SubmissionResult::Unclear(format!("it failed, HTTP {status}: {words}"))
+            SubmissionResult::Unclear(format!("the provider reported an error, HTTP {status}: {words}"))
         }
         (_, Some(failure)) => SubmissionResult::Refused(failure),
         (Some(provider_task_id), None) if response.is_success() => SubmissionResult::Accepted { provider_task_id },
@@ -173,12 +173,12 @@ pub(super) fn submission(
 const MAX_WORDS: usize = 120;
 
 /// Whether a failure leaves it open if there is a task. The provider's own fault always does. Under a 5xx so does everything
-/// but a reason that lies with the request: relays put the words of whatever failed behind them under it.
+/// but a reason that lies with the request or the account: relays put the words of whatever failed behind them under it.
 fn may_exist(failure: &Failure, http_status: u16) -> bool {
-    use Reason::{ContentModeration, InsufficientCredits, InvalidParameters, ProviderError, RateLimited, Timeout};
+    use Reason::{ContentModeration, InsufficientCredits, InvalidParameters, ProviderError, Timeout};
     match failure.reason {
         ProviderError | Timeout => true,
-        ContentModeration | InvalidParameters | InsufficientCredits | RateLimited => false,
+        ContentModeration | InvalidParameters | InsufficientCredits => false,
         _ => http_status >= 500,
     }
 }
@@ -208,7 +208,8 @@ mod tests {
         for (reason, status, may) in [
             (Reason::InvalidParameters, 500, false),
             (Reason::ContentModeration, 400, false),
-            (Reason::RateLimited, 503, false),
+            (Reason::RateLimited, 429, false),
+            (Reason::RateLimited, 503, true),
             (Reason::ProviderError, 400, true),
             (Reason::Timeout, 200, true),
             (Reason::Unknown, 401, false),

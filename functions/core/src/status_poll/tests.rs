@@ -382,4 +382,35 @@ fn not_found_by_a_guessed_call_refutes_nothing() {
     let closed = step(&waiting, &result(true), 3 * HOUR);
     assert!(matches!(&closed, Step::Close(failure) if failure.reason == Reason::Timeout), "{closed:?}");
     assert_eq!(PollResult::of(StatusResult::Unreadable, true), unreadable());
+    assert_eq!(name(&step(&[], &result(true), HOUR)), "wait");
+    let reopened = [&holds_failure()[..], &[hint(|_| {})]].concat();
+    assert_eq!([HOUR, 25 * HOUR].map(|seconds| name(&step(&reopened, &result(true), seconds))), ["wait", "restore"]);
+}
+
+/// A forged body once chose the call for good, and the true task was forgotten: the call did not know it.
+#[test]
+fn a_task_is_not_found_only_after_all_calls_that_may_know_it() {
+    for (task, told, calls) in [
+        (
+            "kie/veo_1",
+            Some("/api/v1/jobs/"),
+            &["/api/v1/jobs/", "/api/v1/veo/", "/api/v1/jobs/", "/api/v1/runway/"][..],
+        ),
+        ("kie/veo_1", None, &["", "/api/v1/veo/", "/api/v1/jobs/", "/api/v1/runway/"]),
+        ("minimax/1", None, &["", "/v2/video_generation", "/v1/video_generation"]),
+        ("kling/1", Some("/tasks"), &["/tasks", "/tasks", "/tasks"]),
+    ] {
+        let mut known = hint(|_| {});
+        for ((turn, minutes), call) in (1..).zip((0..).step_by(10)).zip(calls) {
+            let told = (Attribute::Endpoint, told.map(Value::from));
+            let record = record(&[(Attribute::Task, Some(task.into())), told, unregistered(), known.clone()]);
+            let polled = polled_task(&record).expect("its id is known");
+            assert_eq!(polled.endpoint.unwrap_or_default(), *call, "{task}, poll {turn}");
+            let is_last = turn == calls.len();
+            match decide(&record, &not_found(), &terms(), at(minutes * MINUTE)).step {
+                Step::Wait { hint: Some(kept), .. } if !is_last => known.1 = Some(Value::json(&kept)),
+                step => assert_eq!((name(&step), is_last), ("remove", true), "{task}"),
+            }
+        }
+    }
 }

@@ -60,8 +60,9 @@ pub enum CopyFault {
     /// The invocation is about to end.
     #[error("the invocation is about to end")]
     OutOfTime,
-    /// The same, before any of the file was read in this round: its turn came late, because others were slow.
-    #[error("the invocation is about to end, and the file's turn has not come")]
+    /// The same, before any of the file was read in this round: its turn came late, because others were slow, or the origin was still
+    /// to respond.
+    #[error("the invocation is about to end, and nothing of the file was read")]
     NotBegun,
 }
 

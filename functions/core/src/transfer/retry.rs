@@ -145,7 +145,7 @@ impl CopyFault {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum FaultClass<'a> {
     OutOfTime,
-    /// Nothing was tried: it says nothing about the file.
+    /// Nothing was read: it says nothing about the file.
     NotBegun,
     /// Our own bucket: tried again for as long as it takes.
     Storage,

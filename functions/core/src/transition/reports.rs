@@ -74,7 +74,6 @@ pub fn note_hint(hint: &Hint, now: Timestamp, deadline_at: Timestamp) -> Transit
     let id = hint.provider_task_id.as_deref();
     let mut effects = known(&hint.key, id, now, deadline_at);
     effects.extend(hinted(hint, now));
-    effects.extend(Effect::set_once_some(A::Endpoint, hint.endpoint));
     let condition = Condition::Any(vec![Condition::Lacks(A::Task), Condition::Is(A::State, State::Pending.into())]);
     Transition {
         action: "recording the hint",
@@ -305,6 +304,7 @@ fn hinted(hint: &Hint, now: Timestamp) -> Vec<Effect> {
         // The first of several counts: repeating a hint prolongs nothing.
         Effect::SetOnce(A::Hint, Value::json(&PendingHint::new(now))),
     ];
+    effects.extend(Effect::set_once_some(A::Endpoint, hint.endpoint));
     if let Some(report) = &hint.fallback {
         let fallback = Fallback { report: report.clone(), received_at: now };
         effects.extend([

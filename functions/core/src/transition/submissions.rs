@@ -117,7 +117,8 @@ fn identification(provider_task_id: &str, given: &Given, now: Timestamp) -> Vec<
         Effect::SetOnce(A::RegisteredAt, now.into()),
         Effect::Increment(A::Revision),
     ];
-    effects.extend(Effect::set_once_some(A::Endpoint, given.endpoint.as_deref()));
+    // Over what the body of a callback told.
+    effects.extend(Effect::set_some(A::Endpoint, given.endpoint.as_deref()));
     effects.extend(Effect::set_once_some(A::Annotations, stored(&given.annotations)));
     effects
 }

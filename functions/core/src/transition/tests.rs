@@ -382,6 +382,9 @@ fn the_endpoint_of_a_body_is_recorded_where_none_is_known() {
         let again = task.then(&note_hint(&hint(other), NOW, DEADLINE));
         assert_eq!(again.record().endpoint.as_deref(), first, "the first stays");
     }
+    let lost = Task::registered().then(&report(&failure(), None, NOW, NOW));
+    let reopened = lost.then(&reopen(&hint(first), NOW));
+    assert_eq!(reopened.record().endpoint.as_deref(), first, "the hint that reopens a task tells it too");
 }
 
 #[test]

@@ -13,7 +13,7 @@ use crate::redacted::SignedUrl;
 use crate::report::{Artifact, Kind, Source};
 use crate::settings::ProviderSettings;
 
-/// What one provider is sent: a file under `events/requests`, whose README describes the fields.
+/// What one provider is sent: a file under `events/requests`. `events/providers/README.md` describes the fields.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Sent {
@@ -231,7 +231,9 @@ fn base_urls_may_end_in_the_version_as_in_the_docs() {
 #[test]
 fn each_provider_has_its_own_status_call() {
     for provider in Provider::ALL {
-        for StatusCall { endpoint, id, path } in sent(provider).status_calls {
+        let status_calls = sent(provider).status_calls;
+        assert!(!status_calls.is_empty(), "{provider}");
+        for StatusCall { endpoint, id, path } in status_calls {
             let expected: Vec<_> = path.into_iter().map(|path| (path, vec![0])).collect();
             assert_eq!(urls(provider, &[(&id, endpoint.as_deref())]), expected, "{provider} {endpoint:?}");
         }
