@@ -382,8 +382,8 @@ fn overdue(record: &Record, result: &PollResult, terms: &Terms, now: Timestamp) 
             format!("no callback until the deadline {deadline}, and the settings allow no status poll of it")
         }
         PollResult::NotFoundByGuess => format!(
-            "no callback with a result until the deadline {deadline}, and which of the provider's status calls knows it is only \
-             certain for a task that was submitted through reelhook"
+            "no final state until the deadline {deadline}: no callback reported one, and the provider does not know the task by the \
+             status call that was tried. Which one knows it depends on where it was submitted: register such a task with ?endpoint=…"
         ),
         answered if answered.is_answer() => {
             format!("no final state until the deadline {deadline}, neither by callback nor by polling")
