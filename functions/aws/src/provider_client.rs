@@ -268,8 +268,8 @@ impl ProviderClient {
     ) -> Vec<PolledStatus> {
         match self.send(&request.request, now).await {
             Ok(response) => {
-                let polled: Vec<_> = request.tasks.iter().map(|index| tasks[*index]).collect();
-                let ids: Vec<_> = polled.iter().map(|task| task.provider_task_id).collect();
+                let of_request: Vec<_> = request.tasks.iter().map(|index| tasks[*index]).collect();
+                let ids: Vec<_> = of_request.iter().map(|task| task.provider_task_id).collect();
                 let parts = if ids.len() > 1 { batch::split(&response, &ids) } else { None };
                 let part = |index: usize| parts.as_ref().map_or(&response, |parts| &parts[index]);
                 let read = |(index, task): (usize, &PolledTask<'_>)| {
@@ -277,7 +277,7 @@ impl ProviderClient {
                     let result = PollResult::of(status, provider.adapter().guesses_status_call(task));
                     PolledStatus::of_response(result, part(index))
                 };
-                let mut polled: Vec<_> = polled.iter().enumerate().map(read).collect();
+                let mut polled: Vec<_> = of_request.iter().enumerate().map(read).collect();
                 if let ([only], 1) = (polled.as_mut_slice(), tasks.len()) {
                     only.response = Some(response);
                 }

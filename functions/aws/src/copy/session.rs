@@ -116,11 +116,11 @@ impl<'a> CopySession<'a> {
         sent: Sent<'_>,
     ) -> Result<StoredArtifact, Halt> {
         self.sending(async {
-            let settled = self.settled(sent, FinalWrite::Complete { id, parts }).await?;
-            if !matches!(settled, Some((_, Written::Now))) {
+            let written = self.write_final(sent, FinalWrite::Complete { id, parts }).await?;
+            if !matches!(written, Some((_, Written::Now))) {
                 self.abort_upload(sent.key, id).await;
             }
-            settled.map(|(artifact, _)| artifact).ok_or(Halt::UploadGone)
+            written.map(|(artifact, _)| artifact).ok_or(Halt::UploadGone)
         })
         .await
     }
@@ -128,7 +128,7 @@ impl<'a> CopySession<'a> {
     /// Makes the final write of a file, and says what it came to. If something exists there already it is the same file, because
     /// the same link was copied twice; that of an earlier report, which is replaced; or somebody else's, which is left alone.
     /// None when nothing exists there after all, or what does could not be replaced.
-    pub(super) async fn settled(
+    pub(super) async fn write_final(
         &self,
         sent: Sent<'_>,
         write: FinalWrite<'_>,

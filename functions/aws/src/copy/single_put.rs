@@ -67,9 +67,9 @@ pub(super) async fn put(session: &CopySession<'_>, format: Format, content: &Con
     session
         .sending(async {
             let write = FinalWrite::Put { label: session.label(format), content };
-            let settled = session.settled(Sent { key: &key, content_type, bytes, checksum }, write).await?;
+            let written = session.write_final(Sent { key: &key, content_type, bytes, checksum }, write).await?;
             session.stats.parts.add(1);
-            settled.map(|(artifact, _)| artifact).ok_or_else(|| {
+            written.map(|(artifact, _)| artifact).ok_or_else(|| {
                 let reason = "another write is under way".to_owned();
                 CopyFault::Storage { operation: "PutObject", reason }.into()
             })

@@ -56,7 +56,7 @@ pub(super) struct Label<'a> {
     pub(super) reported_at: Timestamp,
 }
 
-/// A whole file, as it was sent to the bucket.
+/// A whole file, as it goes to the bucket.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Sent<'a> {
     pub(super) key: &'a str,
