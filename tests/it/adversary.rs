@@ -190,8 +190,7 @@ async fn nothing_is_announced_that_the_provider_did_not_say(world: Arc<World>, p
             scene.assert_nothing_forged(&sandbox, &format!("{availability:?} for {step} s more")).await;
         }
         sandbox.set(Up).await;
-        // KIE has three status calls, and each is made before a task counts as unknown.
-        for step in [60, 400, 400, 400, 400] {
+        for step in [60, 400, 400, 400] {
             sandbox.pass(step).await;
             sandbox.settle().await;
             scene.assert_nothing_forged(&sandbox, &format!("up again after {availability:?}")).await;

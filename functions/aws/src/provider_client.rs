@@ -185,6 +185,19 @@ impl ProviderClient {
         Ok(ProviderResponse { status, retry_after, body })
     }
 
+    /// Polls the status of one task, by the calls that may know it until one does.
+    pub async fn poll_task(&self, record: &Record, settings: &ProviderSettings, now: Timestamp) -> PolledStatus {
+        let mut result = PolledStatus::not_pollable();
+        for task in status_poll::polled_by_every_call(record) {
+            let polled = self.poll_status(record.task.provider(), &[task], settings, PollLimits::ONE_TASK, now).await;
+            result = polled.into_iter().flatten().next().unwrap_or_else(PolledStatus::not_pollable);
+            if result.result != PollResult::Response(StatusResult::NotFound) {
+                break;
+            }
+        }
+        result
+    }
+
     /// Polls the status of tasks of one provider, several in one request where the provider takes several. The results stand
     /// in the order of the tasks; one that is missing was not polled: the time was up, or the provider limits the rate and
     /// gets no further request.

@@ -6,10 +6,12 @@ use std::time::Duration;
 use axum::Router;
 use axum::http::{StatusCode, Uri};
 use reelhook_aws::provider_client::{Connections, PollLimits, PolledStatus, ProviderClient, RequestError};
+use reelhook_core::item::{Attribute, Item};
 use reelhook_core::providers::adapter::{Method, PolledTask, Request, StatusResult};
+use reelhook_core::record::Record;
 use reelhook_core::redacted::Secret;
 use reelhook_core::report::{Report, TaskStatus};
-use reelhook_core::settings::Settings;
+use reelhook_core::settings::{ProviderSettings, Settings};
 use reelhook_core::status_poll::PollResult;
 use reelhook_core::{Provider, Timestamp};
 use serde_json::json;
@@ -20,8 +22,15 @@ const NOW: Timestamp = Timestamp::from_seconds(1_790_000_000);
 /// Requests that were received.
 type Requests = Arc<Mutex<Vec<String>>>;
 
-/// A provider on a free port that responds to each request by what `respond` makes of its query.
+/// A provider on a free port that responds to each request by what `respond` makes of its query, or of its path if it has none.
 async fn provider(
+    respond: impl Fn(&str) -> (StatusCode, String) + Clone + Send + Sync + 'static,
+) -> (String, Requests) {
+    provider_by_uri(move |uri| respond(uri.split_once('?').map_or(uri, |(_, query)| query))).await
+}
+
+/// The same, by what it makes of path and query.
+async fn provider_by_uri(
     respond: impl Fn(&str) -> (StatusCode, String) + Clone + Send + Sync + 'static,
 ) -> (String, Requests) {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
@@ -30,7 +39,7 @@ async fn provider(
     let seen = Arc::clone(&requests);
     let application = Router::new().fallback(move |uri: Uri| async move {
         seen.lock().expect("no panic").push(uri.to_string());
-        respond(uri.query().unwrap_or_else(|| uri.path()))
+        respond(&uri.to_string())
     });
     tokio::spawn(async move { axum::serve(listener, application).await });
     (url, requests)
@@ -110,6 +119,32 @@ async fn not_found_by_a_guessed_call_is_no_answer() {
         let own = settings.provider(Provider::Kling);
         let polled = client.poll_status(Provider::Kling, &[task], own, PollLimits::ONE_TASK, NOW).await;
         assert_eq!(polled[0].as_ref().map(|polled| &polled.result), Some(&expected), "{endpoint:?}");
+    }
+}
+
+/// A forged body once chose the call for good, and the true task was forgotten.
+#[tokio::test]
+async fn a_task_is_polled_by_each_call_until_one_knows_it() {
+    for (knows, asked) in [("runway/record-detail", 1), ("veo/record-info", 2), ("jobs/recordInfo", 3), ("none", 3)] {
+        let (url, requests) = provider_by_uri(move |uri| {
+            let unknown = json!({ "code": 404, "msg": "not found" });
+            let body = json!({ "code": 200, "data": { "taskId": "t", "state": "generating", "successFlag": 0 } });
+            (StatusCode::OK, if uri.contains(knows) { body } else { unknown }.to_string())
+        })
+        .await;
+        let record = Record::from_item(&Item::from([
+            (Attribute::Task, "kie/t".into()),
+            (Attribute::State, "pending".into()),
+            (Attribute::ProviderTaskId, "t".into()),
+            (Attribute::Endpoint, "/api/v1/runway/".into()),
+        ]))
+        .expect("a record");
+        let client = ProviderClient::new(Duration::from_secs(2), Connections::Kept).expect("a client");
+        let own: ProviderSettings =
+            serde_json::from_value(json!({ "api_key": "key", "base_url": url })).expect("valid settings");
+        let polled = client.poll_task(&record, &own, NOW).await;
+        assert_eq!(is_open(&polled), knows != "none", "{knows}: {:?}", polled.result);
+        assert_eq!(requests.lock().expect("no panic").len(), asked, "{knows}");
     }
 }
 

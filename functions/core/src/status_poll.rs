@@ -23,8 +23,7 @@ use crate::transfer::selection::Planned;
 const STALE_WITHIN: Duration = Duration::from_mins(15);
 
 /// How often in a row a provider has to say that it does not know a task, and over how long at least, before a hint about it
-/// is refuted: an id may take a moment to reach every replica. Chosen freely. Where there are several status calls, it is at least
-/// often enough for each of them.
+/// is refuted: an id may take a moment to reach every replica. Chosen freely.
 const NOT_FOUND_POLLS: u32 = 3;
 const NOT_FOUND_FOR: Duration = Duration::from_mins(10);
 
@@ -134,14 +133,19 @@ impl PollResult {
     }
 }
 
-/// How the status of a task is polled; none without the provider's id of it. What a body told of its status call may be forged, so
-/// for a task that is not found the provider's calls are made in turn.
+/// How the status of a task is polled, as far as its record tells; none without the provider's id of it.
 pub fn polled_task(record: &Record) -> Option<PolledTask<'_>> {
     let provider_task_id = record.provider_task_id.as_deref()?;
-    let calls = record.task.provider().adapter().status_calls();
-    let not_found = record.hint.map_or(0, |hint| hint.not_found) as usize;
-    let in_turn = not_found.checked_rem(calls.len()).filter(|_| not_found > 0).map(|turn| calls[turn]);
-    Some(PolledTask { provider_task_id, endpoint: in_turn.or(record.endpoint.as_deref()) })
+    Some(PolledTask { provider_task_id, endpoint: record.endpoint.as_deref() })
+}
+
+/// The same by each status call that may know the task, the likeliest first. What a body told of the call may be forged, and a guess may
+/// be wrong: only all of them together can say that there is no such task.
+pub fn polled_by_every_call(record: &Record) -> Vec<PolledTask<'_>> {
+    let Some(likeliest) = polled_task(record) else { return vec![] };
+    let calls = record.task.provider().adapter().status_calls().iter();
+    let others = calls.map(|call| PolledTask { endpoint: Some(call), ..likeliest });
+    std::iter::once(likeliest).chain(others.filter(|other| *other != likeliest)).collect()
 }
 
 /// Whether a poll of several tasks at once may have failed because of one of them: an id that the provider rejects, a request
@@ -336,9 +340,7 @@ enum Refutation {
 
 /// Whether what the provider says refutes a hint, and what is left then.
 fn refuted(record: &Record, hint: &PendingHint, result: &PollResult, now: Timestamp) -> Option<Refutation> {
-    let of_all_calls = record.task.provider().adapter().status_calls().len() + 1;
     let unknown = hint.not_found >= NOT_FOUND_POLLS
-        && hint.not_found as usize >= of_all_calls
         && hint.not_found_since.is_some_and(|since| now.since(since) >= NOT_FOUND_FOR);
     let contradicted =
         matches!(result, PollResult::Response(StatusResult::Task(_))) && now.since(hint.received_at) >= STALE_WITHIN;

@@ -20,8 +20,6 @@ use reelhook_core::transfer::retry::{ArtifactState, CopyStep, after_failure, aft
 use reelhook_core::transfer::selection::{Planned, plan};
 use tokio::time::Instant;
 
-use crate::confirmation::poll;
-
 /// Artifacts of one task copied side by side. The copier shares its memory among all copies of the invocation; a task has
 /// rarely more than three files.
 const MAX_CONCURRENT_COPIES: usize = 3;
@@ -207,7 +205,7 @@ async fn refresh(context: CopyContext<'_>, planned: &Planned) -> Refreshed {
 /// The link that the status of the task gives now.
 async fn link_in_status(context: CopyContext<'_>, planned: &Planned) -> Refreshed {
     let CopyContext { record, settings, providers, .. } = context;
-    let polled = poll(providers, settings, record).await;
+    let polled = providers.poll_task(record, settings, now()).await;
     match status_poll::fresh_link(&polled.result, planned) {
         Refreshed::Fresh(artifact @ Artifact { source: Source::FileId(_), .. }) => {
             make_link(context, &artifact).await.unwrap_or(Refreshed::NoOtherLink)

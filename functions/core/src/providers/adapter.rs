@@ -143,8 +143,8 @@ pub trait Adapter: Sync {
         None
     }
 
-    /// An endpoint for each of the status calls of which one knows a task, where only its submission says which: for a task that is not
-    /// found they are made in turn. The default is none: one call knows every task.
+    /// An endpoint for each of the status calls of which one knows a task, where only its submission says which. The default is none: one
+    /// call knows every task.
     fn status_calls(&self) -> &'static [&'static str] {
         &[]
     }
@@ -402,7 +402,7 @@ pub enum SubmissionResult {
 }
 
 /// A task whose status is polled.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PolledTask<'a> {
     /// The provider's id of the task.
     pub provider_task_id: &'a str,
