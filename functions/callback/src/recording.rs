@@ -6,7 +6,7 @@ use reelhook_core::callback::{Accepted, Event, Hint, Kept, Open};
 use reelhook_core::metric::Metric;
 use reelhook_core::poll_schedule::PollSchedule;
 use reelhook_core::providers::adapter::HintReason;
-use reelhook_core::record::{REQUEUE_AFTER, Record};
+use reelhook_core::record::Record;
 use reelhook_core::settings::Settings;
 use reelhook_core::{Provider, TaskKey, Timestamp};
 
@@ -96,7 +96,7 @@ async fn gave_way(table: &Table, record: Option<&Record>, now: Timestamp) -> Res
 
 async fn report(table: &Table, accepted: &Accepted, now: Timestamp) -> Result<Attempt, TableError> {
     let task = accepted.key();
-    let (metric, after, record) = match table.report(accepted, None, now, now + REQUEUE_AFTER).await? {
+    let (metric, after, record) = match table.report(accepted, None, now).await? {
         Recorded::New(record) => (Metric::CallbackAccepted, AfterRecord::Queue(task.clone()), Some(record)),
         Recorded::TookOver(_) => (Metric::SuccessAfterFailure, AfterRecord::Queue(task.clone()), None),
         Recorded::Duplicate(_) => (Metric::CallbackDuplicate, AfterRecord::Done, None),

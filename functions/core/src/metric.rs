@@ -33,7 +33,7 @@ pub enum Metric {
     UnknownStatus,
     /// A success replaced a failure.
     SuccessAfterFailure,
-    /// A recorded task could not be queued; `poll` queues it a minute later.
+    /// A recorded task could not be queued; `poll` queues it within minutes.
     QueueFailed,
     /// A task ended with its result in the bucket.
     TaskArchived,

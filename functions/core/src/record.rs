@@ -18,8 +18,13 @@ use crate::transfer::checkpoint::Checkpoints;
 /// least.
 pub const DUE_SHARDS: u8 = 8;
 
-/// How long after a report was recorded it is queued again, if nobody has settled it.
+/// How long after a report was recorded it is queued again at the earliest, if nobody has settled it.
 pub const REQUEUE_AFTER: Duration = Duration::from_mins(1);
+
+/// How long after it a task is found at the latest whose message was lost or never sent. A task that is due by then keeps its
+/// time when it is reported or hinted at: to move it in the index would cost as much as two more writes. Far below the hour
+/// that the shortest-lived links last.
+pub const FOUND_WITHIN: Duration = Duration::from_mins(5);
 
 /// How long a claim lasts unless it is renewed. A worker that dies costs its task at most this long.
 pub const LEASE_DURATION: Duration = Duration::from_secs(90);

@@ -16,7 +16,8 @@ use reelhook_core::item::{Attribute, Item, Value};
 use reelhook_core::record::{LEASE_DURATION, RENEW_INTERVAL, REQUEUE_AFTER, Record};
 use reelhook_core::report::{Failure, Reason, Report};
 use reelhook_core::requeue::{Requeue, requeue};
-use reelhook_core::transition::{Applied, Transition, leases, reports};
+use reelhook_core::transition::reports::{self, Due};
+use reelhook_core::transition::{Applied, Transition, leases};
 use reelhook_core::{Provider, TaskKey, Timestamp};
 
 /// Time in milliseconds, for what happens within a second of the table.
@@ -221,7 +222,7 @@ impl Simulation {
         let task = &mut self.tasks[index];
         let accepted = Accepted::confirmed(task.key.clone(), None, failure(), Reporter::Callback, Raw::new(b"{}"));
         let now = timestamp(now);
-        assert!(task.apply(&reports::report(&accepted, None, now, now + REQUEUE_AFTER)));
+        assert!(task.apply(&reports::report(&accepted, None, now, Due::Kept)));
         self.open.insert(index);
         if !self.tasks[index].is_lost {
             self.send(index);
@@ -269,14 +270,16 @@ impl Simulation {
             .filter(|(due_at, _)| *due_at <= timestamp)
             .collect();
         due.sort_unstable();
-        for (due_at, index) in due {
+        for (_, index) in due {
             let task = &mut self.tasks[index];
-            if !task.apply(&leases::claim_due(&task.key.clone(), due_at, timestamp + REQUEUE_AFTER, timestamp)) {
+            let record = task.record();
+            if !leases::is_due(&record, timestamp) {
                 continue;
             }
-            let record = task.record();
             let requeued = (self.setup.rule)(&record, Some(self.waiting), timestamp);
-            assert!(task.apply(&leases::postpone(&record, requeued.due_at)));
+            if requeued.due_at > timestamp + Duration::from_millis(MINUTE) {
+                assert!(task.apply(&leases::postpone(&record, requeued.due_at)));
+            }
             if requeued.send {
                 self.send(index);
             }

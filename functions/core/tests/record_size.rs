@@ -11,7 +11,8 @@ use reelhook_core::transfer::checkpoint::{Checkpoint, Checkpoints, SavedPart, Sa
 use reelhook_core::transfer::parts::{MAX_PIECES, MIN_PIECE};
 use reelhook_core::transfer::ranges::{SourceVersion, Validator};
 use reelhook_core::transfer::selection::plan;
-use reelhook_core::transition::{Applied, Transition, leases, reports};
+use reelhook_core::transition::reports::{self, Due};
+use reelhook_core::transition::{Applied, Transition, leases};
 use reelhook_core::{Provider, TaskKey, Timestamp};
 
 /// By <https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Constraints.html>: names and values, in UTF-8.
@@ -123,21 +124,21 @@ fn the_largest_record_the_rules_can_make_fits_into_an_item() {
     let report = success();
     assert_eq!(artifacts(&report).len(), 50);
     let mut table = Table(None);
-    table.apply(&reports::note_hint(&hint(HintReason::Unreadable, None), NOW, NOW));
-    table.apply(&reports::note_hint(&hint(HintReason::Unsigned, Some(report.clone())), NOW, NOW));
+    table.apply(&reports::note_hint(&hint(HintReason::Unreadable, None), NOW, NOW, Due::Kept));
+    table.apply(&reports::note_hint(&hint(HintReason::Unsigned, Some(report.clone())), NOW, NOW, Due::Kept));
     let record = table.apply(&leases::claim(&key(), NOW, NOW));
     table.apply(&leases::release_open(&record, NOW, Some(&PendingHint::new(NOW))));
 
     // A failure, then lost with all its files but one in the bucket, then hinted to be a success after all.
     let body = "ü".repeat(MAX_RAW);
     let accepted = |report| Accepted::confirmed(key(), Some(id()), report, Reporter::Poll, Raw::new(body.as_bytes()));
-    table.apply(&reports::report(&accepted(Report::Failed(failure())), None, NOW, NOW));
+    table.apply(&reports::report(&accepted(Report::Failed(failure())), None, NOW, Due::Kept));
     let record = table.apply(&leases::claim(&key(), NOW, NOW));
     table.apply(&leases::settle(&record, &Report::Lost(failure()), &stored(&report), NOW));
     table.apply(&reports::reopen(&hint(HintReason::Unsigned, Some(report.clone())), NOW));
 
     // The success, with everything unfinished, and archived.
-    table.apply(&reports::report(&accepted(report.clone()), None, NOW, NOW));
+    table.apply(&reports::report(&accepted(report.clone()), None, NOW, Due::Kept));
     let record = table.apply(&leases::claim(&key(), NOW, NOW));
     let last_error = "ü".repeat(2000);
     table.apply(&leases::release_unfinished(&record, NOW, Some(&checkpoints(&report)), Some(&last_error)));

@@ -11,18 +11,15 @@ use tokio::sync::mpsc;
 /// Due tasks read per shard. Eight shards of this are more than a run can poll; what is beyond waits for the next.
 const TASKS_PER_SHARD: u16 = 4000;
 
-/// A due task, and when it was due: whoever claims it says so.
-pub(crate) type DueTask = (TaskKey, Timestamp);
-
-/// The due tasks, the longest overdue first. Nothing is claimed yet, so that a provider that is slow or stopped leaves its tasks
-/// due. One shard that cannot be read does not stop the others; when none can, that is an error.
-pub(crate) async fn due(table: &Table, now: Timestamp) -> Result<Vec<DueTask>, TableError> {
+/// The due tasks, the longest overdue first. One shard that cannot be read does not stop the others; when none can, that is an
+/// error.
+pub(crate) async fn due(table: &Table, now: Timestamp) -> Result<Vec<TaskKey>, TableError> {
     let shards = stream::iter(0..DUE_SHARDS)
         .map(|shard| table.due(shard, now, TASKS_PER_SHARD))
         .buffer_unordered(usize::from(DUE_SHARDS))
         .collect::<Vec<_>>()
         .await;
-    let mut due: Vec<DueTask> = Vec::new();
+    let mut due: Vec<(TaskKey, Timestamp)> = Vec::new();
     let (mut first_error, mut read) = (None, 0);
     for shard in shards {
         match shard {
@@ -40,21 +37,21 @@ pub(crate) async fn due(table: &Table, now: Timestamp) -> Result<Vec<DueTask>, T
         return Err(error);
     }
     due.sort_by_key(|(_, due_at)| *due_at);
-    Ok(due)
+    Ok(due.into_iter().map(|(task, _)| task).collect())
 }
 
 /// Hands out the due tasks and returns how many there are. Dropping the senders at the end tells the streams that no more comes.
 pub(crate) async fn feed(
     table: &Table,
-    streams: BTreeMap<Provider, mpsc::UnboundedSender<DueTask>>,
+    streams: BTreeMap<Provider, mpsc::UnboundedSender<TaskKey>>,
     now: Timestamp,
 ) -> Result<usize, TableError> {
     let due = due(table, now).await?;
     let found = due.len();
-    for (task, due_at) in due {
+    for task in due {
         if let Some(stream) = streams.get(&task.provider()) {
             // A stream that has ended has no time for more; the task stays due.
-            let _ = stream.send((task, due_at));
+            let _ = stream.send(task);
         }
     }
     Ok(found)

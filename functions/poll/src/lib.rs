@@ -1,7 +1,6 @@
 //! Reconciles due tasks on a schedule: the half of reelhook that does not depend on callbacks.
 //!
-//! A run reads the due index shard by shard, moves each due task forward before it does anything about it (so a run that
-//! dies is repeated by a later one, and two runs never reconcile a task at once), and then
+//! A run reads the due index shard by shard, then the records of what is due there, and
 //!
 //! - queues again what was reported or hinted at and never settled, unless its message still waits in the queue
 //!   ([`reelhook_core::requeue`]),
@@ -9,7 +8,9 @@
 //!   up nothing but its own tasks,
 //! - closes as `lost` what is past its deadline, after one last poll.
 //!
-//! It stops in time when there is more than it can do; the next run continues with the longest overdue.
+//! Only what it finds is written. A task stays due until something follows from it, so a run that dies is repeated by the next
+//! one, and a task that is still open and due again by the next run costs no write. A run stops in time when there is more than
+//! it can do; the next one continues with the longest overdue.
 
 mod feed;
 mod stream;
@@ -38,12 +39,15 @@ const MAX_CONCURRENT_WRITES: usize = 32;
 /// How long before its end a run begins nothing new.
 const SHUTDOWN_RESERVE: Duration = Duration::from_secs(15);
 
-/// How long before its end a run drops what is still in flight. Dropping is safe at any moment: every task it holds has been
-/// moved forward before and is found again.
+/// How long before its end a run drops what is still in flight. Dropping is safe at any moment: every task it holds is due
+/// still.
 const HARD_STOP: Duration = Duration::from_secs(3);
 
 /// The timeout of the function, as `infra/template.yaml` sets it.
 pub const TIMEOUT: Duration = Duration::from_mins(1);
+
+/// The template's schedule.
+const BETWEEN_RUNS: Duration = Duration::from_mins(1);
 
 /// What the function works with.
 #[derive(Debug)]
@@ -111,6 +115,7 @@ pub async fn run(app: &App, deadline: Instant) -> Result<Summary, PollError> {
     let stop_at = deadline.checked_sub(SHUTDOWN_RESERVE).unwrap_or(deadline);
     let drop_at = deadline.checked_sub(HARD_STOP).unwrap_or(deadline);
     let waiting = app.queue.waiting().await;
+    let next_run = clock::now() + BETWEEN_RUNS;
     let mut senders = BTreeMap::new();
     let streams: Vec<_> = Provider::ALL
         .into_iter()
@@ -119,8 +124,8 @@ pub async fn run(app: &App, deadline: Instant) -> Result<Summary, PollError> {
             senders.insert(provider, sender);
             let settings = settings.provider(provider);
             let App { table, queue, providers, .. } = app;
-            let stream = Stream { table, queue, providers, provider, settings, waiting };
-            // What is dropped at the last moment was moved forward and is due again.
+            let stream = Stream { table, queue, providers, provider, settings, waiting, next_run };
+            // What is dropped at the last moment is still due.
             timeout_at(drop_at, stream.reconcile_all(due, stop_at))
         })
         .collect();

@@ -1,4 +1,4 @@
-//! The due tasks of one provider: claimed and polled with a limit of their own, and what each poll tells is recorded at once.
+//! The due tasks of one provider: read and polled with a limit of their own, and what each poll tells is recorded at once.
 
 use std::time::Duration;
 
@@ -12,30 +12,23 @@ use reelhook_core::callback::{Accepted, Reporter};
 use reelhook_core::concurrency::Concurrency;
 use reelhook_core::metric::Metric;
 use reelhook_core::providers::adapter::PolledTask;
-use reelhook_core::record::{REQUEUE_AFTER, Record};
+use reelhook_core::record::Record;
 use reelhook_core::requeue::{is_for_process, requeue};
 use reelhook_core::settings::ProviderSettings;
 use reelhook_core::status_poll::{self, Step, Terms};
+use reelhook_core::transition::leases;
 use reelhook_core::{Provider, TaskKey, Timestamp};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use crate::feed::DueTask;
 use crate::{MAX_CONCURRENT_WRITES, Summary};
 
 /// Tasks polled together per request in flight: enough to fill the requests of providers that take several tasks in one, and
 /// to keep those busy that do not.
 const TASKS_PER_REQUEST: usize = 20;
 
-/// Tasks claimed together when there is nothing to poll: what was reported is queued although its provider is down.
-const CLAIMED_WITHOUT_POLLING: usize = 256;
-
-/// What a claim reserves. Most tasks that are still open are polled next after about as long, and need no second write then; a
-/// run that dies is repeated after it.
-const RESERVE: Duration = Duration::from_mins(2);
-
-/// The template's schedule.
-const BETWEEN_RUNS: Duration = Duration::from_mins(1);
+/// Tasks read together when there is nothing to poll: what was reported is queued although its provider is down.
+const READ_WITHOUT_POLLING: usize = 256;
 
 /// What a stream works with.
 #[derive(Clone, Copy)]
@@ -48,9 +41,14 @@ pub(crate) struct Stream<'a> {
     pub(crate) settings: &'a ProviderSettings,
     /// Messages in the queue when the run began, if that is known.
     pub(crate) waiting: Option<u64>,
+    /// When the next run begins.
+    pub(crate) next_run: Timestamp,
 }
 
-/// An open task that was claimed.
+/// A task that was reconciled, and when it is to be reconciled again.
+type Later = (Record, Timestamp);
+
+/// An open task that is due.
 struct OpenTask {
     record: Record,
     /// What the provider said of an interrupted submission that it does not have.
@@ -59,25 +57,41 @@ struct OpenTask {
 
 impl Stream<'_> {
     /// Reconciles what is due until there is no more or the time is up. What it does not reach stays due, for the next run.
-    pub(crate) async fn reconcile_all(self, mut due: mpsc::UnboundedReceiver<DueTask>, stop_at: Instant) -> Summary {
+    pub(crate) async fn reconcile_all(self, mut due: mpsc::UnboundedReceiver<TaskKey>, stop_at: Instant) -> Summary {
         let mut summary = Summary::default();
         let terms = Terms::of(self.provider, self.settings);
         let mut concurrency = Concurrency::default();
+        let mut staying = Vec::new();
         while Instant::now() < stop_at {
-            let (together, reserve) = match concurrency {
-                Concurrency::Limit(limit) => (limit * TASKS_PER_REQUEST, RESERVE),
-                Concurrency::Stopped { pause } => (CLAIMED_WITHOUT_POLLING, pause),
+            let together = match concurrency {
+                Concurrency::Limit(limit) => limit * TASKS_PER_REQUEST,
+                Concurrency::Stopped { .. } => READ_WITHOUT_POLLING,
             };
             let mut tasks = Vec::new();
             if due.recv_many(&mut tasks, together).await == 0 {
-                return summary;
+                break;
             }
-            let claimed = self.claim(&tasks, reserve).await;
-            let (for_process, open): (Vec<_>, Vec<_>) = claimed.into_iter().partition(is_for_process);
-            summary.queued += self.requeue_all(&for_process).await;
-            let Concurrency::Limit(limit) = concurrency else {
-                summary.left_over += open.len();
+            let Ok(records) = self.table.records(&tasks).await.inspect_err(|error| {
+                let provider = self.provider;
+                tracing::error!(%provider, %error, "due tasks could not be read; the next run finds them");
+            }) else {
+                summary.left_over += tasks.len();
                 continue;
+            };
+            // The index may be behind its table.
+            let now = clock::now();
+            let is_due = |record: &Record| leases::is_due(record, now);
+            let (for_process, open): (Vec<_>, Vec<_>) = records.into_iter().filter(is_due).partition(is_for_process);
+            let (queued, requeued) = self.requeue_all(for_process).await;
+            summary.queued += queued;
+            staying.extend(self.postpone(requeued).await);
+            let limit = match concurrency {
+                Concurrency::Limit(limit) => limit,
+                Concurrency::Stopped { pause } => {
+                    summary.left_over += open.len();
+                    staying.extend(self.postpone(open.into_iter().map(|record| (record, now + pause)).collect()).await);
+                    continue;
+                }
             };
             let open = self.look_up_interrupted(open, limit).await;
             let polled = self.poll(&open, PollLimits { concurrency: limit, stop_at: Some(stop_at) }).await;
@@ -91,55 +105,58 @@ impl Stream<'_> {
             let (polled, not_polled): (Vec<_>, Vec<_>) =
                 open.into_iter().map(|open| open.record).zip(polled).partition(|(_, polled)| polled.is_some());
             summary.left_over += not_polled.len();
-            self.postpone_all(not_polled.iter().map(|(record, _)| (record, clock::now() + until_next))).await;
+            let now = clock::now();
+            let not_polled = not_polled.into_iter().map(|(record, _)| (record, now + until_next)).collect();
+            staying.extend(self.postpone(not_polled).await);
             let polled = polled.into_iter().filter_map(|(record, polled)| Some((record, polled?)));
-            summary.add(self.conclude_all(&terms, polled.collect()).await);
+            let (concluded, open) = self.conclude_all(&terms, polled.collect()).await;
+            summary.add(concluded);
+            staying.extend(self.postpone(open).await);
         }
         due.close();
         while due.try_recv().is_ok() {
             summary.left_over += 1;
         }
+        if summary.left_over > 0 {
+            // They would be before the others again.
+            self.move_all(staying).await;
+        }
         summary
     }
 
-    /// Claims due tasks for this run.
-    async fn claim(&self, due: &[DueTask], reserve: Duration) -> Vec<Record> {
-        stream::iter(due)
-            .map(|(task, due_at)| async move {
-                let now = clock::now();
-                match self.table.claim_due(task, *due_at, now + reserve, now).await {
-                    Ok(record) => record,
-                    Err(error) => {
-                        // It is still due, so the next run finds it.
-                        tracing::error!(%task, %error, "a due task could not be claimed");
-                        None
-                    }
-                }
-            })
-            .buffer_unordered(MAX_CONCURRENT_WRITES)
-            .filter_map(|record| async { record })
-            .collect()
-            .await
-    }
-
-    /// Queues again what is `process`'s to act on, as far as [`requeue`] says so, and postpones it. Returns how many tasks
-    /// were queued.
-    async fn requeue_all(&self, records: &[Record]) -> usize {
+    /// Queues again what is `process`'s to act on, as far as [`requeue`] says so. Returns how many tasks were queued, and when to
+    /// reconcile them again.
+    async fn requeue_all(&self, records: Vec<Record>) -> (usize, Vec<Later>) {
         let now = clock::now();
-        let requeues: Vec<_> = records.iter().map(|record| (record, requeue(record, self.waiting, now))).collect();
+        let with_requeue = |record| {
+            let requeue = requeue(&record, self.waiting, now);
+            (record, requeue)
+        };
+        let requeues: Vec<_> = records.into_iter().map(with_requeue).collect();
         let to_send: Vec<TaskKey> =
             requeues.iter().filter(|(_, requeue)| requeue.send).map(|(record, _)| record.task.clone()).collect();
         let queued = self.queue.send_all(&to_send).await;
-        // What the queue refused is due again when the claim says.
+        // What the queue refused is still due.
         let all_queued = queued == to_send.len();
         let postponed = requeues.into_iter().filter(|(_, requeue)| all_queued || !requeue.send);
-        self.postpone_all(postponed.map(|(record, requeue)| (record, requeue.due_at))).await;
-        queued
+        (queued, postponed.map(|(record, requeue)| (record, requeue.due_at)).collect())
     }
 
-    async fn postpone_all(&self, records: impl Iterator<Item = (&Record, Timestamp)>) {
-        stream::iter(records)
-            .for_each_concurrent(MAX_CONCURRENT_WRITES, |(record, due_at)| postpone(self.table, record, due_at))
+    /// Moves tasks to their next time, but for those whose time comes before the next run: they stay due as they are, and are
+    /// returned. A write that moves a task costs three units.
+    async fn postpone(&self, later: Vec<Later>) -> Vec<Later> {
+        let (staying, moving) = later.into_iter().partition(|(_, due_at)| *due_at <= self.next_run);
+        self.move_all(moving).await;
+        staying
+    }
+
+    async fn move_all(&self, later: Vec<Later>) {
+        stream::iter(later)
+            .for_each_concurrent(MAX_CONCURRENT_WRITES, |(record, due_at)| async move {
+                if let Err(error) = self.table.postpone(&record, due_at).await {
+                    tracing::warn!(task = %record.task, %error, "a task could not be postponed; it is reconciled sooner");
+                }
+            })
             .await;
     }
 
@@ -192,12 +209,22 @@ impl Stream<'_> {
         results
     }
 
-    /// Records what some polls found, and queues what is to be carried out.
-    async fn conclude_all(&self, terms: &Terms, polled: Vec<(Record, PolledStatus)>) -> Summary {
+    /// Records what some polls found, and queues what is to be carried out. Returns also when to poll the others again.
+    async fn conclude_all(&self, terms: &Terms, polled: Vec<(Record, PolledStatus)>) -> (Summary, Vec<Later>) {
         let sent = polled.iter().filter(|(_, polled)| polled.was_sent()).count();
         let now = clock::now();
-        let found: Vec<Found> = stream::iter(polled)
-            .map(|(record, polled)| async move { conclude(self.table, &record, &polled, terms, now).await })
+        let (mut final_ones, mut open) = (Vec::new(), Vec::new());
+        for (record, polled) in polled {
+            let step = conclude(&record, &polled, terms, now);
+            if let Some(accepted) = status_poll::accepted(&record, &step, &polled.raw) {
+                final_ones.push((record, accepted));
+            } else if let Step::Wait { due_at, .. } = step {
+                // Steps about hints do not occur here: hints are queued.
+                open.push((record, due_at));
+            }
+        }
+        let found: Vec<Found> = stream::iter(&final_ones)
+            .map(|(record, accepted)| record_report(self.table, record, accepted, now))
             .buffer_unordered(MAX_CONCURRENT_WRITES)
             .filter_map(|found| async { found })
             .collect()
@@ -206,7 +233,7 @@ impl Stream<'_> {
         let rescued = found.iter().filter(|found| found.is_rescue).count();
         let tasks: Vec<TaskKey> = found.into_iter().map(|found| found.task).collect();
         let queued = self.queue.send_all(&tasks).await;
-        Summary { queued, polled: sent, rescued, closed, ..Summary::default() }
+        (Summary { queued, polled: sent, rescued, closed, ..Summary::default() }, open)
     }
 }
 
@@ -217,14 +244,8 @@ struct Found {
     is_rescue: bool,
 }
 
-/// Records what one poll found. Returns the task when it is to be queued, with what counts as having reported it.
-async fn conclude(
-    table: &Table,
-    record: &Record,
-    polled: &PolledStatus,
-    terms: &Terms,
-    now: Timestamp,
-) -> Option<Found> {
+/// What one poll means for its task.
+fn conclude(record: &Record, polled: &PolledStatus, terms: &Terms, now: Timestamp) -> Step {
     let task = &record.task;
     let step = status_poll::decide(record, &polled.result, terms, now).step;
     let result = polled.result.name();
@@ -234,37 +255,17 @@ async fn conclude(
     } else {
         tracing::info!(%task, result, step = step.name(), "status poll");
     }
-    if let Some(accepted) = status_poll::accepted(record, &step, &polled.raw) {
-        return record_report(table, record, accepted, now).await;
-    }
-    // Steps about hints do not occur here: hints are queued.
-    if let Step::Wait { due_at, .. } = step
-        && !is_near_enough(record.due_at, due_at)
-    {
-        postpone(table, record, due_at).await;
-    }
-    None
+    step
 }
 
-/// Whether the time that the claim reserved serves as well: it is not earlier than wanted, and at most one run later. A write
-/// that moves a task costs three units.
-fn is_near_enough(reserved: Option<Timestamp>, wanted: Timestamp) -> bool {
-    reserved.is_some_and(|reserved| (wanted..=wanted + BETWEEN_RUNS).contains(&reserved))
-}
-
-async fn postpone(table: &Table, record: &Record, due_at: Timestamp) {
-    if let Err(error) = table.postpone(record, due_at).await {
-        tracing::warn!(task = %record.task, %error, "a task could not be postponed; it is reconciled sooner");
-    }
-}
-
-async fn record_report(table: &Table, record: &Record, accepted: Accepted, now: Timestamp) -> Option<Found> {
+/// Records what a poll found. Returns the task when it is to be queued, with what counts as having reported it.
+async fn record_report(table: &Table, record: &Record, accepted: &Accepted, now: Timestamp) -> Option<Found> {
     let task = &record.task;
     let reporter = accepted.reporter();
     let recorded = if reporter == Reporter::Deadline {
-        table.close(&accepted, record, now, now + REQUEUE_AFTER).await
+        table.close(accepted, record, now).await
     } else {
-        table.report(&accepted, Some(record), now, now + REQUEUE_AFTER).await
+        table.report(accepted, Some(record), now).await
     };
     match recorded {
         Ok(Recorded::New(_) | Recorded::TookOver(_)) => {
@@ -285,26 +286,6 @@ async fn record_report(table: &Table, record: &Record, accepted: Accepted, now: 
             // It is due again.
             tracing::error!(%task, %error, "a report could not be recorded");
             None
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_reserved_time_is_kept_unless_another_run_would_serve_better() {
-        let wanted = Timestamp::from_seconds(1_000_000);
-        let (early, late) = (Timestamp::from_seconds(999_999), wanted + BETWEEN_RUNS + Duration::from_secs(1));
-        for (reserved, kept) in [
-            (Some(early), false),
-            (Some(wanted), true),
-            (Some(wanted + BETWEEN_RUNS), true),
-            (Some(late), false),
-            (None, false),
-        ] {
-            assert_eq!(is_near_enough(reserved, wanted), kept, "{reserved:?}");
         }
     }
 }

@@ -7,7 +7,7 @@ use reelhook_aws::queue::Queue;
 use reelhook_aws::table::{Fenced, Recorded, Table, TableError};
 use reelhook_core::callback::Reporter;
 use reelhook_core::metric::Metric;
-use reelhook_core::record::{REQUEUE_AFTER, Record};
+use reelhook_core::record::Record;
 use reelhook_core::settings::ProviderSettings;
 use reelhook_core::status_poll::{self, Step, Terms};
 use reelhook_core::transition::leases::is_still_held;
@@ -34,17 +34,15 @@ pub(crate) async fn confirm(
         count(Metric::HintRefuted, provider, 1);
     }
     tracing::info!(%task, result = polled.result.name(), detail = polled.result.detail(), step = decision.step.name(), "status poll");
-    // It stays due when it is: to move it would cost as much as two writes, and while the lease lives nobody else takes it.
-    let due_at = record.due_at.unwrap_or(now + REQUEUE_AFTER);
     if let Some(accepted) = status_poll::accepted(record, &decision.step, &polled.raw) {
         if matches!(decision.step, Step::ActOnFallback(_)) {
             tracing::warn!(%task, "the provider could not be polled; its callback is acted on unconfirmed");
             count(Metric::FallbackUsed, provider, 1);
         }
         let recorded = if accepted.reporter() == Reporter::Deadline {
-            table.close(&accepted, record, now, due_at).await?
+            table.close(&accepted, record, now).await?
         } else {
-            table.report(&accepted, Some(record), now, due_at).await?
+            table.report(&accepted, Some(record), now).await?
         };
         return Ok(match recorded {
             // Ours, or a callback was faster by a moment. If another worker has claimed the task meanwhile, it continues.
@@ -61,7 +59,7 @@ pub(crate) async fn confirm(
         });
     }
     let fenced = match &decision.step {
-        Step::Restore => table.restore(record, due_at).await?,
+        Step::Restore => table.restore(record).await?,
         Step::Remove => table.remove(record).await?,
         Step::Wait { due_at, hint } => match table.release_open(record, *due_at, hint.as_ref()).await? {
             Fenced::Done(_) => return Ok(None),

@@ -201,13 +201,14 @@ impl World {
         Ok(item.is_none_or(|item| matches!(item["state"]["S"].as_str(), Some("archived" | "failed" | "lost"))))
     }
 
-    /// Lets as much time pass as until the task is due and every lease is over.
+    /// Lets as much time pass as until the task is due and every lease is over, and at least as much as between two runs of `poll`:
+    /// a task may stay due from one to the next.
     pub async fn let_time_pass(&self) -> Result<(), Error> {
         let Some(item) = self.item().await? else { return Ok(()) };
         let now = self.clock + i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs())?;
         let number = |item: &Value, name: &str| item[name]["N"].as_str().and_then(|number| number.parse::<i64>().ok());
         let wait = number(&item, "due_at").max(number(&item, "claimed_until")).map_or(0, |until| until - now + 1);
-        if wait <= 0 { Ok(()) } else { self.let_seconds_pass(wait).await }
+        self.let_seconds_pass(wait.max(60)).await
     }
 
     /// How many seconds have been let pass.

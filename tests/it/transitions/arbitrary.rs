@@ -9,6 +9,7 @@ use reelhook_core::record::{DUE_SHARDS, Fallback, PendingHint, Record, State, Su
 use reelhook_core::report::{Artifact, Failure, Kind, Outcome, Progress, Reason, Report, Source};
 use reelhook_core::result::{Checksum, StoredArtifact};
 use reelhook_core::transfer::checkpoint::{Checkpoint, Checkpoints};
+use reelhook_core::transition::reports::Due;
 use reelhook_core::transition::submissions::{CancellationResponse, Registration};
 use reelhook_core::transition::{Condition, Effect, Transition, Write, leases, ownership, reports, submissions};
 use reelhook_core::{Provider, TaskKey, Timestamp};
@@ -18,7 +19,7 @@ use strum::VariantArray as _;
 type Constructor = fn(&mut Draw) -> Transition;
 
 /// Every constructor of `reelhook_core::transition`, by name.
-pub(super) const CONSTRUCTORS: [(&str, Constructor); 28] = [
+pub(super) const CONSTRUCTORS: [(&str, Constructor); 27] = [
     ("register", |draw| {
         let known = draw.maybe(Draw::id);
         let registration = Registration {
@@ -54,13 +55,13 @@ pub(super) const CONSTRUCTORS: [(&str, Constructor); 28] = [
     }),
     ("report", |draw| {
         let read = draw.maybe(Draw::record);
-        reports::report(&draw.accepted(), read.as_ref(), draw.time(), draw.time())
+        reports::report(&draw.accepted(), read.as_ref(), draw.time(), draw.due())
     }),
-    ("take_over", |draw| reports::take_over(&draw.accepted(), draw.time(), draw.time())),
-    ("close", |draw| reports::close(&draw.accepted(), &draw.record(), draw.time(), draw.time())),
-    ("note_hint", |draw| reports::note_hint(&draw.hint(), draw.time(), draw.time())),
+    ("take_over", |draw| reports::take_over(&draw.accepted(), draw.time())),
+    ("close", |draw| reports::close(&draw.accepted(), &draw.record(), draw.time())),
+    ("note_hint", |draw| reports::note_hint(&draw.hint(), draw.time(), draw.time(), draw.due())),
     ("reopen", |draw| reports::reopen(&draw.hint(), draw.time())),
-    ("restore", |draw| reports::restore(&draw.record(), draw.time())),
+    ("restore", |draw| reports::restore(&draw.record())),
     ("remove", |draw| reports::remove(&draw.record())),
     ("note_open", |draw| {
         let (progress, endpoint) = (Progress::default(), draw.callback_endpoint());
@@ -82,7 +83,6 @@ pub(super) const CONSTRUCTORS: [(&str, Constructor); 28] = [
         leases::release_unfinished(&draw.record(), draw.time(), checkpoints.as_ref(), error.as_deref())
     }),
     ("settle", |draw| leases::settle(&draw.record(), &draw.report(), &draw.artifacts(), draw.time())),
-    ("claim_due", |draw| leases::claim_due(&draw.key(), draw.time(), draw.time(), draw.time())),
     ("postpone", |draw| leases::postpone(&draw.record(), draw.time())),
     ("own", |draw| ownership::own(Provider::Kling, &draw.own_id(), &draw.owner(), draw.time())),
     ("reassign", |draw| {
@@ -298,6 +298,10 @@ impl Draw {
         self.pick(&[None, Some("/v2/video_generation")])
     }
 
+    fn due(&mut self) -> Due {
+        [Due::Kept, Due::Moved][self.below(2)]
+    }
+
     fn cancellation_response(&mut self) -> CancellationResponse {
         [CancellationResponse::Accepted, CancellationResponse::Missing][self.below(2)]
     }
@@ -321,7 +325,7 @@ impl Draw {
     }
 
     fn time(&mut self) -> Timestamp {
-        Timestamp::from_seconds(1_800_000_000 + self.pick(&[-90, -1, 0, 1, 90]))
+        Timestamp::from_seconds(1_800_000_000 + self.pick(&[-90, -1, 0, 1, 90, 1000]))
     }
 
     fn count(&mut self) -> u64 {

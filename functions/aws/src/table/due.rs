@@ -1,15 +1,19 @@
 //! The sparse index `due` over what is not final: `due_shard`, then `due_at`.
 
+use aws_sdk_dynamodb::types::KeysAndAttributes;
 use reelhook_core::item::{Attribute, Item, Value};
 use reelhook_core::record::{DUE_SHARDS, Record};
-use reelhook_core::transition::{Applied, leases};
+use reelhook_core::transition::leases;
 use reelhook_core::{TaskKey, Timestamp};
 
-use super::render::{item, stored_value};
-use super::{Table, TableError};
+use super::render::{StoredItem, item, stored_value};
+use super::{Table, TableError, key, record};
 use crate::clients::described;
 
 const DUE_INDEX: &str = "due";
+
+/// Most keys of a `BatchGetItem`.
+const MAX_KEYS: usize = 100;
 
 impl Table {
     /// The tasks of a shard that are due, the longest overdue first, at most about `limit` of them.
@@ -50,19 +54,36 @@ impl Table {
         }
     }
 
-    /// [`leases::claim_due`]. None when somebody else was first, a worker has the task, or it is final.
-    pub async fn claim_due(
-        &self,
-        task: &TaskKey,
-        seen_due_at: Timestamp,
-        next_due_at: Timestamp,
-        now: Timestamp,
-    ) -> Result<Option<Record>, TableError> {
-        let transition = leases::claim_due(task, seen_due_at, next_due_at, now);
-        Ok(match self.apply(&transition).await? {
-            Applied::Done(record) => record,
-            Applied::Refused(_) => None,
-        })
+    /// The records of some tasks, read consistently, in no order. What is gone is absent; what the table did not get to, and a
+    /// record that cannot be read, are left out as well, with a line in the log.
+    pub async fn records(&self, tasks: &[TaskKey]) -> Result<Vec<Record>, TableError> {
+        let mut records = Vec::with_capacity(tasks.len());
+        for some in tasks.chunks(MAX_KEYS) {
+            let keys = some.iter().map(|task| StoredItem::from([(Attribute::Task.to_string(), key(task))]));
+            let wanted = KeysAndAttributes::builder().set_keys(Some(keys.collect())).consistent_read(true).build();
+            let failed = |reason| TableError::Call {
+                action: "reading the records",
+                task: format!("{} due tasks", some.len()),
+                reason,
+            };
+            let wanted = wanted.map_err(|error| failed(error.to_string()))?;
+            let batch = self.client.batch_get_item().request_items(&self.name, wanted).send().await;
+            let batch = batch.map_err(|error| failed(described(&error)))?;
+            let unread: usize = batch.unprocessed_keys.iter().flatten().map(|(_, left)| left.keys.len()).sum();
+            if unread > 0 {
+                tracing::warn!(
+                    tasks = unread,
+                    "the table is short of capacity; these due tasks are left to the next run"
+                );
+            }
+            for stored in batch.responses.into_iter().flatten().flat_map(|(_, items)| items) {
+                match record(&item(stored)) {
+                    Ok(record) => records.push(record),
+                    Err(error) => tracing::error!(%error, "a due task cannot be reconciled"),
+                }
+            }
+        }
+        Ok(records)
     }
 
     /// [`leases::postpone`].

@@ -83,8 +83,8 @@ impl Table {
     }
 
     /// [`reports::restore`].
-    pub async fn restore(&self, record: &Record, due_at: Timestamp) -> Result<Fenced, TableError> {
-        self.as_holder(record, &reports::restore(record, due_at)).await
+    pub async fn restore(&self, record: &Record) -> Result<Fenced, TableError> {
+        self.as_holder(record, &reports::restore(record)).await
     }
 
     /// [`reports::remove`].

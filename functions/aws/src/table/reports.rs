@@ -3,7 +3,7 @@
 use reelhook_core::Timestamp;
 use reelhook_core::callback::{Accepted, Hint, Kept, Open};
 use reelhook_core::record::Record;
-use reelhook_core::transition::reports::{self, AfterHint, AfterReport};
+use reelhook_core::transition::reports::{self, AfterHint, AfterReport, Due};
 use reelhook_core::transition::{Applied, Transition};
 
 use super::{Table, TableError};
@@ -37,26 +37,23 @@ pub enum Noted {
 }
 
 impl Table {
-    /// [`reports::report`], or [`reports::take_over`] where a success replaces a failure. `due_at` is when to look again if
-    /// nobody settled it: a minute ahead, or the end of the lease of the worker who reports and continues itself.
+    /// [`reports::report`], or [`reports::take_over`] where a success replaces a failure.
     pub async fn report(
         &self,
         accepted: &Accepted,
         read: Option<&Record>,
         now: Timestamp,
-        due_at: Timestamp,
     ) -> Result<Recorded, TableError> {
-        let report = reports::report(accepted, read, now, due_at);
-        let held = match self.apply(&report).await? {
-            Applied::Done(record) => return Ok(Recorded::New(self.present(&report, record)?)),
-            Applied::Refused(held) => self.present(&report, held)?,
+        let held = match self.due_soon(now, |due| reports::report(accepted, read, now, due)).await? {
+            Ok(record) => return Ok(Recorded::New(record)),
+            Err(held) => held,
         };
         match reports::after_report(accepted, &held) {
             AfterReport::OtherTask => Ok(Recorded::OtherTask),
             AfterReport::Duplicate => Ok(Recorded::Duplicate(held)),
             AfterReport::Contradicting => Ok(Recorded::Contradicting(held)),
             AfterReport::TakeOver => {
-                let take_over = reports::take_over(accepted, now, due_at);
+                let take_over = reports::take_over(accepted, now);
                 match self.apply(&take_over).await? {
                     Applied::Done(record) => Ok(Recorded::TookOver(self.present(&take_over, record)?)),
                     Applied::Refused(held) => Ok(Recorded::Duplicate(self.present(&take_over, held)?)),
@@ -66,14 +63,8 @@ impl Table {
     }
 
     /// [`reports::close`].
-    pub async fn close(
-        &self,
-        accepted: &Accepted,
-        read: &Record,
-        now: Timestamp,
-        due_at: Timestamp,
-    ) -> Result<Recorded, TableError> {
-        let close = reports::close(accepted, read, now, due_at);
+    pub async fn close(&self, accepted: &Accepted, read: &Record, now: Timestamp) -> Result<Recorded, TableError> {
+        let close = reports::close(accepted, read, now);
         Ok(match self.apply(&close).await? {
             Applied::Done(record) => Recorded::New(self.present(&close, record)?),
             Applied::Refused(held) => Recorded::Duplicate(self.present(&close, held)?),
@@ -82,10 +73,9 @@ impl Table {
 
     /// [`reports::note_hint`], or [`reports::reopen`] where a success is hinted at over a failure.
     pub async fn note_hint(&self, hint: &Hint, now: Timestamp, deadline_at: Timestamp) -> Result<Noted, TableError> {
-        let note = reports::note_hint(hint, now, deadline_at);
-        let held = match self.apply(&note).await? {
-            Applied::Done(record) => return Ok(Noted::Recorded(self.present(&note, record)?)),
-            Applied::Refused(held) => self.present(&note, held)?,
+        let held = match self.due_soon(now, |due| reports::note_hint(hint, now, deadline_at, due)).await? {
+            Ok(record) => return Ok(Noted::Recorded(record)),
+            Err(held) => held,
         };
         Ok(match reports::after_hint(hint, &held) {
             AfterHint::OtherTask => Noted::OtherTask,
@@ -114,6 +104,25 @@ impl Table {
                 let other = reports::belongs_to_other_task(&held, open.provider_task_id.as_deref());
                 if other { Noted::OtherTask } else { Noted::Known }
             }
+        })
+    }
+
+    /// A write about a task that is due soon afterwards. Nearly always it is due soon anyway; only one that was put off is moved,
+    /// by a second write. The record as it is now, or else the one that stood in the way.
+    async fn due_soon(
+        &self,
+        now: Timestamp,
+        write: impl Fn(Due) -> Transition,
+    ) -> Result<Result<Box<Record>, Box<Record>>, TableError> {
+        let mut transition = write(Due::Kept);
+        let mut applied = self.apply(&transition).await?;
+        if matches!(&applied, Applied::Refused(Some(held)) if Due::is_too_late(held, now)) {
+            transition = write(Due::Moved);
+            applied = self.apply(&transition).await?;
+        }
+        Ok(match applied {
+            Applied::Done(record) => Ok(self.present(&transition, record)?),
+            Applied::Refused(held) => Err(self.present(&transition, held)?),
         })
     }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::failures::failure_of_http_status;
+use crate::record::FOUND_WITHIN;
 use crate::redacted::{Secret, SignedUrl};
 use crate::report::{Artifact, Failure, TaskStatus};
 use crate::request::{Authenticity, CallbackRequest, Refusal};
@@ -181,6 +182,12 @@ pub trait Adapter: Sync {
     }
 }
 
+/// When a task is polled first whose provider calls back. Chosen: most callbacks have come by then, a task whose callback came is
+/// not polled, and a lost one is found while the shortest-lived links last an hour. Not later than
+/// [`FOUND_WITHIN`], or a callback that is quick would have to move its task in the index.
+pub const FIRST_POLL: Duration = Duration::from_mins(4);
+const _: () = assert!(FIRST_POLL.as_secs() <= FOUND_WITHIN.as_secs(), "see above");
+
 /// Facts and figures about a provider. The texts are cells of the tables in `README.md` and `events/providers/README.md`.
 #[derive(Clone, Copy, Debug)]
 pub struct Profile {
@@ -192,8 +199,8 @@ pub struct Profile {
     pub callbacks: Option<Callbacks>,
     /// How long a link lives when neither the body nor the link itself says so.
     pub link_life: Duration,
-    /// From submission to the first status poll. Three minutes unless the provider's pages suggest otherwise: a choice, because
-    /// a short task whose callback came need not be polled, and each poll costs three write units or more.
+    /// From submission to the first status poll. [`FIRST_POLL`] unless there is no callback to wait for, or the provider's pages
+    /// suggest otherwise.
     pub first_poll: Duration,
     /// Shortest delay between two status polls; the first one when a callback waits to be confirmed.
     pub poll_interval: Duration,

@@ -39,7 +39,7 @@ const PROFILE: Profile = Profile {
     // A public client's notes; the documented sample's `expires_at` is 86,400 s after completion.
     link_life: Duration::from_hours(24),
     // No official figure. A render takes 40 to 300 s, and a public client polls every 5 s.
-    first_poll: Duration::from_mins(3),
+    first_poll: FIRST_POLL,
     poll_interval: Duration::from_secs(15),
     max_poll_interval: Duration::from_mins(2),
     // Not documented. After a day, the links of a task whose end was missed would be dead anyway.

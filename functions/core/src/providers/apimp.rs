@@ -36,7 +36,7 @@ const PROFILE: Profile = Profile {
     // Unknown. The shortest life that samples of an upstream show: nine hours (`MiniMax`).
     link_life: Duration::from_hours(9),
     // Not documented. The older service recommended 15 to 30 s with back-off.
-    first_poll: Duration::from_mins(3),
+    first_poll: FIRST_POLL,
     poll_interval: Duration::from_secs(15),
     max_poll_interval: Duration::from_mins(5),
     // Unknown. The longest that an upstream documents, Vidu's 48 hours off-peak, plus two.

@@ -37,7 +37,7 @@ const PROFILE: Profile = Profile {
     // "24 h after generation, then the file is cleared." The link itself has the exact time.
     link_life: Duration::from_hours(24),
     // No rate limit is documented for status calls. Renders take minutes; ten seconds is the shortest sensible interval.
-    first_poll: Duration::from_mins(3),
+    first_poll: FIRST_POLL,
     poll_interval: Duration::from_secs(15),
     max_poll_interval: Duration::from_mins(5),
     // The maximum of `execution_expires_after` is 72 hours, plus one to learn of the expiry.

@@ -42,7 +42,7 @@ const PROFILE: Profile = Profile {
     // "Media files are deleted after 14 days."
     link_life: Duration::from_hours(336),
     // "30 s" for Runway; the Market page recommends 2 to 3 s with back-off.
-    first_poll: Duration::from_mins(3),
+    first_poll: FIRST_POLL,
     poll_interval: Duration::from_secs(30),
     max_poll_interval: Duration::from_mins(5),
     // The Market page stops after 15 minutes. Chosen freely above that, within the two months that logs are kept.

@@ -41,7 +41,7 @@ const PROFILE: Profile = Profile {
     // "Files are cleared after 30 days."
     link_life: Duration::from_hours(720),
     // Only documented that status calls do not count as concurrency. The sample task took two minutes.
-    first_poll: Duration::from_mins(3),
+    first_poll: FIRST_POLL,
     poll_interval: Duration::from_secs(20),
     max_poll_interval: Duration::from_mins(5),
     // Chosen freely: hundreds of times the usual render, well within the 30 days.

@@ -39,7 +39,7 @@ const PROFILE: Profile = Profile {
     // "1 h" on the download page, whose own sample has nine.
     link_life: Duration::from_hours(1),
     // "A 10 s interval is suggested."
-    first_poll: Duration::from_mins(3),
+    first_poll: FIRST_POLL,
     poll_interval: Duration::from_secs(10),
     max_poll_interval: Duration::from_mins(2),
     // v2 forgets tasks after 7 days, v1 is not documented. Chosen freely: a day is hundreds of renders.

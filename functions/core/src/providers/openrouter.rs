@@ -36,7 +36,7 @@ const PROFILE: Profile = Profile {
     }),
     // Called short, without a figure. The links are routes of the API and never change, so another poll gives no other. Chosen freely.
     link_life: Duration::from_hours(24),
-    first_poll: Duration::from_mins(3),
+    first_poll: FIRST_POLL,
     poll_interval: Duration::from_secs(15),
     max_poll_interval: Duration::from_mins(5),
     // How long a job may live is not documented. Chosen freely: hundreds of times the usual render.

@@ -5,7 +5,7 @@ pub(super) use std::time::Duration;
 pub(super) use serde_json::{Value, json};
 
 pub(super) use super::adapter::{
-    Adapter, CallbackBody, Callbacks, FreshLink, InvalidSubmission, LookupResult, PolledTask, Profile,
+    Adapter, CallbackBody, Callbacks, FIRST_POLL, FreshLink, InvalidSubmission, LookupResult, PolledTask, Profile,
     ProviderResponse, Request, StatusRequest, StatusResult, Submission, SubmissionResult,
 };
 pub(super) use super::failures::{Failures, Retry, code, part, prefix, words};

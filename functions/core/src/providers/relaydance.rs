@@ -36,7 +36,7 @@ const PROFILE: Profile = Profile {
     // Not documented; Ark's.
     link_life: Duration::from_hours(24),
     // "Every few seconds." A client reports about 150 s for a render.
-    first_poll: Duration::from_mins(3),
+    first_poll: FIRST_POLL,
     poll_interval: Duration::from_secs(10),
     max_poll_interval: Duration::from_mins(2),
     // Not documented. Ark's tasks expire after 48 hours by default.

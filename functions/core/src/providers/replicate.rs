@@ -35,7 +35,7 @@ const PROFILE: Profile = Profile {
     }),
     // Deleted one hour after the end.
     link_life: Duration::from_hours(1),
-    first_poll: Duration::from_mins(3),
+    first_poll: FIRST_POLL,
     poll_interval: Duration::from_secs(20),
     // A lost callback has to be found while the file lives.
     max_poll_interval: Duration::from_mins(5),

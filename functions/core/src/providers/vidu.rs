@@ -41,7 +41,7 @@ const PROFILE: Profile = Profile {
     // "24 h". Counted from the response, when links seem to be signed.
     link_life: Duration::from_hours(24),
     // Not documented. A render takes one to a few minutes.
-    first_poll: Duration::from_mins(3),
+    first_poll: FIRST_POLL,
     poll_interval: Duration::from_secs(15),
     max_poll_interval: Duration::from_mins(10),
     // Off-peak tasks take up to 48 hours and are cancelled then, plus two to learn of it.

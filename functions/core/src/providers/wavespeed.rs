@@ -34,7 +34,7 @@ const PROFILE: Profile = Profile {
     }),
     // The prediction's own life: an upper bound.
     link_life: Duration::from_hours(168),
-    first_poll: Duration::from_mins(3),
+    first_poll: FIRST_POLL,
     poll_interval: Duration::from_secs(20),
     max_poll_interval: Duration::from_mins(5),
     // Chosen freely: hundreds of times the usual render, well within the 7 days.

@@ -14,7 +14,7 @@ const OPEN: [State; 2] = [State::Pending, State::Reported];
 /// claim: not final, and no live lease. The fencing token makes every earlier claim void. Of two workers at the same moment,
 /// one is told that the task is held. When the task is due stays as it is, because to move it would cost as much as two writes,
 /// and most work ends before the first renewal; what is due and held, `poll` leaves alone until the lease is over
-/// ([`claim_due`]).
+/// ([`is_due`]).
 pub fn claim(task: &TaskKey, now: Timestamp, until: Timestamp) -> Transition {
     Transition {
         action: "claiming",
@@ -122,19 +122,12 @@ pub fn settle(record: &Record, report: &Report, artifacts: &[StoredArtifact], no
     }
 }
 
-/// Takes a due task for `poll` to reconcile: moves it forward first, so that it is found again if that comes to nothing, and no
-/// other run reconciles it meanwhile. Refused when somebody else was first, a worker has it, or it is final.
-pub fn claim_due(task: &TaskKey, seen_due_at: Timestamp, next_due_at: Timestamp, now: Timestamp) -> Transition {
-    Transition {
-        action: "claiming the due task",
-        task: task.clone(),
-        condition: Condition::All(vec![
-            Condition::state_in(&OPEN),
-            Condition::Is(A::DueAt, seen_due_at.into()),
-            no_live_lease(now),
-        ]),
-        write: Write::Update(vec![Effect::Set(A::DueAt, next_due_at.into())]),
-    }
+/// Whether `poll` reconciles a task that it found in the index: it is not final, it is due by its record too, and no worker has
+/// it. Nothing is written before: two runs at once poll a task twice, which does no harm, and a write that moves a task costs as
+/// much as three.
+pub fn is_due(record: &Record, now: Timestamp) -> bool {
+    let is_held = record.claimed_until.is_some_and(|until| until > now);
+    !record.state.is_final() && !is_held && record.due_at.is_some_and(|due_at| due_at <= now)
 }
 
 /// Moves a task that `poll` reconciles to another time, unless something happened to it since.
@@ -153,6 +146,8 @@ pub fn postpone(record: &Record, due_at: Timestamp) -> Transition {
             unchanged,
             // Whoever claimed it meanwhile may die, and then it is due when it was.
             Condition::unclaimed_since(record),
+            // A hint leaves it due when it was, too.
+            Condition::unrevised(record),
         ]),
         write: Write::Update(vec![Effect::Set(A::DueAt, due_at.into())]),
     }

@@ -4,11 +4,38 @@ use super::{Condition, Effect, Transition, Write};
 use crate::callback::{Accepted, Hint, Open, Raw};
 use crate::item::{Attribute as A, Value};
 use crate::providers::adapter::HintReason;
-use crate::record::{Fallback, PendingHint, RETENTION, Record, State, due_shard};
+use crate::record::{FOUND_WITHIN, Fallback, PendingHint, REQUEUE_AFTER, RETENTION, Record, State, due_shard};
 use crate::report::Outcome;
 use crate::stored_report;
 use crate::task::TaskKey;
 use crate::time::Timestamp;
+
+/// When a task about which something was said is looked at again, if its message is lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Due {
+    /// When it is due anyway. Refused where that is later than [`FOUND_WITHIN`].
+    Kept,
+    /// At the time that is given with the write, whenever it was due before.
+    Moved,
+}
+
+impl Due {
+    /// Whether a write that would have kept the time may have been refused for it: then it is to be moved.
+    pub fn is_too_late(held: &Record, now: Timestamp) -> bool {
+        held.state == State::Pending && held.due_at.is_some_and(|due_at| due_at > now + FOUND_WITHIN)
+    }
+
+    fn condition(self, now: Timestamp) -> Option<Condition> {
+        (self == Self::Kept).then(|| Condition::AtMost(A::DueAt, (now + FOUND_WITHIN).seconds()))
+    }
+
+    fn effect(self, due_at: Timestamp) -> Effect {
+        match self {
+            Self::Kept => Effect::SetOnce(A::DueAt, due_at.into()),
+            Self::Moved => Effect::Set(A::DueAt, due_at.into()),
+        }
+    }
+}
 
 /// report: none, pending -> reported. The report is written due, and only then may it be queued: if that fails, or the
 /// process dies in between, `poll` queues it.
@@ -18,8 +45,9 @@ use crate::time::Timestamp;
 ///
 /// `read` is the record that a status poll was about. A failure that the poll found is refused when a hint came since the
 /// record was read: the provider may have said so before it said what the hint says, and a report ends the hint.
-pub fn report(accepted: &Accepted, read: Option<&Record>, now: Timestamp, due_at: Timestamp) -> Transition {
+pub fn report(accepted: &Accepted, read: Option<&Record>, now: Timestamp, due: Due) -> Transition {
     let mut pending = vec![Condition::Is(A::State, State::Pending.into())];
+    pending.extend(due.condition(now));
     if accepted.report().outcome() != Outcome::Succeeded {
         pending.push(Condition::Lacks(A::Outcome));
         pending.extend(read.map(Condition::unrevised));
@@ -29,16 +57,16 @@ pub fn report(accepted: &Accepted, read: Option<&Record>, now: Timestamp, due_at
         action: "recording the report",
         task: accepted.key().clone(),
         condition: same_provider_task(accepted.key(), accepted.provider_task_id(), condition),
-        write: Write::Update(reported(accepted, now, due_at)),
+        write: Write::Update(reported(accepted, now, due)),
     }
 }
 
 /// A success replaces a failure that is held, settled or not. The same write raises the fencing token and clears the lease:
 /// a worker still busy with the failure would otherwise settle it over the success. Whoever loses this race sees a success
 /// and is a duplicate.
-pub fn take_over(accepted: &Accepted, now: Timestamp, due_at: Timestamp) -> Transition {
+pub fn take_over(accepted: &Accepted, now: Timestamp) -> Transition {
     let condition = holds_a_failure(&[State::Reported, State::Failed, State::Lost]);
-    let mut effects = reported(accepted, now, due_at);
+    let mut effects = reported(accepted, now, Due::Moved);
     effects.extend([
         Effect::Increment(A::FencingToken),
         Effect::Remove(A::ClaimedUntil),
@@ -54,8 +82,8 @@ pub fn take_over(accepted: &Accepted, now: Timestamp, due_at: Timestamp) -> Tran
 }
 
 /// close: pending -> reported, as lost. Only while nothing was said about the task since it was read: what a callback has
-/// just said is not closed.
-pub fn close(accepted: &Accepted, read: &Record, now: Timestamp, due_at: Timestamp) -> Transition {
+/// just said is not closed. It is due already.
+pub fn close(accepted: &Accepted, read: &Record, now: Timestamp) -> Transition {
     Transition {
         action: "closing the task",
         task: accepted.key().clone(),
@@ -64,17 +92,19 @@ pub fn close(accepted: &Accepted, read: &Record, now: Timestamp, due_at: Timesta
             Condition::Lacks(A::Outcome),
             Condition::unrevised(read),
         ]),
-        write: Write::Update(reported(accepted, now, due_at)),
+        write: Write::Update(reported(accepted, now, Due::Kept)),
     }
 }
 
-/// A hint: none, pending -> pending and due now. What may not be acted on by itself is kept with it, for the worker that
+/// A hint: none, pending -> pending and due soon. What may not be acted on by itself is kept with it, for the worker that
 /// confirms it and for an operator.
-pub fn note_hint(hint: &Hint, now: Timestamp, deadline_at: Timestamp) -> Transition {
+pub fn note_hint(hint: &Hint, now: Timestamp, deadline_at: Timestamp, due: Due) -> Transition {
     let id = hint.provider_task_id.as_deref();
     let mut effects = known(&hint.key, id, now, deadline_at);
-    effects.extend(hinted(hint, now));
-    let condition = Condition::Any(vec![Condition::Lacks(A::Task), Condition::Is(A::State, State::Pending.into())]);
+    effects.extend(hinted(hint, now, due));
+    let mut pending = vec![Condition::Is(A::State, State::Pending.into())];
+    pending.extend(due.condition(now));
+    let condition = Condition::Any(vec![Condition::Lacks(A::Task), Condition::All(pending)]);
     Transition {
         action: "recording the hint",
         task: hint.key.clone(),
@@ -94,7 +124,7 @@ pub fn reopen(hint: &Hint, now: Timestamp) -> Transition {
         Effect::Remove(A::FinishedAt),
         Effect::Remove(A::ExpiresAt),
     ];
-    effects.extend(hinted(hint, now));
+    effects.extend(hinted(hint, now, Due::Moved));
     Transition {
         action: "reopening the task",
         task: hint.key.clone(),
@@ -109,10 +139,9 @@ pub fn reopen(hint: &Hint, now: Timestamp) -> Transition {
 
 /// restore: the hint that reopened a task was not confirmed; the failure it holds stands, and is settled again. Only by the
 /// worker whose claim it is, and while no other hint came.
-pub fn restore(record: &Record, due_at: Timestamp) -> Transition {
+pub fn restore(record: &Record) -> Transition {
     let mut effects = vec![
         Effect::Set(A::State, State::Reported.into()),
-        Effect::Set(A::DueAt, due_at.into()),
         Effect::Set(A::Attempts, Value::Number(0)),
         Effect::Remove(A::Hint),
         Effect::Remove(A::Fallback),
@@ -260,7 +289,7 @@ fn holds_a_failure(states: &[State]) -> Condition {
     Condition::All(vec![Condition::state_in(states), Condition::one_of(A::Outcome, failures)])
 }
 
-fn reported(accepted: &Accepted, now: Timestamp, due_at: Timestamp) -> Vec<Effect> {
+fn reported(accepted: &Accepted, now: Timestamp, due: Due) -> Vec<Effect> {
     let mut effects = vec![
         Effect::Set(A::State, State::Reported.into()),
         Effect::Set(A::Outcome, accepted.report().outcome().name().into()),
@@ -269,7 +298,7 @@ fn reported(accepted: &Accepted, now: Timestamp, due_at: Timestamp) -> Vec<Effec
         Effect::Set(A::ReportedAt, now.into()),
         Effect::Set(A::Raw, accepted.raw().expose().into()),
         Effect::Set(A::RawBytes, raw_bytes(accepted.raw())),
-        Effect::Set(A::DueAt, due_at.into()),
+        due.effect(now + REQUEUE_AFTER),
         Effect::Set(A::DueShard, u64::from(due_shard(accepted.key())).into()),
         Effect::Set(A::Attempts, Value::Number(0)),
         Effect::SetOnce(A::CreatedAt, now.into()),
@@ -296,9 +325,9 @@ fn known(key: &TaskKey, provider_task_id: Option<&str>, now: Timestamp, deadline
     effects
 }
 
-fn hinted(hint: &Hint, now: Timestamp) -> Vec<Effect> {
+fn hinted(hint: &Hint, now: Timestamp, due: Due) -> Vec<Effect> {
     let mut effects = vec![
-        Effect::Set(A::DueAt, now.into()),
+        due.effect(now),
         Effect::Set(A::Attempts, Value::Number(0)),
         Effect::Increment(A::Revision),
         // The first of several counts: repeating a hint prolongs nothing.

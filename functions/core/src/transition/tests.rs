@@ -5,13 +5,14 @@ use super::*;
 use crate::annotations::Given;
 use crate::callback::{Accepted, Hint, Open, Raw, Reporter};
 use crate::providers::adapter::HintReason;
-use crate::record::{PendingHint, SubmissionAttempt};
+use crate::record::{FOUND_WITHIN, PendingHint, REQUEUE_AFTER, SubmissionAttempt};
 use crate::redacted::SignedUrl;
 use crate::report::{Artifact, Failure, Kind, Outcome, Progress, Reason, Report, Source};
 use crate::time::Timestamp;
+use std::time::Duration;
 
-use super::leases::{claim, claim_due, postpone, release_open, release_unfinished, renew, settle};
-use super::reports::{close, keep, note_hint, note_open, remove, reopen, report, restore, take_over};
+use super::leases::{claim, is_due, postpone, release_open, release_unfinished, renew, settle};
+use super::reports::{Due, close, keep, note_hint, note_open, remove, reopen, report, restore, take_over};
 use super::submissions::{
     CancellationResponse, correct_identity, identify, interrupt, note_cancellation, note_submission, register,
     resubmit, withdraw,
@@ -159,17 +160,17 @@ fn situations() -> Vec<(char, Task)> {
     let absent = Task::default();
     let submitting = Task::default().then(&register(&registration(None), NOW));
     let pending = Task::registered();
-    let hinted = pending.clone().then(&note_hint(&hint(), NOW, DEADLINE));
-    let stranger = Task::default().then(&note_hint(&hint(), NOW, DEADLINE)).claimed(NOW);
+    let hinted = pending.clone().then(&note_hint(&hint(), NOW, DEADLINE, Due::Kept));
+    let stranger = Task::default().then(&note_hint(&hint(), NOW, DEADLINE, Due::Kept)).claimed(NOW);
     let polled = pending.clone().claimed(NOW);
-    let reported = pending.clone().then(&report(&success(), None, NOW, NOW));
+    let reported = pending.clone().then(&report(&success(), None, NOW, Due::Kept));
     let copied = reported.clone().claimed(NOW);
     let archived = copied.clone().settled();
-    let failing = pending.clone().then(&report(&failure(), None, NOW, NOW));
+    let failing = pending.clone().then(&report(&failure(), None, NOW, Due::Kept));
     let publishing = failing.clone().claimed(NOW);
     let failed_task = publishing.clone().settled();
     let closing = Accepted::lost(key(), failed());
-    let lost = pending.clone().then(&close(&closing, &pending.record(), NOW, NOW)).claimed(NOW).settled();
+    let lost = pending.clone().then(&close(&closing, &pending.record(), NOW)).claimed(NOW).settled();
     let reopened = failed_task.clone().then(&reopen(&hint(), NOW));
     let rechecked = reopened.clone().claimed(NOW);
     let kept = Task::default().then(&keep(&key(), &Raw::new(b"?"), NOW));
@@ -210,14 +211,14 @@ fn transitions(read: &Record) -> Vec<(&'static str, Transition)> {
         ("resubmit", resubmit(task, &attempt(), &attempt(), None, NOW, DEADLINE)),
         ("note_cancellation", note_cancellation(task, CancellationResponse::Missing, NOW, NOW)),
         ("interrupt", interrupt(task, &attempt(), NOW)),
-        ("report a success", report(&success(), None, NOW, NOW)),
-        ("report a failure", report(&failure(), None, NOW, NOW)),
-        ("report a polled failure", report(&failure(), Some(read), NOW, NOW)),
-        ("take_over", take_over(&success(), NOW, NOW)),
-        ("close", close(&closing, read, NOW, NOW)),
-        ("note_hint", note_hint(&hint(), NOW, DEADLINE)),
+        ("report a success", report(&success(), None, NOW, Due::Kept)),
+        ("report a failure", report(&failure(), None, NOW, Due::Kept)),
+        ("report a polled failure", report(&failure(), Some(read), NOW, Due::Kept)),
+        ("take_over", take_over(&success(), NOW)),
+        ("close", close(&closing, read, NOW)),
+        ("note_hint", note_hint(&hint(), NOW, DEADLINE, Due::Kept)),
         ("reopen", reopen(&hint(), NOW)),
-        ("restore", restore(read, NOW)),
+        ("restore", restore(read)),
         ("remove", remove(read)),
         ("note_open", note_open(&open, NOW, NOW, DEADLINE)),
         ("keep", keep(task, &Raw::new(b"?"), NOW)),
@@ -227,7 +228,6 @@ fn transitions(read: &Record) -> Vec<(&'static str, Transition)> {
         ("release_open", release_open(read, LATER, None)),
         ("release_unfinished", release_unfinished(read, LATER, None, Some("slow"))),
         ("settle", settle(read, &held, &[], NOW)),
-        ("claim_due", claim_due(task, read.due_at.unwrap_or(NOW), LATER, LATER)),
         ("postpone", postpone(read, LATER)),
     ]
 }
@@ -276,7 +276,6 @@ fn every_transition_on_a_task_in_every_situation() {
         ("release_open", "....pp.......pp."),
         ("release_unfinished", ".......r..r....."),
         ("settle", ".......a..f....."),
-        ("claim_due", ".ppppprr.rr..pp."),
         ("postpone", ".ppppprr.rr..pp."),
     ];
     for (index, (name, row)) in expected.into_iter().enumerate() {
@@ -305,11 +304,11 @@ fn of_two_writers_the_second_sees_the_first() {
         ('p', "close", "report a success", false, "reported"),
         ('p', "close", "take_over", true, "reported"),
         ('p', "note_hint", "close", false, "pending"),
-        ('p', "claim_due", "claim_due", false, "pending"),
-        // The worker died, and its lease is over.
-        ('p', "claim", "claim_due", true, "pending"),
+        // A run of `poll` puts off only what is as it was read.
+        ('p', "postpone", "postpone", false, "pending"),
         ('p', "claim", "postpone", false, "pending"),
-        ('p', "claim_due", "postpone", false, "pending"),
+        ('p', "note_hint", "postpone", false, "pending"),
+        ('p', "report a success", "postpone", false, "reported"),
         ('s', "withdraw", "report a success", true, "reported"),
         ('s', "report a success", "withdraw", false, "reported"),
         ('s', "note_hint", "withdraw", false, "pending"),
@@ -362,7 +361,7 @@ fn of_two_writers_the_second_sees_the_first() {
 
 #[test]
 fn a_settled_report_has_no_link() {
-    let reported = Task::registered().then(&report(&success(), None, NOW, LATER));
+    let reported = Task::registered().then(&report(&success(), None, NOW, Due::Kept));
     assert_eq!(reported.links(), [LINKS[0]]);
     let settled = reported.claimed(NOW).settled();
     assert!(settled.links().is_empty(), "{settled:?}");
@@ -376,13 +375,13 @@ fn the_endpoint_of_a_body_is_recorded_where_none_is_known() {
     let open =
         |endpoint| Open { key: key(), provider_task_id: Some(ID.to_owned()), progress: Progress::default(), endpoint };
     let hint = |endpoint| Hint { endpoint, ..hint() };
-    for told in [note_open(&open(first), NOW, NOW, DEADLINE), note_hint(&hint(first), NOW, DEADLINE)] {
+    for told in [note_open(&open(first), NOW, NOW, DEADLINE), note_hint(&hint(first), NOW, DEADLINE, Due::Kept)] {
         let task = Task::default().then(&told);
         assert_eq!(task.record().endpoint.as_deref(), first);
-        let again = task.then(&note_hint(&hint(other), NOW, DEADLINE));
+        let again = task.then(&note_hint(&hint(other), NOW, DEADLINE, Due::Kept));
         assert_eq!(again.record().endpoint.as_deref(), first, "the first stays");
     }
-    let lost = Task::registered().then(&report(&failure(), None, NOW, NOW));
+    let lost = Task::registered().then(&report(&failure(), None, NOW, Due::Kept));
     let reopened = lost.then(&reopen(&hint(first), NOW));
     assert_eq!(reopened.record().endpoint.as_deref(), first, "the hint that reopens a task tells it too");
 }
@@ -405,7 +404,8 @@ fn an_older_claim_writes_nothing() {
 fn a_hint_that_comes_while_a_worker_polls_is_not_lost() {
     let mut task = Task::registered().claimed(NOW);
     let worker = task.record();
-    task = task.then(&note_hint(&hint(), NOW, DEADLINE)).then(&renew(&key(), worker.fencing_token, LEASE_END));
+    task =
+        task.then(&note_hint(&hint(), NOW, DEADLINE, Due::Kept)).then(&renew(&key(), worker.fencing_token, LEASE_END));
     assert!(!task.apply(&release_open(&worker, LATER, None)));
     let revised = task.record();
     assert!(revised.hint.is_some() && revised.fallback.is_some());
@@ -419,15 +419,61 @@ fn a_hint_that_comes_while_a_worker_polls_is_not_lost() {
 
 #[test]
 fn a_repeated_hint_prolongs_nothing() {
-    let first = Task::registered().then(&note_hint(&hint(), NOW, DEADLINE)).record();
+    let first = Task::registered().then(&note_hint(&hint(), NOW, DEADLINE, Due::Kept)).record();
     let again = Task::registered()
-        .then(&note_hint(&hint(), NOW, DEADLINE))
-        .then(&note_hint(&Hint { fallback: None, ..hint() }, LATER, LATER))
+        .then(&note_hint(&hint(), NOW, DEADLINE, Due::Kept))
+        .then(&note_hint(&Hint { fallback: None, ..hint() }, LATER, LATER, Due::Kept))
         .record();
     assert_eq!(again.hint, first.hint);
     assert_eq!(again.fallback, first.fallback);
     assert_eq!(again.deadline_at, first.deadline_at);
-    assert_eq!((again.due_at, again.revision), (Some(LATER), first.revision + 1));
+    assert_eq!((again.due_at, again.revision), (first.due_at, first.revision + 1));
+}
+
+/// What is said about a task is found within five minutes, whatever becomes of its message, and a task that is due by then costs
+/// no write to the index.
+#[test]
+fn what_is_said_of_a_task_is_due_soon() {
+    let put_off_to = |due_at: Timestamp| Task::registered().then(&postpone(&Task::registered().record(), due_at));
+    for (due_at, is_kept) in [
+        (NOW + Duration::from_secs(1), true),
+        (NOW + FOUND_WITHIN, true),
+        (NOW + FOUND_WITHIN + Duration::from_secs(1), false),
+        (DEADLINE, false),
+    ] {
+        let task = put_off_to(due_at);
+        for (write, moved_to) in [
+            (&(|due| report(&success(), None, NOW, due)) as &dyn Fn(Due) -> Transition, NOW + REQUEUE_AFTER),
+            (&|due| note_hint(&hint(), NOW, DEADLINE, due), NOW),
+        ] {
+            assert_eq!(task.clone().apply(&write(Due::Kept)), is_kept, "{due_at}");
+            assert_eq!(Due::is_too_late(&task.record(), NOW), !is_kept, "{due_at}");
+            if is_kept {
+                assert_eq!(task.clone().then(&write(Due::Kept)).record().due_at, Some(due_at));
+            }
+            assert_eq!(task.clone().then(&write(Due::Moved)).record().due_at, Some(moved_to));
+        }
+    }
+    // Nobody knew of it, or nothing was to be done about it any more.
+    let unknown = Task::default().then(&report(&success(), None, NOW, Due::Kept)).record();
+    assert_eq!(unknown.due_at, Some(NOW + REQUEUE_AFTER));
+    let failed = Task::registered().then(&report(&failure(), None, NOW, Due::Kept)).claimed(NOW).settled();
+    assert_eq!(failed.clone().then(&take_over(&success(), LATER)).record().due_at, Some(LATER + REQUEUE_AFTER));
+    assert_eq!(failed.then(&reopen(&hint(), LATER)).record().due_at, Some(LATER));
+}
+
+#[test]
+fn a_run_of_poll_reconciles_what_is_due_and_held_by_nobody() {
+    let task = Task::registered();
+    let due_at = task.record().due_at.expect("it is due");
+    assert!(is_due(&task.record(), due_at));
+    assert!(!is_due(&task.record(), due_at - Duration::from_secs(1)));
+    let held = task.claimed(due_at).record();
+    let until = held.claimed_until.expect("it is held");
+    assert!(!is_due(&held, until - Duration::from_secs(1)));
+    assert!(is_due(&held, until), "its worker died");
+    let failed = Task::registered().then(&report(&failure(), None, NOW, Due::Kept)).claimed(NOW).settled();
+    assert!(!is_due(&failed.record(), LATER));
 }
 
 /// A failure that is held, settled or not, ends as the success that replaces it, whichever way that comes.
@@ -435,8 +481,8 @@ fn a_repeated_hint_prolongs_nothing() {
 fn a_success_replaces_a_failure_and_nothing_replaces_a_success() {
     for (column, task) in situations().into_iter().filter(|(column, _)| "fFDL".contains(*column)) {
         let held = task.record();
-        let by_report = task.clone().then(&take_over(&success(), NOW, NOW));
-        let by_hint = task.then(&reopen(&hint(), NOW)).then(&report(&success(), None, NOW, NOW));
+        let by_report = task.clone().then(&take_over(&success(), NOW));
+        let by_hint = task.then(&reopen(&hint(), NOW)).then(&report(&success(), None, NOW, Due::Kept));
         for replaced in [by_report, by_hint] {
             let record = replaced.record();
             assert_eq!((record.state, record.outcome()), (State::Reported, Some(Outcome::Succeeded)), "{column}");
@@ -444,7 +490,7 @@ fn a_success_replaces_a_failure_and_nothing_replaces_a_success() {
             let archived = replaced.claimed(LATER).settled();
             assert_eq!(archived.record().state, State::Archived, "{column}");
             for accepted in [failure(), success(), Accepted::lost(key(), failed())] {
-                for transition in [report(&accepted, None, LATER, LATER), take_over(&accepted, LATER, LATER)] {
+                for transition in [report(&accepted, None, LATER, Due::Kept), take_over(&accepted, LATER)] {
                     assert_eq!(effect_on(&archived, &transition), '.', "{column}: {accepted:?}");
                 }
             }

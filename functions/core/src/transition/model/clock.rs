@@ -30,20 +30,19 @@ pub(super) const AFTER_LEASE: Timestamp = Timestamp::from_seconds(30);
 
 /// When a task is due, by who wrote it: a time that was written before is told from one that is written now.
 pub(super) const DUE_REGISTERED: Timestamp = Timestamp::from_seconds(1);
-pub(super) const DUE_REPORTED: Timestamp = Timestamp::from_seconds(2);
 pub(super) const DUE_POSTPONED: Timestamp = Timestamp::from_seconds(3);
-pub(super) const DUE_RELEASED: Timestamp = Timestamp::from_seconds(4);
-const DUE_CLAIMED: [i64; 4] = [10, 11, 12, 13];
-/// By what a status poll or a hint says.
+const DUE_RELEASED: [Timestamp; 2] = [Timestamp::from_seconds(4), Timestamp::from_seconds(6)];
+/// By what a status poll or a hint says. What nobody can poll is put off to the deadline.
 const DUE_OTHERWISE: i64 = 5;
 
-pub(super) fn due_code(time: i64) -> i64 {
-    if time < START { time } else { DUE_OTHERWISE }
+/// When a task is due that its worker gives back: another time than it was, as the clock goes on.
+pub(super) fn next_released(due_at: Option<Timestamp>) -> Timestamp {
+    let [one, other] = DUE_RELEASED;
+    if due_at == Some(one) { other } else { one }
 }
 
-/// When a task is due next that a run of `poll` claims: another time than all these.
-pub(super) fn next_due(others: &[i64]) -> i64 {
-    DUE_CLAIMED.into_iter().find(|due| !others.contains(due)).expect("there are more than may be taken")
+pub(super) fn due_code(time: i64) -> i64 {
+    if time < START || time == DEADLINE.seconds() { time } else { DUE_OTHERWISE }
 }
 
 pub(super) fn terms() -> Terms {

@@ -17,7 +17,6 @@ const PRESENT: &str = "every task in this state has it, the effect is shared wit
 /// All of them.
 pub(super) const ALL: &[Exception] = &[
     ("claim: raise attempts", BACK_OFF),
-    ("claim_due: any about state", "said by another condition too: what is final is not due"),
     ("close: no outcome", "said by another condition too: only a hint reopens a task, and that raises the revision"),
     ("close: state is pending", "said by another condition too: what is not pending holds an outcome"),
     ("close: remove artifacts", ABSENT),
@@ -25,7 +24,7 @@ pub(super) const ALL: &[Exception] = &[
     ("close: remove last_error", ABSENT),
     ("close: set attempts", BACK_OFF),
     ("close: set created_at once", PRESENT),
-    ("close: set due_at", LATER),
+    ("close: set due_at once", PRESENT),
     ("close: set due_shard", PRESENT),
     ("identify: any about provider_task_id", "another id is `correct_identity`'s, which the model leaves out"),
     (
@@ -95,7 +94,6 @@ pub(super) const ALL: &[Exception] = &[
     ("report: remove checkpoints", ABSENT),
     ("restore: has outcome", "said by another condition too: it was read so, and no outcome is taken away"),
     ("restore: set attempts", BACK_OFF),
-    ("restore: set due_at", LATER),
     (
         "settle: state is reported",
         "said by another condition too: whatever makes another state of it raises the fencing token",

@@ -1,16 +1,15 @@
-//! What runs of `poll` do next. They read the index, claim what is due, and reconcile it.
+//! What runs of `poll` do next. They read what is due, and reconcile it.
 
-use super::clock::next_due;
+use super::clock::{DEADLINE, INSTANTS};
 use super::steps::{Recorded, Steps, report};
-use super::system::{Broken, Run, System, Worker};
+use super::system::{Broken, Run, System};
 use super::table::ItemId;
 use super::workers::answers;
 use super::writes::{Answer, Operation, Said, decide};
 use crate::callback::{Raw, Reporter};
 use crate::requeue::is_for_process;
 use crate::status_poll::{self, Step};
-use crate::time::Timestamp;
-use crate::transition::Applied;
+use crate::transition::{Applied, leases};
 
 pub(super) fn steps(steps: &mut Steps<'_>) {
     let from = steps.from;
@@ -22,18 +21,16 @@ pub(super) fn steps(steps: &mut Steps<'_>) {
     for run in 0..from.runs.len() {
         match from.runs[run] {
             Run::Idle if free == Some(run) => {
-                let due = from.record(steps.table).and_then(|record| record.due_at);
-                if let Some(due) = due {
+                if let Some(read) = due(steps) {
                     let mut next = from;
-                    next.runs[run] = Run::Seen { due: due.seconds() };
-                    steps.add("a run of poll reads the index", true, next);
+                    next.runs[run] = Run::Read(read);
+                    steps.add("a run of poll reads the task", true, next);
                 }
                 continue;
             }
             Run::Idle => continue,
-            Run::Seen { due } => claim(steps, run, due),
-            Run::Claimed { read, due } => reconcile(steps, run, read, due),
-            Run::Polled { read, answer, .. } => conclude(steps, run, read, answer, true),
+            Run::Read(read) => reconcile(steps, run, read),
+            Run::Polled { read, answer } => conclude(steps, run, read, answer, true),
         }
         let mut next = from;
         next.runs[run] = Run::Idle;
@@ -41,72 +38,31 @@ pub(super) fn steps(steps: &mut Steps<'_>) {
     }
 }
 
+/// The record, when it is due. It may be so at any moment, as soon as no lease is alive.
+fn due(steps: &Steps<'_>) -> Option<ItemId> {
+    let read = steps.from.item?;
+    leases::is_due(steps.table.record(read), INSTANTS[usize::from(steps.from.clock)]).then_some(read)
+}
+
 /// A whole run, with nothing in between.
 fn at_once(steps: &mut Steps<'_>) {
-    let from = steps.from;
-    let Some(due) = from.record(steps.table).and_then(|record| record.due_at) else { return };
-    let seen = due.seconds();
-    let operation = Operation::ClaimDue { seen, next: next_due(&[seen]), in_lease: false };
-    let Applied::Done(Some(read)) = steps.table.write(operation, from.item) else { return };
-    let claimed = System { item: Some(read), ..from };
+    let Some(read) = due(steps) else { return };
     if is_for_process(steps.table.record(read)) {
-        steps.add("a run of poll queues the task", true, System { queued: true, ..claimed });
+        steps.add("a run of poll queues the task", true, System { queued: true, ..steps.from });
         return;
     }
-    steps.from = claimed;
     for answer in answers(steps, read) {
         conclude(steps, 0, read, answer, steps.scenario.is_certain(answer));
     }
-    steps.from = from;
-}
-
-fn claim(steps: &mut Steps<'_>, run: usize, due: i64) {
-    // The time is a minute ahead: nobody has written it before.
-    let mut others = vec![due];
-    others.extend(steps.from.record(steps.table).and_then(|record| record.due_at).map(Timestamp::seconds));
-    for other in steps.from.runs {
-        if let Run::Claimed { read, .. } | Run::Polled { read, .. } = other {
-            others.extend(steps.table.record(read).due_at.map(Timestamp::seconds));
-        }
-    }
-    for in_lease in [false, true] {
-        let mut next = steps.from;
-        next.runs[run] = Run::Idle;
-        let is_worked_on = next.workers.iter().any(|worker| matches!(worker, Worker::At { is_latest: true, .. }));
-        if let Applied::Done(Some(item)) =
-            steps.table.write(Operation::ClaimDue { seen: due, next: next_due(&others), in_lease }, next.item)
-        {
-            if in_lease && is_worked_on {
-                next.break_promise(Broken::Shared);
-            }
-            if is_reconciled_by_other(steps, due) {
-                next.break_promise(Broken::ReconciledTwice);
-            }
-            next.item = Some(item);
-            next.runs[run] = Run::Claimed { read: item, due };
-        }
-        steps.add("a run of poll claims the task", true, next);
-    }
-}
-
-/// Whether another run has claimed the same entry, and nobody has written another time since.
-fn is_reconciled_by_other(steps: &Steps<'_>, found: i64) -> bool {
-    let due = steps.from.record(steps.table).and_then(|record| record.due_at).map(Timestamp::seconds);
-    steps.from.runs.iter().any(|run| match run {
-        Run::Claimed { read, due: seen } | Run::Polled { read, due: seen, .. } => {
-            *seen == found && due == steps.table.record(*read).due_at.map(Timestamp::seconds)
-        }
-        Run::Idle | Run::Seen { .. } => false,
-    })
 }
 
 /// What was reported or hinted at is queued, unless its message is thought to be in the queue; the rest is polled.
-fn reconcile(steps: &mut Steps<'_>, run: usize, read: ItemId, due: i64) {
+fn reconcile(steps: &mut Steps<'_>, run: usize, read: ItemId) {
     let from = steps.from;
     if !is_for_process(steps.table.record(read)) {
         for answer in answers(steps, read) {
             let mut next = from;
-            next.runs[run] = Run::Polled { read, due, answer };
+            next.runs[run] = Run::Polled { read, answer };
             steps.add("a run of poll polls the provider", steps.scenario.is_certain(answer), next);
         }
         return;
@@ -114,13 +70,13 @@ fn reconcile(steps: &mut Steps<'_>, run: usize, read: ItemId, due: i64) {
     let mut next = from;
     next.runs[run] = Run::Idle;
     steps.add("a run of poll queues the task", true, System { queued: true, ..next });
-    postpone(steps, &mut next, read);
+    postpone(steps, &mut next, read, false);
     steps.add("a run of poll queues and postpones the task", true, System { queued: true, ..next });
     steps.add("a run of poll postpones the task", false, next);
 }
 
-fn postpone(steps: &mut Steps<'_>, next: &mut System, read: ItemId) {
-    let Applied::Done(item) = steps.table.write(Operation::Postpone { read }, next.item) else { return };
+fn postpone(steps: &mut Steps<'_>, next: &mut System, read: ItemId, to_deadline: bool) {
+    let Applied::Done(item) = steps.table.write(Operation::Postpone { read, to_deadline }, next.item) else { return };
     let is_as_read = next.record(steps.table).is_some_and(|now| {
         let read = steps.table.record(read);
         (now.state, now.hint, now.due_at) == (read.state, read.hint, read.due_at)
@@ -154,8 +110,9 @@ fn conclude(steps: &mut Steps<'_>, run: usize, read: ItemId, answer: Answer, by_
         steps.add("a run of poll reports the task", by_itself && !is_new, next);
         return;
     }
-    if matches!(step, Step::Wait { .. }) {
-        postpone(steps, &mut next, read);
-    }
     steps.add("a run of poll finds nothing new", by_itself, next);
+    if let Step::Wait { due_at, .. } = step {
+        postpone(steps, &mut next, read, due_at >= DEADLINE);
+        steps.add("a run of poll finds nothing new and postpones the task", by_itself, next);
+    }
 }

@@ -1,6 +1,6 @@
 //! What may happen next: what the provider, its callbacks, the application, the clock and the queue do.
 
-use super::clock::INSTANTS;
+use super::clock::{DEADLINE, INSTANTS};
 use super::runs;
 use super::scenarios::Scenario;
 use super::system::{Broken, Run, Second, System, Truth, Worker};
@@ -11,8 +11,9 @@ use crate::callback::proof::Belief;
 use crate::item::Attribute;
 use crate::record::{Record, State};
 use crate::report::Outcome;
+use crate::time::Timestamp;
 use crate::transition::Applied;
-use crate::transition::reports::{AfterHint, AfterReport, after_hint, after_report};
+use crate::transition::reports::{AfterHint, AfterReport, Due, after_hint, after_report};
 
 /// A state that follows, and what happened.
 #[derive(Clone, Debug, PartialEq)]
@@ -148,7 +149,8 @@ impl Steps<'_> {
     }
 
     fn hinted(&mut self, hinted: Hinted, next: &mut System) -> bool {
-        let held = match self.table.write(Operation::NoteHint(hinted), next.item) {
+        let now = INSTANTS[usize::from(hinted.at)];
+        let held = match due_soon(self.table, next, now, |due| Operation::NoteHint(hinted, due)) {
             Applied::Done(item) => {
                 next.item = item;
                 return true;
@@ -251,9 +253,9 @@ impl Steps<'_> {
         let hinted = Hinted { outcome: Some(Outcome::Succeeded), fallback: false, of_other_task: true, at: from.clock };
         let said = Said::ByCallback { outcome: Outcome::Succeeded, of_other_task: true };
         for operation in [
-            Operation::Report(said),
+            Operation::Report(said, Due::Moved),
             Operation::TakeOver(said),
-            Operation::NoteHint(hinted),
+            Operation::NoteHint(hinted, Due::Moved),
             Operation::Reopen(hinted),
             Operation::NoteOpen { of_other_task: true },
         ] {
@@ -307,9 +309,28 @@ impl Steps<'_> {
     }
 }
 
+/// As `Table::due_soon` does.
+fn due_soon(
+    table: &mut Table,
+    next: &mut System,
+    now: Timestamp,
+    operation: impl Fn(Due) -> Operation,
+) -> Applied<ItemId> {
+    let mut applied = table.write(operation(Due::Kept), next.item);
+    if matches!(applied, Applied::Refused(Some(held)) if Due::is_too_late(table.record(held), now)) {
+        applied = table.write(operation(Due::Moved), next.item);
+    }
+    if let Applied::Done(Some(item)) = applied
+        && table.known(item).record.as_ref().is_some_and(|record| record.due_at >= Some(DEADLINE))
+    {
+        next.break_promise(Broken::PutOff);
+    }
+    applied
+}
+
 /// The first write of a report.
 fn first_report(table: &mut Table, next: &mut System, said: Said) -> Recorded {
-    match table.write(Operation::Report(said), next.item) {
+    match due_soon(table, next, INSTANTS[0], |due| Operation::Report(said, due)) {
         Applied::Done(item) => {
             next.item = item;
             item.map_or(Recorded::NotAccepted, Recorded::New)

@@ -71,18 +71,10 @@ pub(super) enum Second {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Run {
     Idle,
-    /// Has found the task in the index.
-    Seen {
-        due: i64,
-    },
-    /// Has claimed what was due then.
-    Claimed {
-        read: ItemId,
-        due: i64,
-    },
+    /// Has read the record of a task that is due.
+    Read(ItemId),
     Polled {
         read: ItemId,
-        due: i64,
         answer: Answer,
     },
 }
@@ -102,9 +94,7 @@ pub(super) enum Broken {
     Fenced,
     /// Somebody got the task during another one's lease.
     Shared,
-    /// Two runs of `poll` reconcile one due entry.
-    ReconciledTwice,
-    /// Something new was put off by one who had not read it.
+    /// Something new was put off by one who had not read it, or is not due soon.
     PutOff,
     /// A callback of another task of the provider changed the record.
     OtherTask,
@@ -230,6 +220,11 @@ impl System {
                 held.push(token(table, read));
             }
         }
+        for run in self.runs {
+            if let Run::Read(read) | Run::Polled { read, .. } = run {
+                held.push(token(table, read));
+            }
+        }
         held.retain(|token| *token > 0);
         held.sort_unstable();
         held.dedup();
@@ -248,14 +243,11 @@ impl System {
                 *read = renumbered(*read);
             }
         }
-        self.renewal = self.renewal.map(|renewal| Renewal { token: rank(renewal.token), ..renewal });
-        // What a run of `poll` has read is never compared by its token.
         for run in &mut self.runs {
-            if let Run::Claimed { read, .. } | Run::Polled { read, .. } = run
-                && token(table, *read) > 0
-            {
-                *read = table.with_token(*read, 0);
+            if let Run::Read(read) | Run::Polled { read, .. } = run {
+                *read = renumbered(*read);
             }
         }
+        self.renewal = self.renewal.map(|renewal| Renewal { token: rank(renewal.token), ..renewal });
     }
 }

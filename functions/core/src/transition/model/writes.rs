@@ -10,8 +10,8 @@ use crate::record::{Record, SubmissionAttempt};
 use crate::report::{Failure, Outcome, Progress, Reason, Report, TaskStatus};
 use crate::status_poll::{self, Decision, PollResult, Step};
 use crate::task::TaskKey;
-use crate::time::Timestamp;
 use crate::transfer::checkpoint::{Checkpoint, Checkpoints};
+use crate::transition::reports::Due;
 use crate::transition::submissions::Registration;
 use crate::transition::{Transition, leases, reports, submissions};
 
@@ -53,10 +53,10 @@ pub(super) enum Operation {
     Register { is_submitted: bool },
     Identify,
     NoteSubmission,
-    Report(Said),
+    Report(Said, Due),
     TakeOver(Said),
     Close { read: ItemId, answer: Answer, at: u8 },
-    NoteHint(Hinted),
+    NoteHint(Hinted, Due),
     Reopen(Hinted),
     NoteOpen { of_other_task: bool },
     Restore { read: ItemId },
@@ -66,8 +66,7 @@ pub(super) enum Operation {
     ReleaseOpen { read: ItemId, answer: Answer, at: u8 },
     ReleaseUnfinished { read: ItemId },
     Settle { read: ItemId, outcome: Outcome },
-    ClaimDue { seen: i64, next: i64, in_lease: bool },
-    Postpone { read: ItemId },
+    Postpone { read: ItemId, to_deadline: bool },
 }
 
 impl Operation {
@@ -77,10 +76,10 @@ impl Operation {
             Self::Register { .. } => "register",
             Self::Identify => "identify",
             Self::NoteSubmission => "note_submission",
-            Self::Report(_) => "report",
+            Self::Report(..) => "report",
             Self::TakeOver(_) => "take_over",
             Self::Close { .. } => "close",
-            Self::NoteHint(_) => "note_hint",
+            Self::NoteHint(..) => "note_hint",
             Self::Reopen(_) => "reopen",
             Self::NoteOpen { .. } => "note_open",
             Self::Restore { .. } => "restore",
@@ -90,7 +89,6 @@ impl Operation {
             Self::ReleaseOpen { .. } => "release_open",
             Self::ReleaseUnfinished { .. } => "release_unfinished",
             Self::Settle { .. } => "settle",
-            Self::ClaimDue { .. } => "claim_due",
             Self::Postpone { .. } => "postpone",
         }
     }
@@ -168,7 +166,7 @@ pub(super) fn decide(record: &Record, answer: Answer, at: u8) -> Decision {
 
 /// The real transition.
 pub(super) fn transition(operation: Operation, table: &Table) -> Transition {
-    let (now, due) = (INSTANTS[0], clock::DUE_REPORTED);
+    let now = INSTANTS[0];
     let lease = |in_lease: bool| if in_lease { clock::IN_LEASE } else { clock::AFTER_LEASE };
     let read_by = |said: Said| match said {
         Said::ByCallback { .. } => None,
@@ -178,14 +176,14 @@ pub(super) fn transition(operation: Operation, table: &Table) -> Transition {
         Operation::Register { is_submitted } => submissions::register(&registration(is_submitted), now),
         Operation::Identify => submissions::identify(&key(), OWN, &Given::default(), now, Some(clock::DUE_REGISTERED)),
         Operation::NoteSubmission => submissions::note_submission(&key(), OWN, &Given::default(), now),
-        Operation::Report(said) => reports::report(&accepted(said, table), read_by(said), now, due),
-        Operation::TakeOver(said) => reports::take_over(&accepted(said, table), now, due),
+        Operation::Report(said, due) => reports::report(&accepted(said, table), read_by(said), now, due),
+        Operation::TakeOver(said) => reports::take_over(&accepted(said, table), now),
         Operation::Close { read, answer, at } => {
             let accepted = accepted(Said::ByPoll { read, answer, at }, table);
-            reports::close(&accepted, table.record(read), now, due)
+            reports::close(&accepted, table.record(read), now)
         }
-        Operation::NoteHint(hinted) => {
-            reports::note_hint(&hint(hinted), INSTANTS[usize::from(hinted.at)], clock::DEADLINE)
+        Operation::NoteHint(hinted, due) => {
+            reports::note_hint(&hint(hinted), INSTANTS[usize::from(hinted.at)], clock::DEADLINE, due)
         }
         Operation::Reopen(hinted) => reports::reopen(&hint(hinted), INSTANTS[usize::from(hinted.at)]),
         Operation::NoteOpen { of_other_task } => {
@@ -197,7 +195,7 @@ pub(super) fn transition(operation: Operation, table: &Table) -> Transition {
             };
             reports::note_open(&open, now, clock::DUE_REGISTERED, clock::DEADLINE)
         }
-        Operation::Restore { read } => reports::restore(table.record(read), due),
+        Operation::Restore { read } => reports::restore(table.record(read)),
         Operation::Remove { read } => reports::remove(table.record(read)),
         Operation::Claim { in_lease } => leases::claim(&key(), lease(in_lease), clock::LEASE_END),
         Operation::Renew { token } => leases::renew(&key(), token, clock::LEASE_RENEWED),
@@ -206,6 +204,7 @@ pub(super) fn transition(operation: Operation, table: &Table) -> Transition {
             let Step::Wait { due_at, hint } = decide(read, answer, at).step else {
                 unreachable!("the step is to wait")
             };
+            let due_at = if due_at == clock::DEADLINE { due_at } else { clock::next_released(read.due_at) };
             leases::release_open(read, due_at, hint.as_ref())
         }
         Operation::ReleaseUnfinished { read } => {
@@ -215,18 +214,17 @@ pub(super) fn transition(operation: Operation, table: &Table) -> Transition {
             let mut checkpoints = Checkpoints::default();
             checkpoints.insert(name, Checkpoint { failed_rounds: 1, ..Checkpoint::default() });
             let checkpoints = Some(&checkpoints).filter(|_| read.outcome() == Some(Outcome::Succeeded));
-            leases::release_unfinished(read, clock::DUE_RELEASED, checkpoints, Some(name))
+            leases::release_unfinished(read, clock::next_released(read.due_at), checkpoints, Some(name))
         }
         Operation::Settle { read, outcome } => {
             let read = table.record(read);
             let held = read.report.clone().filter(|held| held.outcome() == outcome);
             leases::settle(read, &held.unwrap_or_else(|| report_of(outcome)), &[], now)
         }
-        Operation::ClaimDue { seen, next, in_lease } => {
-            let [seen, next] = [seen, next].map(Timestamp::from_seconds);
-            leases::claim_due(&key(), seen, next, lease(in_lease))
+        Operation::Postpone { read, to_deadline } => {
+            let due_at = if to_deadline { clock::DEADLINE } else { clock::DUE_POSTPONED };
+            leases::postpone(table.record(read), due_at)
         }
-        Operation::Postpone { read } => leases::postpone(table.record(read), clock::DUE_POSTPONED),
     }
 }
 
