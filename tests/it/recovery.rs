@@ -64,7 +64,7 @@ async fn a_hint_of_a_task_that_does_not_exist_is_removed(world: Arc<World>) {
     assert!(world.object("tasks/maxapi/made-up/result.json").await.is_none(), "nothing is announced");
 }
 
-/// P1: the report is durable, so the provider gets a 200. P2: poll queues the task a minute later.
+/// P1: the report is durable, so the provider gets a 200. P2: poll queues the task within minutes.
 async fn a_recorded_callback_is_archived_even_if_queueing_fails(world: Arc<World>) {
     let view = world.submit(Provider::Kling, "queue-fails", "callback=lose").await;
     let id = view["provider_task_id"].as_str().expect("an id");

@@ -2,7 +2,6 @@
 //! and size. It follows no redirect: an API that moves is a matter for the settings, and a redirect could carry the API key
 //! to another host.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
@@ -287,9 +286,7 @@ impl ProviderClient {
                 let parts = if ids.len() > 1 { batch::split(&response, &ids) } else { None };
                 let part = |index: usize| parts.as_ref().map_or(&response, |parts| &parts[index]);
                 let read = |(index, task): (usize, &PolledTask<'_>)| {
-                    // A panic over one response costs this poll, and not the run, which would end at the same task again.
-                    let read = || provider.adapter().read_status(part(index), task.provider_task_id, now);
-                    let status = catch_unwind(AssertUnwindSafe(read)).unwrap_or(StatusResult::Unreadable);
+                    let status = provider.adapter().read_status(part(index), task.provider_task_id, now);
                     let result = PollResult::of(status, provider.adapter().guesses_status_call(task));
                     PolledStatus::of_response(result, part(index))
                 };

@@ -109,6 +109,6 @@ impl Queue {
 }
 
 fn not_queued(task: &TaskKey, reason: &str) {
-    tracing::error!(%task, reason, "the task is recorded and was not queued; it is due again in a minute");
+    tracing::error!(%task, reason, "the task is recorded and was not queued; poll queues it within minutes");
     count(Metric::QueueFailed, task.provider(), 1);
 }

@@ -21,12 +21,19 @@ pub const DUE_SHARDS: u8 = 8;
 /// How long after a report was recorded it is queued again at the earliest, if nobody has settled it.
 pub const REQUEUE_AFTER: Duration = Duration::from_mins(1);
 
-/// How long after it a task is found at the latest whose message was lost or never sent. A task that is due by then keeps its
-/// time when it is reported or hinted at: to move it in the index would cost as much as two more writes. Far below the hour
-/// that the shortest-lived links last.
+/// How long after a report or a hint its task is due at the latest: then the next run of `poll` finds it, if its message was lost
+/// or never sent. A task that is due by then keeps its time: to move it in the index would cost as much as two more writes. Far
+/// below the hour that the shortest-lived links last.
 pub const FOUND_WITHIN: Duration = Duration::from_mins(5);
 
-/// How long a claim lasts unless it is renewed. A worker that dies costs its task at most this long.
+/// Whether a task that is due has waited for longer than it should. For as long as [`FOUND_WITHIN`] it may stay due as it is while
+/// every run of `poll` looks at it.
+pub fn is_overdue(due_at: Timestamp, now: Timestamp) -> bool {
+    due_at + FOUND_WITHIN < now
+}
+
+/// How long a claim lasts unless it is renewed. A worker that dies leaves its task to the next one after this long, as soon as it
+/// is due.
 pub const LEASE_DURATION: Duration = Duration::from_secs(90);
 
 /// How often a worker renews its claim: two renewals in a row may fail before a worker that lives loses it.

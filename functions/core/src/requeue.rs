@@ -7,7 +7,7 @@
 //!
 //! | the queue | queued again |
 //! |---|---|
-//! | has hardly a message | whenever it is reconciled, first a minute after the report: the message was lost, or never sent |
+//! | has hardly a message | whenever it is reconciled, a minute after the report at the earliest: the message was lost, or never sent |
 //! | is backed up | from a quarter of an hour after the report, because a message may be lost there as well |
 //! | either | what a worker has given back: its message is gone |
 //!
@@ -60,7 +60,7 @@ pub fn requeue(record: &Record, waiting: Option<u64>, now: Timestamp) -> Requeue
     // Not `attempts`: they begin again with the report that a worker itself confirms, and its copy may fail right after.
     let was_claimed = record.fencing_token > 0;
     if !was_claimed && waited < REQUEUE_AFTER {
-        // A hint is due at once, and its message is on the way.
+        // It was due anyway, and its message is on the way.
         return Requeue { send: false, due_at: said_at + REQUEUE_AFTER };
     }
     let is_backed_up = waiting.is_some_and(|waiting| waiting > MAX_IDLE_MESSAGES);
@@ -129,7 +129,7 @@ mod tests {
         assert!(requeue(&reported(1), Some(5000), soon).send);
     }
 
-    /// A hint is recorded due, so that the next run reconciles it whatever happens, and its message arrives before that run.
+    /// The task may be due when a hint comes, and the message arrives before the next run.
     #[test]
     fn a_hint_that_came_just_now_is_not_queued_twice() {
         let hint = Some(PendingHint::new(REPORTED_AT));

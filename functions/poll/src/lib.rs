@@ -9,16 +9,16 @@
 //! - closes as `lost` what is past its deadline, after one last poll.
 //!
 //! Only what it finds is written. A task stays due until something follows from it, so a run that dies is repeated by the next
-//! one, and a task that is still open and due again by the next run costs no write. A run stops in time when there is more than
-//! it can do; the next one continues with the longest overdue.
+//! one, and a task that is still open and due again by the next run costs no write. A run takes the longest overdue, in no order,
+//! and stops in time when they are more than it can do; the next one continues.
 
-mod feed;
+mod due;
 mod stream;
 
-use std::collections::BTreeMap;
+use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
-use futures_util::future::join_all;
+use futures_util::future::{FutureExt as _, join_all};
 use reelhook_aws::clock;
 use reelhook_aws::metrics::count;
 use reelhook_aws::provider_client::ProviderClient;
@@ -27,9 +27,9 @@ use reelhook_aws::settings::{SettingsError, SettingsStore};
 use reelhook_aws::table::{Table, TableError};
 use reelhook_core::Provider;
 use reelhook_core::metric::Metric;
-use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 
+use crate::due::Due;
 use crate::stream::Stream;
 
 /// Table writes that one provider's stream has under way or waiting for a connection. How many there are of all streams together
@@ -90,7 +90,7 @@ impl Summary {
     }
 }
 
-/// Why a run could not begin.
+/// Why a run failed.
 #[derive(Debug, thiserror::Error)]
 pub enum PollError {
     /// No settings, and something is due.
@@ -99,14 +99,20 @@ pub enum PollError {
     /// No shard of the index could be read.
     #[error(transparent)]
     Table(#[from] TableError),
+    /// What was done about one of a provider's tasks panicked. The other providers' tasks were reconciled.
+    #[error("reconciling the tasks of {0} panicked; what the panic said is in the log, and the next run tries again")]
+    Panicked(Provider),
 }
 
 /// One run, until nothing is due or the time is up.
 pub async fn run(app: &App, deadline: Instant) -> Result<Summary, PollError> {
-    let settings = match app.settings.get().await {
+    let began_at = clock::now();
+    let settings = app.settings.get().await;
+    let due = Due::read(&app.table, began_at).await?;
+    let settings = match settings {
         Ok(settings) => settings,
         // As after the first deployment. Without settings there can be no task, and nobody is to be alarmed.
-        Err(error) if feed::due(&app.table, clock::now()).await?.is_empty() => {
+        Err(error) if due.count == 0 => {
             tracing::warn!(%error, "there are no settings, and nothing is due");
             return Ok(Summary::default());
         }
@@ -115,45 +121,47 @@ pub async fn run(app: &App, deadline: Instant) -> Result<Summary, PollError> {
     let stop_at = deadline.checked_sub(SHUTDOWN_RESERVE).unwrap_or(deadline);
     let drop_at = deadline.checked_sub(HARD_STOP).unwrap_or(deadline);
     let waiting = app.queue.waiting().await;
-    let next_run = clock::now() + BETWEEN_RUNS;
-    let mut senders = BTreeMap::new();
-    let streams: Vec<_> = Provider::ALL
-        .into_iter()
-        .map(|provider| {
-            let (sender, due) = mpsc::unbounded_channel();
-            senders.insert(provider, sender);
-            let settings = settings.provider(provider);
-            let App { table, queue, providers, .. } = app;
-            let stream = Stream { table, queue, providers, provider, settings, waiting, next_run };
-            // What is dropped at the last moment is still due.
-            timeout_at(drop_at, stream.reconcile_all(due, stop_at))
-        })
-        .collect();
-    let feeding = timeout_at(drop_at, feed::feed(&app.table, senders, clock::now()));
-    let (fed, polled) = tokio::join!(feeding, join_all(streams));
-    let mut summary = Summary { due: fed.unwrap_or(Ok(0))?, ..Summary::default() };
-    for (provider, polled) in Provider::ALL.into_iter().zip(polled) {
-        let Ok(polled) = polled else {
+    // What stays due would be read again in place of what was not read at all.
+    let stays_until = if due.is_all { began_at + BETWEEN_RUNS } else { began_at };
+    let streams = due.tasks.into_iter().map(|(provider, tasks)| {
+        let settings = settings.provider(provider);
+        let App { table, queue, providers, .. } = app;
+        let stream = Stream { table, queue, providers, provider, settings, waiting, stays_until };
+        // A panic over one task costs those of its provider the rest of the run.
+        let reconciling = AssertUnwindSafe(stream.reconcile_all(tasks, stop_at)).catch_unwind();
+        async move { (provider, timeout_at(drop_at, reconciling).await) }
+    });
+    let mut summary = Summary { due: due.count, ..Summary::default() };
+    let mut panicked = None;
+    for (provider, ended) in join_all(streams).await {
+        // Of a stream that did not end, nobody knows how many it left; one, at least.
+        let reconciled = ended.unwrap_or_else(|_| {
             tracing::warn!(%provider, "the run ended before the provider's last responses came");
-            continue;
-        };
-        summary.add(polled);
-        if polled.left_over > 0 {
-            count(Metric::PollLeftOver, provider, polled.left_over as u64);
+            Ok(Summary { left_over: 1, ..Summary::default() })
+        });
+        let reconciled = reconciled.unwrap_or_else(|_| {
+            panicked = Some(provider);
+            Summary { left_over: 1, ..Summary::default() }
+        });
+        summary.add(reconciled);
+        if reconciled.left_over > 0 {
+            count(Metric::PollLeftOver, provider, reconciled.left_over as u64);
         }
     }
     let Summary { due, queued, polled, rescued, closed, left_over } = summary;
     tracing::info!(due, queued, polled, rescued, closed, left_over, "poll");
-    Ok(summary)
+    panicked.map_or(Ok(summary), |provider| Err(PollError::Panicked(provider)))
 }
 
 #[cfg(test)]
 mod tests {
     #[test]
-    fn the_timeout_is_that_of_the_template() {
+    fn the_times_are_those_of_the_template() {
         let (_, function) =
             include_str!("../../../infra/template.yaml").split_once("PollFunction:\n").expect("the function");
         let timeout = function.lines().find_map(|line| line.trim().strip_prefix("Timeout: ")).expect("its timeout");
         assert_eq!(timeout, super::TIMEOUT.as_secs().to_string());
+        assert_eq!(super::BETWEEN_RUNS.as_secs(), 60);
+        assert!(function.contains("ScheduleExpression: rate(1 minute)"));
     }
 }

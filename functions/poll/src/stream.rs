@@ -12,13 +12,12 @@ use reelhook_core::callback::{Accepted, Reporter};
 use reelhook_core::concurrency::Concurrency;
 use reelhook_core::metric::Metric;
 use reelhook_core::providers::adapter::PolledTask;
-use reelhook_core::record::Record;
+use reelhook_core::record::{Record, is_overdue};
 use reelhook_core::requeue::{is_for_process, requeue};
 use reelhook_core::settings::ProviderSettings;
 use reelhook_core::status_poll::{self, Step, Terms};
 use reelhook_core::transition::leases;
 use reelhook_core::{Provider, TaskKey, Timestamp};
-use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::{MAX_CONCURRENT_WRITES, Summary};
@@ -41,12 +40,9 @@ pub(crate) struct Stream<'a> {
     pub(crate) settings: &'a ProviderSettings,
     /// Messages in the queue when the run began, if that is known.
     pub(crate) waiting: Option<u64>,
-    /// When the next run begins.
-    pub(crate) next_run: Timestamp,
+    /// A task that is to be reconciled again by then stays due as it is: a write that moves one costs three units.
+    pub(crate) stays_until: Timestamp,
 }
-
-/// A task that was reconciled, and when it is to be reconciled again.
-type Later = (Record, Timestamp);
 
 /// An open task that is due.
 struct OpenTask {
@@ -57,44 +53,43 @@ struct OpenTask {
 
 impl Stream<'_> {
     /// Reconciles what is due until there is no more or the time is up. What it does not reach stays due, for the next run.
-    pub(crate) async fn reconcile_all(self, mut due: mpsc::UnboundedReceiver<TaskKey>, stop_at: Instant) -> Summary {
+    pub(crate) async fn reconcile_all(self, due: Vec<TaskKey>, stop_at: Instant) -> Summary {
         let mut summary = Summary::default();
         let terms = Terms::of(self.provider, self.settings);
         let mut concurrency = Concurrency::default();
-        let mut staying = Vec::new();
-        while Instant::now() < stop_at {
+        let mut is_queue_working = true;
+        let mut rest = due.as_slice();
+        while Instant::now() < stop_at && !rest.is_empty() {
             let together = match concurrency {
                 Concurrency::Limit(limit) => limit * TASKS_PER_REQUEST,
                 Concurrency::Stopped { .. } => READ_WITHOUT_POLLING,
             };
-            let mut tasks = Vec::new();
-            if due.recv_many(&mut tasks, together).await == 0 {
-                break;
-            }
-            let Ok(records) = self.table.records(&tasks).await.inspect_err(|error| {
+            let tasks;
+            (tasks, rest) = rest.split_at(together.min(rest.len()));
+            let records = self.table.records(tasks).await.unwrap_or_else(|error| {
                 let provider = self.provider;
                 tracing::error!(%provider, %error, "due tasks could not be read; the next run finds them");
-            }) else {
-                summary.left_over += tasks.len();
-                continue;
-            };
+                vec![]
+            });
+            summary.left_over += tasks.len() - records.len();
             // The index may be behind its table.
             let now = clock::now();
             let is_due = |record: &Record| leases::is_due(record, now);
             let (for_process, open): (Vec<_>, Vec<_>) = records.into_iter().filter(is_due).partition(is_for_process);
-            let (queued, requeued) = self.requeue_all(for_process).await;
-            summary.queued += queued;
-            staying.extend(self.postpone(requeued).await);
+            summary.queued += self.requeue_all(&for_process, &mut is_queue_working).await;
             let limit = match concurrency {
                 Concurrency::Limit(limit) => limit,
                 Concurrency::Stopped { pause } => {
                     summary.left_over += open.len();
-                    staying.extend(self.postpone(open.into_iter().map(|record| (record, now + pause)).collect()).await);
+                    self.postpone_all(open.iter().map(|record| (record, now + pause))).await;
                     continue;
                 }
             };
-            let open = self.look_up_interrupted(open, limit).await;
-            let polled = self.poll(&open, PollLimits { concurrency: limit, stop_at: Some(stop_at) }).await;
+            let limits = PollLimits { concurrency: limit, stop_at: Some(stop_at) };
+            let to_poll = open.len();
+            let open = self.look_up_interrupted(open, limits).await;
+            summary.left_over += to_poll - open.len();
+            let polled = self.poll(&open, limits).await;
             concurrency = concurrency.after(polled.iter().flatten().map(|polled| &polled.result));
             let mut until_next = Duration::ZERO;
             if let Concurrency::Stopped { pause } = concurrency {
@@ -106,54 +101,44 @@ impl Stream<'_> {
                 open.into_iter().map(|open| open.record).zip(polled).partition(|(_, polled)| polled.is_some());
             summary.left_over += not_polled.len();
             let now = clock::now();
-            let not_polled = not_polled.into_iter().map(|(record, _)| (record, now + until_next)).collect();
-            staying.extend(self.postpone(not_polled).await);
+            self.postpone_all(not_polled.iter().map(|(record, _)| (record, now + until_next))).await;
             let polled = polled.into_iter().filter_map(|(record, polled)| Some((record, polled?)));
-            let (concluded, open) = self.conclude_all(&terms, polled.collect()).await;
-            summary.add(concluded);
-            staying.extend(self.postpone(open).await);
+            summary.add(self.conclude_all(&terms, polled.collect(), &mut is_queue_working).await);
         }
-        due.close();
-        while due.try_recv().is_ok() {
-            summary.left_over += 1;
-        }
-        if summary.left_over > 0 {
-            // They would be before the others again.
-            self.move_all(staying).await;
-        }
+        summary.left_over += rest.len();
         summary
     }
 
-    /// Queues again what is `process`'s to act on, as far as [`requeue`] says so. Returns how many tasks were queued, and when to
-    /// reconcile them again.
-    async fn requeue_all(&self, records: Vec<Record>) -> (usize, Vec<Later>) {
+    /// Queues again what is `process`'s to act on, as far as [`requeue`] says so, and postpones it. Returns how many tasks
+    /// were queued.
+    async fn requeue_all(&self, records: &[Record], is_queue_working: &mut bool) -> usize {
         let now = clock::now();
-        let with_requeue = |record| {
-            let requeue = requeue(&record, self.waiting, now);
-            (record, requeue)
-        };
-        let requeues: Vec<_> = records.into_iter().map(with_requeue).collect();
+        let requeues: Vec<_> = records.iter().map(|record| (record, requeue(record, self.waiting, now))).collect();
         let to_send: Vec<TaskKey> =
             requeues.iter().filter(|(_, requeue)| requeue.send).map(|(record, _)| record.task.clone()).collect();
-        let queued = self.queue.send_all(&to_send).await;
+        let queued = self.send_all(&to_send, is_queue_working).await;
         // What the queue refused is still due.
         let all_queued = queued == to_send.len();
         let postponed = requeues.into_iter().filter(|(_, requeue)| all_queued || !requeue.send);
-        (queued, postponed.map(|(record, requeue)| (record, requeue.due_at)).collect())
+        self.postpone_all(postponed.map(|(record, requeue)| (record, requeue.due_at))).await;
+        queued
     }
 
-    /// Moves tasks to their next time, but for those whose time comes before the next run: they stay due as they are, and are
-    /// returned. A write that moves a task costs three units.
-    async fn postpone(&self, later: Vec<Later>) -> Vec<Later> {
-        let (staying, moving) = later.into_iter().partition(|(_, due_at)| *due_at <= self.next_run);
-        self.move_all(moving).await;
-        staying
+    /// Queues tasks, unless the queue has refused some before: to wait for it again would cost the others the run. Returns how
+    /// many were queued.
+    async fn send_all(&self, tasks: &[TaskKey], is_queue_working: &mut bool) -> usize {
+        let queued = if *is_queue_working { self.queue.send_all(tasks).await } else { 0 };
+        *is_queue_working &= queued == tasks.len();
+        queued
     }
 
-    async fn move_all(&self, later: Vec<Later>) {
-        stream::iter(later)
+    /// Moves tasks to their next time, but for those that stay due as they are: not for so long that they seem to be overdue.
+    async fn postpone_all(&self, later: impl Iterator<Item = (&Record, Timestamp)>) {
+        let now = clock::now();
+        let seems_overdue = |record: &Record| record.due_at.is_some_and(|due_at| is_overdue(due_at, now));
+        stream::iter(later.filter(|(record, due_at)| *due_at > self.stays_until || seems_overdue(record)))
             .for_each_concurrent(MAX_CONCURRENT_WRITES, |(record, due_at)| async move {
-                if let Err(error) = self.table.postpone(&record, due_at).await {
+                if let Err(error) = self.table.postpone(record, due_at).await {
                     tracing::warn!(task = %record.task, %error, "a task could not be postponed; it is reconciled sooner");
                 }
             })
@@ -161,18 +146,22 @@ impl Stream<'_> {
     }
 
     /// Looks up at the provider what has no provider task id, because its submission was interrupted. What is found is recorded,
-    /// and polled like any other; for the rest, what the provider said stands for a status poll.
-    async fn look_up_interrupted(&self, records: Vec<Record>, concurrency: usize) -> Vec<OpenTask> {
+    /// and polled like any other; for the rest, what the provider said stands for a status poll. What there was no time for is left
+    /// out.
+    async fn look_up_interrupted(&self, records: Vec<Record>, limits: PollLimits) -> Vec<OpenTask> {
         stream::iter(records)
             .map(|record| async move {
                 if record.provider_task_id.is_some() {
-                    return OpenTask { record, looked_up: None };
+                    return Some(OpenTask { record, looked_up: None });
+                }
+                if limits.stop_at.is_some_and(|stop_at| Instant::now() >= stop_at) {
+                    return None;
                 }
                 let now = clock::now();
                 let provider_task_id = match self.providers.look_up(&record, self.settings, now).await {
                     Some(LookedUp::Found { provider_task_id }) => provider_task_id,
-                    Some(LookedUp::Unknown(polled)) => return OpenTask { record, looked_up: Some(polled) },
-                    None => return OpenTask { record, looked_up: None },
+                    Some(LookedUp::Unknown(polled)) => return Some(OpenTask { record, looked_up: Some(polled) }),
+                    None => return Some(OpenTask { record, looked_up: None }),
                 };
                 let task = &record.task;
                 tracing::info!(%task, provider_task_id, "the provider has the task of an interrupted submission");
@@ -180,14 +169,15 @@ impl Stream<'_> {
                 // As after a submission: whoever else has it by a callback keeps what it has.
                 let owned = self.table.own(task, &provider_task_id, now).await.map(drop);
                 match owned.and(self.table.submitted(task, &provider_task_id, now, due_at).await) {
-                    Ok(identified) => OpenTask { record: identified, looked_up: None },
+                    Ok(identified) => Some(OpenTask { record: identified, looked_up: None }),
                     Err(error) => {
                         tracing::error!(%task, %error, "the id of an interrupted submission could not be recorded");
-                        OpenTask { record, looked_up: None }
+                        None
                     }
                 }
             })
-            .buffer_unordered(concurrency)
+            .buffer_unordered(limits.concurrency)
+            .filter_map(|open| async { open })
             .collect()
             .await
     }
@@ -209,14 +199,19 @@ impl Stream<'_> {
         results
     }
 
-    /// Records what some polls found, and queues what is to be carried out. Returns also when to poll the others again.
-    async fn conclude_all(&self, terms: &Terms, polled: Vec<(Record, PolledStatus)>) -> (Summary, Vec<Later>) {
+    /// Records what some polls found, and queues what is to be carried out.
+    async fn conclude_all(
+        &self,
+        terms: &Terms,
+        polled: Vec<(Record, PolledStatus)>,
+        is_queue_working: &mut bool,
+    ) -> Summary {
         let sent = polled.iter().filter(|(_, polled)| polled.was_sent()).count();
         let now = clock::now();
         let (mut final_ones, mut open) = (Vec::new(), Vec::new());
-        for (record, polled) in polled {
-            let step = conclude(&record, &polled, terms, now);
-            if let Some(accepted) = status_poll::accepted(&record, &step, &polled.raw) {
+        for (record, polled) in &polled {
+            let step = conclude(record, polled, terms, now);
+            if let Some(accepted) = status_poll::accepted(record, &step, &polled.raw) {
                 final_ones.push((record, accepted));
             } else if let Step::Wait { due_at, .. } = step {
                 // Steps about hints do not occur here: hints are queued.
@@ -232,8 +227,9 @@ impl Stream<'_> {
         let closed = found.iter().filter(|found| found.reporter == Reporter::Deadline).count();
         let rescued = found.iter().filter(|found| found.is_rescue).count();
         let tasks: Vec<TaskKey> = found.into_iter().map(|found| found.task).collect();
-        let queued = self.queue.send_all(&tasks).await;
-        (Summary { queued, polled: sent, rescued, closed, ..Summary::default() }, open)
+        let queued = self.send_all(&tasks, is_queue_working).await;
+        self.postpone_all(open.into_iter()).await;
+        Summary { queued, polled: sent, rescued, closed, ..Summary::default() }
     }
 }
 

@@ -54,18 +54,18 @@ impl Table {
         }
     }
 
-    /// The records of some tasks, read consistently, in no order. What is gone is absent; what the table did not get to, and a
-    /// record that cannot be read, are left out as well, with a line in the log.
+    /// The records of some tasks, read consistently, in no order; of those that exist. What cannot be read is left out, with a line
+    /// in the log.
     pub async fn records(&self, tasks: &[TaskKey]) -> Result<Vec<Record>, TableError> {
         let mut records = Vec::with_capacity(tasks.len());
         for some in tasks.chunks(MAX_KEYS) {
-            let keys = some.iter().map(|task| StoredItem::from([(Attribute::Task.to_string(), key(task))]));
-            let wanted = KeysAndAttributes::builder().set_keys(Some(keys.collect())).consistent_read(true).build();
             let failed = |reason| TableError::Call {
                 action: "reading the records",
-                task: format!("{} due tasks", some.len()),
+                task: format!("{} tasks", some.len()),
                 reason,
             };
+            let keys = some.iter().map(|task| StoredItem::from([(Attribute::Task.to_string(), key(task))]));
+            let wanted = KeysAndAttributes::builder().set_keys(Some(keys.collect())).consistent_read(true).build();
             let wanted = wanted.map_err(|error| failed(error.to_string()))?;
             let batch = self.client.batch_get_item().request_items(&self.name, wanted).send().await;
             let batch = batch.map_err(|error| failed(described(&error)))?;
@@ -73,13 +73,13 @@ impl Table {
             if unread > 0 {
                 tracing::warn!(
                     tasks = unread,
-                    "the table is short of capacity; these due tasks are left to the next run"
+                    "the table left out records: it is short of capacity, or they are too long"
                 );
             }
             for stored in batch.responses.into_iter().flatten().flat_map(|(_, items)| items) {
                 match record(&item(stored)) {
                     Ok(record) => records.push(record),
-                    Err(error) => tracing::error!(%error, "a due task cannot be reconciled"),
+                    Err(error) => tracing::error!(%error, "a record is left out"),
                 }
             }
         }

@@ -57,11 +57,4 @@ impl Table {
         let shards = stream::iter(0..DUE_SHARDS).map(|shard| self.due(shard, ever, limit));
         Ok(shards.buffer_unordered(CONCURRENT_READS).try_collect::<Vec<_>>().await?.concat())
     }
-
-    /// The records of some tasks, in no order; of those that exist.
-    pub async fn get_all(&self, tasks: &[TaskKey]) -> Result<Vec<Record>, TableError> {
-        let reads = stream::iter(tasks.to_vec()).map(|task| async move { self.get(&task).await });
-        let reads = reads.buffer_unordered(CONCURRENT_READS);
-        Ok(reads.try_collect::<Vec<_>>().await?.into_iter().flatten().collect())
-    }
 }

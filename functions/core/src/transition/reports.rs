@@ -22,7 +22,7 @@ pub enum Due {
 impl Due {
     /// Whether a write that would have kept the time may have been refused for it: then it is to be moved.
     pub fn is_too_late(held: &Record, now: Timestamp) -> bool {
-        held.state == State::Pending && held.due_at.is_some_and(|due_at| due_at > now + FOUND_WITHIN)
+        held.state == State::Pending && held.due_at.is_none_or(|due_at| due_at > now + FOUND_WITHIN)
     }
 
     fn condition(self, now: Timestamp) -> Option<Condition> {
@@ -82,7 +82,7 @@ pub fn take_over(accepted: &Accepted, now: Timestamp) -> Transition {
 }
 
 /// close: pending -> reported, as lost. Only while nothing was said about the task since it was read: what a callback has
-/// just said is not closed. It is due already.
+/// just said is not closed. It is due when it was, at its deadline.
 pub fn close(accepted: &Accepted, read: &Record, now: Timestamp) -> Transition {
     Transition {
         action: "closing the task",

@@ -22,7 +22,7 @@ use super::watch::{self, Known, Summary};
 use crate::operate;
 use crate::operate::history::Line;
 use crate::operate::output::{age, span};
-use crate::operate::tasks::cost;
+use crate::operate::tasks::{cost, next_attempt};
 
 /// Rows of a page of the list.
 const PER_PAGE: usize = 50;
@@ -229,10 +229,6 @@ fn row(summary: &Summary, wanted: &Wanted, now: Timestamp) -> Row {
 }
 
 /// When something is due.
-fn next_attempt(due: Timestamp, now: Timestamp) -> String {
-    if due <= now { "due".to_owned() } else { format!("in {}", span(due.seconds() - now.seconds())) }
-}
-
 fn charts_of(known: &Known) -> Charts {
     Charts {
         width: charts::WIDTH,

@@ -143,7 +143,7 @@ async fn look(deployed: &Deployed, shared: &Shared, seen: &mut BTreeMap<TaskKey,
     let mut again: Vec<TaskKey> = moved.chain(left).chain(taken_for_open).collect();
     again.sort();
     again.dedup();
-    let records = deployed.table.get_all(&again).await.map_err(|error| Error::Refused(error.to_string()))?;
+    let records = deployed.table.records(&again).await.map_err(|error| Error::Refused(error.to_string()))?;
     with(shared, |known| {
         for task in &again {
             known.tasks.remove(&task.to_string());

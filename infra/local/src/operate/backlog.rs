@@ -7,6 +7,7 @@ use local::Error;
 use local::deployed::Deployed;
 use reelhook_aws::clock;
 use reelhook_core::Timestamp;
+use reelhook_core::record::is_overdue;
 use serde_json::{Value, json};
 
 use super::output::{span, table};
@@ -26,7 +27,7 @@ pub(super) async fn run(deployed: &Deployed, output: Output) -> Result<Code, Err
     for (task, due) in deployed.table.open(u16::MAX).await.map_err(refused)? {
         let open = providers.entry(task.provider().name()).or_default();
         open.count += 1;
-        if due < now {
+        if is_overdue(due, now) {
             open.overdue += 1;
             open.longest = Some(open.longest.map_or(due, |longest| longest.min(due)));
         }

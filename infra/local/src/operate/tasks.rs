@@ -14,7 +14,7 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use reelhook_aws::clock;
 use reelhook_core::callback::{Hint, Raw};
 use reelhook_core::providers::adapter::HintReason;
-use reelhook_core::record::{Record, State};
+use reelhook_core::record::{Record, State, is_overdue};
 use reelhook_core::report::{Outcome, Report};
 use reelhook_core::transition::{Applied, reports};
 use reelhook_core::{Provider, TaskId, TaskKey, Timestamp, view};
@@ -68,7 +68,7 @@ pub(crate) struct List {
     /// Only tasks made longer ago than this, such as 90s, 15m, 2h or 7d.
     #[arg(long, value_parser = seconds, value_name = "SPAN")]
     older_than: Option<i64>,
-    /// Only tasks that are open and should have been looked at by now.
+    /// Only open tasks that should have been looked at more than five minutes ago.
     #[arg(long)]
     overdue: bool,
     /// At most so many rows. The totals count all.
@@ -160,7 +160,7 @@ async fn read(arguments: &List, deployed: &Deployed) -> Result<Vec<Record>, Erro
     if only_open || arguments.overdue {
         let open = deployed.table.open(u16::MAX).await.map_err(refused)?;
         let tasks: Vec<TaskKey> = open.into_iter().map(|(task, _)| task).collect();
-        return deployed.table.get_all(&tasks).await.map_err(refused);
+        return deployed.table.records(&tasks).await.map_err(refused);
     }
     let (mut records, mut start) = (Vec::new(), None);
     loop {
@@ -179,17 +179,14 @@ impl List {
         (self.state.is_empty() || self.state.contains(&record.state))
             && self.provider.is_none_or(|provider| record.task.provider() == provider)
             && self.older_than.is_none_or(is_older)
-            && (!self.overdue || record.due_at.is_some_and(|due| due < now))
+            && (!self.overdue || record.due_at.is_some_and(|due| is_overdue(due, now)))
     }
 }
 
 fn row(record: &Record, now: Timestamp) -> Vec<String> {
     let report = record.report.as_ref();
     let failure = report.and_then(Report::failure).map(|failure| failure.reason.name().to_owned());
-    let next = record.due_at.map(|due| match due.seconds() - now.seconds() {
-        late @ ..=-1 => format!("overdue by {}", span(-late)),
-        wait => format!("in {}", span(wait)),
-    });
+    let next = record.due_at.map(|due| next_attempt(due, now));
     let dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
     vec![
         record.task.to_string(),
@@ -200,6 +197,15 @@ fn row(record: &Record, now: Timestamp) -> Vec<String> {
         dash(record.last_error.clone().or(failure)),
         dash(report.and_then(Report::usage).map(cost)),
     ]
+}
+
+/// When a task is looked at next, in words.
+pub(crate) fn next_attempt(due: Timestamp, now: Timestamp) -> String {
+    match due.seconds() - now.seconds() {
+        late if is_overdue(due, now) => format!("overdue by {}", span(-late)),
+        ..=0 => "by the next run".to_owned(),
+        wait => format!("in {}", span(wait)),
+    }
 }
 
 /// What a task cost, in words.

@@ -55,12 +55,8 @@ pub(super) const ALL: &[Exception] = &[
     ("note_submission: raise revision", "said by another condition too: `remove` leaves registered tasks alone"),
     ("postpone: any about state", "said by another condition too: the state is as it was read, and that was not final"),
     (
-        "postpone: state is pending",
-        "said by another condition too: a task that changed its state is due at another time",
-    ),
-    (
         "postpone: state is reported",
-        "said by another condition too: a task that changed its state is due at another time",
+        "said by another condition too: what is settled is not due, and what is reopened has another fencing token",
     ),
     ("postpone: state is pending in any about state", LATER),
     ("postpone: state is reported in any about state", LATER),
@@ -73,7 +69,6 @@ pub(super) const ALL: &[Exception] = &[
         "release_unfinished: state is reported",
         "said by another condition too: whatever makes another state of it raises the fencing token",
     ),
-    ("release_open: set due_at", LATER),
     ("release_unfinished: set due_at", LATER),
     ("remove: no outcome", "said by another condition too: only a hint reopens a task, and that raises the revision"),
     ("remove: no registered_at", "said by another condition too: a registration raises the revision"),

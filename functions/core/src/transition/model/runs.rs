@@ -38,7 +38,8 @@ pub(super) fn steps(steps: &mut Steps<'_>) {
     }
 }
 
-/// The record, when it is due. It may be so at any moment, as soon as no lease is alive.
+/// The record, when it is due. It may be so at any moment, and whatever lease it has may be over: a run that meets a live one does
+/// nothing.
 fn due(steps: &Steps<'_>) -> Option<ItemId> {
     let read = steps.from.item?;
     leases::is_due(steps.table.record(read), INSTANTS[usize::from(steps.from.clock)]).then_some(read)
