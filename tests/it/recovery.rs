@@ -23,6 +23,7 @@ pub(crate) fn cases() -> Vec<Case> {
         case!(a_recorded_callback_is_archived_even_if_queueing_fails),
         case!(a_callback_may_arrive_before_the_registration),
         case!(a_registered_task_without_a_callback_is_recovered_by_polling),
+        case!(a_task_is_polled_by_every_status_call_that_may_know_it),
         case!(a_task_survives_the_death_of_its_worker),
         case!(only_invalid_messages_of_a_batch_fail),
         case!(a_write_whose_response_is_lost_takes_effect_once),
@@ -32,6 +33,25 @@ pub(crate) fn cases() -> Vec<Case> {
         case!(a_poll_run_stops_in_time_and_the_next_one_continues),
         case!(one_slow_provider_does_not_hold_up_the_others),
     ]
+}
+
+/// "Not found" by one of KIE's status calls is no answer: what a callback told of the call may be wrong.
+async fn a_task_is_polled_by_every_status_call_that_may_know_it(world: Arc<World>) {
+    let view = world.submit(Provider::Kie, "any-call", "callback=lose").await;
+    let id = view["provider_task_id"].as_str().expect("an id");
+    world.simulator.wait_for(id, Duration::from_secs(20), |task| task.phase.is_final()).await.expect("it finishes");
+    let request = json!({
+        "TableName": world.stack.outputs().table_name,
+        "Key": { "task": { "S": "kie/any-call" } },
+        "UpdateExpression": "SET endpoint = :other",
+        "ConditionExpression": "NOT begins_with(endpoint, :other)",
+        "ExpressionAttributeValues": { ":other": { "S": "/api/v1/veo/" } },
+    });
+    world.try_dynamodb("UpdateItem", &request).await;
+    assert_eq!(world.item("kie/any-call").await["endpoint"]["S"], "/api/v1/veo/");
+    world.set_number_attribute("kie/any-call", "due_at", 1).await;
+    world.poll().await;
+    world.assert_archived("kie/any-call", "poll").await;
 }
 
 /// Somebody who learned the static URL makes a task up. Three times not found within ten minutes, and nothing is left of it.

@@ -9,6 +9,7 @@ use std::time::Duration;
 use reelhook_core::Provider;
 use reelhook_core::metric::Metric;
 use reelhook_core::providers::adapter::Profile;
+use serde_json::Value;
 use strum::VariantArray as _;
 
 /// A table in Markdown.
@@ -178,6 +179,49 @@ fn the_operations_page_has_every_alarm() {
     let chapter = chapter.split("\n## ").next().expect("a chapter has text");
     let headings = chapter.lines().filter_map(|line| line.strip_prefix("### `")?.strip_suffix('`'));
     assert_eq!(headings.map(str::to_owned).collect::<BTreeSet<_>>(), alarms);
+}
+
+/// Nothing here draws the dashboard, so what can be known without that: it is JSON, its widgets stand beside each other, and each
+/// metric of ours in it is one that the functions write with these dimensions. What they write by provider, it tells apart.
+#[test]
+fn the_dashboard_has_what_is_written() {
+    let template = read("infra/template.yaml");
+    let (_, body) = template.split_once("DashboardBody: !Sub |-\n").expect("the dashboard");
+    let body: String = body.lines().take_while(|line| line.starts_with("        ")).collect();
+    let body: Value = serde_json::from_str(&body).expect("JSON");
+    let widgets = body["widgets"].as_array().expect("widgets");
+    let mut cells = BTreeSet::new();
+    let (mut drawn, mut told_apart) = (BTreeSet::new(), BTreeSet::new());
+    for widget in widgets {
+        let [x, y, width, height] = ["x", "y", "width", "height"].map(|name| widget[name].as_u64().expect("a number"));
+        assert!(x + width <= 24, "it is wider than the dashboard: {widget}");
+        for cell in (x..x + width).flat_map(|x| (y..y + height).map(move |y| (x, y))) {
+            assert!(cells.insert(cell), "it covers another one: {widget}");
+        }
+        let properties = &widget["properties"];
+        assert!(properties["title"].is_string() && properties["region"] == "${AWS::Region}", "{widget}");
+        for metric in properties["metrics"].as_array().expect("metrics") {
+            if let Some(search) = metric[0]["expression"].as_str() {
+                let name = search.split('"').nth(1).expect("a name");
+                let expected = format!(
+                    r#"SEARCH('{{reelhook,Stack,Provider}} MetricName="{name}" Stack="${{AWS::StackName}}"', 'Sum', 300)"#
+                );
+                assert_eq!(search, expected);
+                told_apart.insert(name);
+            } else if metric[0] == "reelhook" {
+                assert_eq!([&metric[2], &metric[3]], ["Stack", "${AWS::StackName}"], "of every stack: {metric}");
+                drawn.insert(metric[1].as_str().expect("a name"));
+            } else {
+                assert_eq!([&metric[0], &metric[2]], ["AWS/SQS", "QueueName"], "{metric}");
+            }
+        }
+    }
+    let by_provider = Metric::VARIANTS.iter().filter(|metric| metric.by_provider());
+    assert_eq!(told_apart, by_provider.map(|metric| metric.name()).collect());
+    for name in drawn {
+        assert!(Metric::VARIANTS.iter().any(|known| known.name() == name), "nobody writes {name}");
+    }
+    assert!(widgets.len() >= 8, "{widgets:?}");
 }
 
 /// Each row of the table of outages is tested, and each of these tests has its row.

@@ -11,11 +11,11 @@ use reelhook_aws::table::{Recorded, Table};
 use reelhook_core::callback::{Accepted, Reporter};
 use reelhook_core::concurrency::Concurrency;
 use reelhook_core::metric::Metric;
-use reelhook_core::providers::adapter::PolledTask;
+use reelhook_core::providers::adapter::{PolledTask, StatusResult};
 use reelhook_core::record::{Record, is_overdue};
 use reelhook_core::requeue::{is_for_process, requeue};
 use reelhook_core::settings::ProviderSettings;
-use reelhook_core::status_poll::{self, Step, Terms};
+use reelhook_core::status_poll::{self, PollResult, Step, Terms};
 use reelhook_core::transition::leases;
 use reelhook_core::{Provider, TaskKey, Timestamp};
 use tokio::time::Instant;
@@ -90,6 +90,7 @@ impl Stream<'_> {
             let open = self.look_up_interrupted(open, limits).await;
             summary.left_over += to_poll - open.len();
             let polled = self.poll(&open, limits).await;
+            let polled = self.poll_by_every_call(&open, polled, limits).await;
             concurrency = concurrency.after(polled.iter().flatten().map(|polled| &polled.result));
             let mut until_next = Duration::ZERO;
             if let Concurrency::Stopped { pause } = concurrency {
@@ -197,6 +198,34 @@ impl Stream<'_> {
             results[position] = polled;
         }
         results
+    }
+
+    /// Polls by its other status calls what one call does not know: a callback has told of it, and not by which call it is known.
+    /// What there is no time for counts as not polled.
+    async fn poll_by_every_call(
+        &self,
+        open: &[OpenTask],
+        polled: Vec<Option<PolledStatus>>,
+        limits: PollLimits,
+    ) -> Vec<Option<PolledStatus>> {
+        let not_found = PollResult::Response(StatusResult::NotFound);
+        stream::iter(open.iter().zip(polled))
+            .map(|(OpenTask { record, .. }, polled)| {
+                let is_unknown = polled.as_ref().is_some_and(|polled| polled.result == not_found);
+                let has_others = || status_poll::polled_by_every_call(record).len() > 1;
+                async move {
+                    if !is_unknown || !has_others() {
+                        return polled;
+                    }
+                    if limits.stop_at.is_some_and(|stop_at| Instant::now() >= stop_at) {
+                        return None;
+                    }
+                    Some(self.providers.poll_task(record, self.settings, clock::now()).await)
+                }
+            })
+            .buffered(limits.concurrency)
+            .collect()
+            .await
     }
 
     /// Records what some polls found, and queues what is to be carried out.

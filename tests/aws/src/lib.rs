@@ -14,6 +14,7 @@
 //! | [`secrets`] | secrets |
 //! | [`faults`] | calls that fail, before or after they take effect |
 //! | [`control`] | what AWS does not have: faults, statistics, dead receivers |
+//! | [`prices`] | what AWS charges for them |
 //!
 //! # Limits
 //!
@@ -23,6 +24,7 @@
 pub mod control;
 pub mod dynamodb;
 pub mod faults;
+pub mod prices;
 pub mod s3;
 pub mod secrets;
 pub mod sqs;

@@ -13,28 +13,10 @@ use local::functions::Functions;
 use local::runtime_api::{InvocationResult, keep_output_in};
 use local::{FunctionSource, Progress};
 use local_aws::control::Statistics;
+use local_aws::prices;
 use reqwest::Method;
 use serde_json::{Value, json};
 use simulator::Provider;
-
-/// List prices in US dollars, us-east-1, arm64, read in November 2026 from the pricing page of each service.
-mod prices {
-    /// `DynamoDB` on demand, per unit.
-    pub(crate) const WRITE_UNIT: f64 = 0.625e-6;
-    pub(crate) const READ_UNIT: f64 = 0.125e-6;
-    /// SQS, per request.
-    pub(crate) const QUEUE_REQUEST: f64 = 0.40e-6;
-    /// S3, per PUT, POST or LIST, and per GET or HEAD.
-    pub(crate) const OBJECT_WRITE: f64 = 5e-6;
-    pub(crate) const OBJECT_READ: f64 = 0.4e-6;
-    /// `EventBridge`, per event of the bucket: each object is one.
-    pub(crate) const EVENT: f64 = 1e-6;
-    /// Lambda, per invocation and per GB-second.
-    pub(crate) const INVOCATION: f64 = 0.20e-6;
-    pub(crate) const GB_SECOND: f64 = 13.3334e-6;
-    /// `CloudWatch` Logs, per byte taken in.
-    pub(crate) const LOG_BYTE: f64 = 0.50e-9;
-}
 
 /// Seconds that a call to AWS takes in a region; here it takes none.
 const AWS_CALL: f64 = 0.005;

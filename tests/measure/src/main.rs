@@ -32,6 +32,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use local::runtime_api::{Function, InvocationResult};
+use local_aws::prices;
 use nix::sys::time::TimeValLike as _;
 use nix::time::{ClockId, clock_gettime};
 use nix::unistd::Pid;
@@ -49,10 +50,6 @@ const STARTS: usize = 21;
 
 /// Invocations of each kind in a warm process.
 const INVOCATIONS: usize = 200;
-
-/// List prices of Lambda in US dollars, us-east-1, arm64: per invocation, and per GB and second.
-const INVOCATION: f64 = 0.20e-6;
-const GB_SECOND: f64 = 13.3334e-6;
 
 /// What Lambda gives 256 MB: 1,769 MB are one processor.
 const SHARE: f64 = 256.0 / 1769.0;
@@ -248,7 +245,7 @@ fn table_of_starts(programs: &[Program], starts: &mut [Starts], world: &World) -
 
 /// What Lambda charges for a million invocations of 256 MB that take this long, in US dollars. The start is charged as well.
 fn dollars_per_million(time: Duration) -> f64 {
-    1e6 * (INVOCATION + 0.25 * time.as_secs_f64() * GB_SECOND)
+    1e6 * (prices::INVOCATION + 0.25 * time.as_secs_f64() * prices::GB_SECOND)
 }
 
 fn table_of_invocations(rows: &[(&Program, Warm)]) -> String {

@@ -6,12 +6,13 @@ use std::time::{Duration, Instant};
 
 use load::remote::TABLE;
 use local::runtime_api::{Function, InvocationResult};
+use local_aws::prices;
 use serde_json::{Value, json};
 use simulator::Provider;
 
 use crate::share::Share;
 use crate::system::System;
-use crate::{Error, GB_SECOND, megabytes, processor_time, program, report};
+use crate::{Error, megabytes, processor_time, program, report};
 
 /// Sizes of memory, in MB. More than 3,538 would be more than two processors.
 const MEMORY: [u32; 6] = [256, 512, 768, 1024, 1769, 3008];
@@ -86,7 +87,7 @@ impl Copied {
         let count = f64::from(u32::try_from(count)?);
         let (seconds, used) = (self.elapsed.as_secs_f64() / count, self.processor_time.as_secs_f64() / count);
         let (length, peak) = (f64::from(length) / 1e6, megabytes(self.memory));
-        let (speed, dollars) = (length / seconds, 1e6 * seconds * f64::from(memory) / 1024.0 * GB_SECOND);
+        let (speed, dollars) = (length / seconds, 1e6 * seconds * f64::from(memory) / 1024.0 * prices::GB_SECOND);
         Ok(format!("{length:.0} | {seconds:.3} | {used:.3} | {speed:.0} | {peak:.0} | {dollars:.2}"))
     }
 }
