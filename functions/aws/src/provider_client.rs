@@ -2,6 +2,7 @@
 //! and size. It follows no redirect: an API that moves is a matter for the settings, and a redirect could carry the API key
 //! to another host.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
@@ -128,6 +129,11 @@ pub struct PollLimits {
 impl PollLimits {
     /// For a single task.
     pub const ONE_TASK: Self = Self { concurrency: 1, stop_at: None };
+
+    /// Whether no further request is sent.
+    pub fn is_over(&self) -> bool {
+        self.stop_at.is_some_and(|stop_at| Instant::now() >= stop_at)
+    }
 }
 
 impl ProviderClient {
@@ -185,10 +191,20 @@ impl ProviderClient {
         Ok(ProviderResponse { status, retry_after, body })
     }
 
-    /// Polls the status of one task, by the calls that may know it until one does.
-    pub async fn poll_task(&self, record: &Record, settings: &ProviderSettings, now: Timestamp) -> PolledStatus {
+    /// Polls the status of one task, by the calls that may know it until one does. Where the time is up before all were tried, "not
+    /// found" is that of a guess.
+    pub async fn poll_task(
+        &self,
+        record: &Record,
+        settings: &ProviderSettings,
+        limits: PollLimits,
+        now: Timestamp,
+    ) -> PolledStatus {
         let mut result = PolledStatus::not_pollable();
         for task in status_poll::polled_by_every_call(record) {
+            if limits.is_over() {
+                return PolledStatus::without_response(PollResult::NotFoundByGuess);
+            }
             let polled = self.poll_status(record.task.provider(), &[task], settings, PollLimits::ONE_TASK, now).await;
             result = polled.into_iter().flatten().next().unwrap_or_else(PolledStatus::not_pollable);
             if result.result != PollResult::Response(StatusResult::NotFound) {
@@ -223,7 +239,7 @@ impl ProviderClient {
         let mut in_flight = FuturesUnordered::new();
         loop {
             while in_flight.len() < limits.concurrency.max(1)
-                && limits.stop_at.is_none_or(|stop_at| Instant::now() < stop_at)
+                && !limits.is_over()
                 && let Some(request) = waiting.pop()
             {
                 in_flight.push(async move {
@@ -282,15 +298,13 @@ impl ProviderClient {
         match self.send(&request.request, now).await {
             Ok(response) => {
                 let of_request: Vec<_> = request.tasks.iter().map(|index| tasks[*index]).collect();
-                let ids: Vec<_> = of_request.iter().map(|task| task.provider_task_id).collect();
-                let parts = if ids.len() > 1 { batch::split(&response, &ids) } else { None };
-                let part = |index: usize| parts.as_ref().map_or(&response, |parts| &parts[index]);
-                let read = |(index, task): (usize, &PolledTask<'_>)| {
-                    let status = provider.adapter().read_status(part(index), task.provider_task_id, now);
-                    let result = PollResult::of(status, provider.adapter().guesses_status_call(task));
-                    PolledStatus::of_response(result, part(index))
-                };
-                let mut polled: Vec<_> = of_request.iter().enumerate().map(read).collect();
+                // A panic over one response costs those in it one poll. They are polled one by one then, as after any response
+                // that cannot be read.
+                let reading = AssertUnwindSafe(|| read(provider, &of_request, &response, now));
+                let unreadable =
+                    || PolledStatus::of_response(PollResult::Response(StatusResult::Unreadable), &response);
+                let mut polled =
+                    catch_unwind(reading).unwrap_or_else(|_| of_request.iter().map(|_| unreadable()).collect());
                 if let ([only], 1) = (polled.as_mut_slice(), tasks.len()) {
                     only.response = Some(response);
                 }
@@ -302,6 +316,24 @@ impl ProviderClient {
             }
         }
     }
+}
+
+/// What a response says about each of the tasks that were polled by it.
+fn read(
+    provider: Provider,
+    tasks: &[PolledTask<'_>],
+    response: &ProviderResponse,
+    now: Timestamp,
+) -> Vec<PolledStatus> {
+    let ids: Vec<_> = tasks.iter().map(|task| task.provider_task_id).collect();
+    let parts = if ids.len() > 1 { batch::split(response, &ids) } else { None };
+    let read = |(index, task): (usize, &PolledTask<'_>)| {
+        let part = parts.as_ref().map_or(response, |parts| &parts[index]);
+        let status = provider.adapter().read_status(part, task.provider_task_id, now);
+        let result = PollResult::of(status, provider.adapter().guesses_status_call(task));
+        PolledStatus::of_response(result, part)
+    };
+    tasks.iter().enumerate().map(read).collect()
 }
 
 /// An error with its causes; `reqwest` itself prints only the outermost.

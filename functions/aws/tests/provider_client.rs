@@ -142,7 +142,7 @@ async fn a_task_is_polled_by_each_call_until_one_knows_it() {
         let client = ProviderClient::new(Duration::from_secs(2), Connections::Kept).expect("a client");
         let own: ProviderSettings =
             serde_json::from_value(json!({ "api_key": "key", "base_url": url })).expect("valid settings");
-        let polled = client.poll_task(&record, &own, NOW).await;
+        let polled = client.poll_task(&record, &own, PollLimits::ONE_TASK, NOW).await;
         assert_eq!(is_open(&polled), knows != "none", "{knows}: {:?}", polled.result);
         assert_eq!(requests.lock().expect("no panic").len(), asked, "{knows}");
     }

@@ -21,9 +21,9 @@ pub const DUE_SHARDS: u8 = 8;
 /// How long after a report was recorded it is queued again at the earliest, if nobody has settled it.
 pub const REQUEUE_AFTER: Duration = Duration::from_mins(1);
 
-/// How long after a report or a hint its task is due at the latest: then the next run of `poll` finds it, if its message was lost
-/// or never sent. A task that is due by then keeps its time: to move it in the index would cost as much as two more writes. Far
-/// below the hour that the shortest-lived links last.
+/// A task is due at most this long after a report or a hint: then the next run of `poll` finds it, if its message was lost or never
+/// sent. A task that is due by then keeps its time: to move it in the index would cost as much as two more writes. Far below the
+/// hour that the shortest-lived links last.
 pub const FOUND_WITHIN: Duration = Duration::from_mins(5);
 
 /// Whether a task that is due has waited for longer than it should. For as long as [`FOUND_WITHIN`] it may stay due as it is while
@@ -32,8 +32,7 @@ pub fn is_overdue(due_at: Timestamp, now: Timestamp) -> bool {
     due_at + FOUND_WITHIN < now
 }
 
-/// How long a claim lasts unless it is renewed. A worker that dies leaves its task to the next one after this long, as soon as it
-/// is due.
+/// How long a claim lasts unless it is renewed. If a worker dies, another one can claim the task after this long.
 pub const LEASE_DURATION: Duration = Duration::from_secs(90);
 
 /// How often a worker renews its claim: two renewals in a row may fail before a worker that lives loses it.

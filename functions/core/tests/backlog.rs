@@ -273,7 +273,7 @@ impl Simulation {
         }
     }
 
-    /// A run of `poll`, as `functions/poll/src/stream.rs` makes it.
+    /// A run of `poll`, as `functions/poll/src/stream.rs` makes it, but with the longest overdue first.
     fn poll(&mut self, now: Time) {
         let timestamp = timestamp(now);
         let mut due: Vec<(Timestamp, usize)> = self

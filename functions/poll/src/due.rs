@@ -13,8 +13,8 @@ const TASKS_PER_SHARD: u16 = 4000;
 /// What a run has to reconcile.
 #[derive(Debug, Default)]
 pub(crate) struct Due {
-    /// The longest overdue tasks, by provider, each once and in no order: what takes a run long, or ends it, would otherwise stand
-    /// first in every run, and nothing behind it would have its turn.
+    /// The longest overdue tasks by provider, each once, in random order: otherwise a task that stalls or panics would come first in
+    /// every run, and those behind it would never be reached.
     pub(crate) tasks: HashMap<Provider, Vec<TaskKey>>,
     /// How many they are.
     pub(crate) count: usize,
@@ -30,7 +30,7 @@ impl Due {
             .buffer_unordered(usize::from(DUE_SHARDS))
             .collect::<Vec<_>>()
             .await;
-        // A task that moves while a shard is read may be found twice. The order is another one in each set.
+        // A task that moves while a shard is read may be found twice. Each `HashSet` has a random order of its own.
         let mut found: HashSet<TaskKey> = HashSet::new();
         let (mut is_all, mut read, mut last_error) = (true, 0, None);
         for shard in shards {

@@ -1,6 +1,6 @@
 //! Reconciles due tasks on a schedule: the half of reelhook that does not depend on callbacks.
 //!
-//! A run reads the due index shard by shard, then the records of what is due there, and
+//! A run reads the due index, then the records of what is due there, and
 //!
 //! - queues again what was reported or hinted at and never settled, unless its message still waits in the queue
 //!   ([`reelhook_core::requeue`]),
@@ -9,13 +9,14 @@
 //! - closes as `lost` what is past its deadline, after one last poll.
 //!
 //! Only what it finds is written. A task stays due until something follows from it, so a run that dies is repeated by the next
-//! one, and a task that is still open and due again by the next run costs no write. A run takes the longest overdue, in no order,
-//! and stops in time when they are more than it can do; the next one continues.
+//! one, and a task that is still open and due again by the next run costs no write. A run takes the longest overdue in random
+//! order, and stops in time if there are too many; the next one continues.
 
 mod due;
 mod stream;
 
 use std::panic::AssertUnwindSafe;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use futures_util::future::{FutureExt as _, join_all};
@@ -99,7 +100,7 @@ pub enum PollError {
     /// No shard of the index could be read.
     #[error(transparent)]
     Table(#[from] TableError),
-    /// What was done about one of a provider's tasks panicked. The other providers' tasks were reconciled.
+    /// What was done about one of a provider's tasks panicked; this is one of them. The tasks of the others were reconciled.
     #[error("reconciling the tasks of {0} panicked; what the panic said is in the log, and the next run tries again")]
     Panicked(Provider),
 }
@@ -126,9 +127,20 @@ pub async fn run(app: &App, deadline: Instant) -> Result<Summary, PollError> {
     let streams = due.tasks.into_iter().map(|(provider, tasks)| {
         let settings = settings.provider(provider);
         let App { table, queue, providers, .. } = app;
-        let stream = Stream { table, queue, providers, provider, settings, waiting, stays_until };
+        let stream = Stream {
+            table,
+            queue,
+            providers,
+            provider,
+            settings,
+            waiting,
+            stays_until,
+            stop_at,
+            is_limited: AtomicBool::new(false),
+            is_queue_refusing: AtomicBool::new(false),
+        };
         // A panic over one task costs those of its provider the rest of the run.
-        let reconciling = AssertUnwindSafe(stream.reconcile_all(tasks, stop_at)).catch_unwind();
+        let reconciling = AssertUnwindSafe(stream.reconcile_all(tasks)).catch_unwind();
         async move { (provider, timeout_at(drop_at, reconciling).await) }
     });
     let mut summary = Summary { due: due.count, ..Summary::default() };

@@ -1,5 +1,6 @@
 //! The due tasks of one provider: read and polled with a limit of their own, and what each poll tells is recorded at once.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::stream::{self, StreamExt as _};
@@ -20,7 +21,7 @@ use reelhook_core::transition::leases;
 use reelhook_core::{Provider, TaskKey, Timestamp};
 use tokio::time::Instant;
 
-use crate::{MAX_CONCURRENT_WRITES, Summary};
+use crate::{BETWEEN_RUNS, MAX_CONCURRENT_WRITES, Summary};
 
 /// Tasks polled together per request in flight: enough to fill the requests of providers that take several tasks in one, and
 /// to keep those busy that do not.
@@ -30,7 +31,6 @@ const TASKS_PER_REQUEST: usize = 20;
 const READ_WITHOUT_POLLING: usize = 256;
 
 /// What a stream works with.
-#[derive(Clone, Copy)]
 pub(crate) struct Stream<'a> {
     pub(crate) table: &'a Table,
     pub(crate) queue: &'a Queue,
@@ -42,6 +42,12 @@ pub(crate) struct Stream<'a> {
     pub(crate) waiting: Option<u64>,
     /// A task that is to be reconciled again by then stays due as it is: a write that moves one costs three units.
     pub(crate) stays_until: Timestamp,
+    /// When nothing new is begun.
+    pub(crate) stop_at: Instant,
+    /// Whether the provider has limited the rate: it gets no further request in this run.
+    pub(crate) is_limited: AtomicBool,
+    /// Whether the queue has refused messages: to wait for it again would cost the other tasks the run.
+    pub(crate) is_queue_refusing: AtomicBool,
 }
 
 /// An open task that is due.
@@ -53,30 +59,30 @@ struct OpenTask {
 
 impl Stream<'_> {
     /// Reconciles what is due until there is no more or the time is up. What it does not reach stays due, for the next run.
-    pub(crate) async fn reconcile_all(self, due: Vec<TaskKey>, stop_at: Instant) -> Summary {
+    pub(crate) async fn reconcile_all(self, due: Vec<TaskKey>) -> Summary {
         let mut summary = Summary::default();
         let terms = Terms::of(self.provider, self.settings);
         let mut concurrency = Concurrency::default();
-        let mut is_queue_working = true;
         let mut rest = due.as_slice();
-        while Instant::now() < stop_at && !rest.is_empty() {
+        while Instant::now() < self.stop_at && !rest.is_empty() {
             let together = match concurrency {
                 Concurrency::Limit(limit) => limit * TASKS_PER_REQUEST,
                 Concurrency::Stopped { .. } => READ_WITHOUT_POLLING,
             };
             let tasks;
             (tasks, rest) = rest.split_at(together.min(rest.len()));
-            let records = self.table.records(tasks).await.unwrap_or_else(|error| {
+            let Ok(records) = self.table.records(tasks).await.inspect_err(|error| {
                 let provider = self.provider;
                 tracing::error!(%provider, %error, "due tasks could not be read; the next run finds them");
-                vec![]
-            });
-            summary.left_over += tasks.len() - records.len();
+            }) else {
+                summary.left_over += tasks.len();
+                continue;
+            };
             // The index may be behind its table.
             let now = clock::now();
             let is_due = |record: &Record| leases::is_due(record, now);
             let (for_process, open): (Vec<_>, Vec<_>) = records.into_iter().filter(is_due).partition(is_for_process);
-            summary.queued += self.requeue_all(&for_process, &mut is_queue_working).await;
+            summary.queued += self.requeue_all(&for_process).await;
             let limit = match concurrency {
                 Concurrency::Limit(limit) => limit,
                 Concurrency::Stopped { pause } => {
@@ -85,7 +91,7 @@ impl Stream<'_> {
                     continue;
                 }
             };
-            let limits = PollLimits { concurrency: limit, stop_at: Some(stop_at) };
+            let limits = PollLimits { concurrency: limit, stop_at: Some(self.stop_at) };
             let to_poll = open.len();
             let open = self.look_up_interrupted(open, limits).await;
             summary.left_over += to_poll - open.len();
@@ -104,7 +110,7 @@ impl Stream<'_> {
             let now = clock::now();
             self.postpone_all(not_polled.iter().map(|(record, _)| (record, now + until_next))).await;
             let polled = polled.into_iter().filter_map(|(record, polled)| Some((record, polled?)));
-            summary.add(self.conclude_all(&terms, polled.collect(), &mut is_queue_working).await);
+            summary.add(self.conclude_all(&terms, polled.collect()).await);
         }
         summary.left_over += rest.len();
         summary
@@ -112,12 +118,12 @@ impl Stream<'_> {
 
     /// Queues again what is `process`'s to act on, as far as [`requeue`] says so, and postpones it. Returns how many tasks
     /// were queued.
-    async fn requeue_all(&self, records: &[Record], is_queue_working: &mut bool) -> usize {
+    async fn requeue_all(&self, records: &[Record]) -> usize {
         let now = clock::now();
         let requeues: Vec<_> = records.iter().map(|record| (record, requeue(record, self.waiting, now))).collect();
         let to_send: Vec<TaskKey> =
             requeues.iter().filter(|(_, requeue)| requeue.send).map(|(record, _)| record.task.clone()).collect();
-        let queued = self.send_all(&to_send, is_queue_working).await;
+        let queued = self.send_all(&to_send).await;
         // What the queue refused is still due.
         let all_queued = queued == to_send.len();
         let postponed = requeues.into_iter().filter(|(_, requeue)| all_queued || !requeue.send);
@@ -125,18 +131,30 @@ impl Stream<'_> {
         queued
     }
 
-    /// Queues tasks, unless the queue has refused some before: to wait for it again would cost the others the run. Returns how
-    /// many were queued.
-    async fn send_all(&self, tasks: &[TaskKey], is_queue_working: &mut bool) -> usize {
-        let queued = if *is_queue_working { self.queue.send_all(tasks).await } else { 0 };
-        *is_queue_working &= queued == tasks.len();
+    /// Queues tasks, unless the queue has refused some before. Returns how many were queued.
+    async fn send_all(&self, tasks: &[TaskKey]) -> usize {
+        if self.is_queue_refusing.load(Ordering::Relaxed) {
+            return 0;
+        }
+        let queued = self.queue.send_all(tasks).await;
+        self.is_queue_refusing.store(queued < tasks.len(), Ordering::Relaxed);
         queued
+    }
+
+    /// Whether a request of its own may be sent about a task: the provider did not limit the rate, and there is time.
+    fn may_ask(&self) -> bool {
+        !self.is_limited.load(Ordering::Relaxed) && Instant::now() < self.stop_at
+    }
+
+    fn hear(&self, polled: &PolledStatus) {
+        self.is_limited.fetch_or(polled.result.limits_rate(), Ordering::Relaxed);
     }
 
     /// Moves tasks to their next time, but for those that stay due as they are: not for so long that they seem to be overdue.
     async fn postpone_all(&self, later: impl Iterator<Item = (&Record, Timestamp)>) {
-        let now = clock::now();
-        let seems_overdue = |record: &Record| record.due_at.is_some_and(|due_at| is_overdue(due_at, now));
+        // The next run may take its time until it is at the task.
+        let then = self.stays_until + BETWEEN_RUNS;
+        let seems_overdue = |record: &Record| record.due_at.is_some_and(|due_at| is_overdue(due_at, then));
         stream::iter(later.filter(|(record, due_at)| *due_at > self.stays_until || seems_overdue(record)))
             .for_each_concurrent(MAX_CONCURRENT_WRITES, |(record, due_at)| async move {
                 if let Err(error) = self.table.postpone(record, due_at).await {
@@ -147,29 +165,35 @@ impl Stream<'_> {
     }
 
     /// Looks up at the provider what has no provider task id, because its submission was interrupted. What is found is recorded,
-    /// and polled like any other; for the rest, what the provider said stands for a status poll. What there was no time for is left
-    /// out.
+    /// and polled like any other; for the rest, what the provider said stands for a status poll. What could not be looked up, or not
+    /// be recorded, is left out.
     async fn look_up_interrupted(&self, records: Vec<Record>, limits: PollLimits) -> Vec<OpenTask> {
         stream::iter(records)
             .map(|record| async move {
                 if record.provider_task_id.is_some() {
                     return Some(OpenTask { record, looked_up: None });
                 }
-                if limits.stop_at.is_some_and(|stop_at| Instant::now() >= stop_at) {
+                if !self.may_ask() {
                     return None;
                 }
                 let now = clock::now();
                 let provider_task_id = match self.providers.look_up(&record, self.settings, now).await {
                     Some(LookedUp::Found { provider_task_id }) => provider_task_id,
-                    Some(LookedUp::Unknown(polled)) => return Some(OpenTask { record, looked_up: Some(polled) }),
+                    Some(LookedUp::Unknown(polled)) => {
+                        self.hear(&polled);
+                        return Some(OpenTask { record, looked_up: Some(polled) });
+                    }
                     None => return Some(OpenTask { record, looked_up: None }),
                 };
                 let task = &record.task;
                 tracing::info!(%task, provider_task_id, "the provider has the task of an interrupted submission");
                 let due_at = record.due_at.unwrap_or(now);
                 // As after a submission: whoever else has it by a callback keeps what it has.
-                let owned = self.table.own(task, &provider_task_id, now).await.map(drop);
-                match owned.and(self.table.submitted(task, &provider_task_id, now, due_at).await) {
+                let identified = async {
+                    self.table.own(task, &provider_task_id, now).await?;
+                    self.table.submitted(task, &provider_task_id, now, due_at).await
+                };
+                match identified.await {
                     Ok(identified) => Some(OpenTask { record: identified, looked_up: None }),
                     Err(error) => {
                         tracing::error!(%task, %error, "the id of an interrupted submission could not be recorded");
@@ -190,8 +214,12 @@ impl Stream<'_> {
             .enumerate()
             .filter_map(|(position, OpenTask { record, .. })| Some((position, status_poll::polled_task(record)?)))
             .unzip();
-        let now = clock::now();
-        let polled = self.providers.poll_status(self.provider, &tasks, self.settings, limits, now).await;
+        let polled = if self.may_ask() {
+            self.providers.poll_status(self.provider, &tasks, self.settings, limits, clock::now()).await
+        } else {
+            vec![None; tasks.len()]
+        };
+        polled.iter().flatten().for_each(|polled| self.hear(polled));
         let looked_up = |open: &OpenTask| Some(open.looked_up.clone().unwrap_or_else(PolledStatus::not_pollable));
         let mut results: Vec<_> = open.iter().map(looked_up).collect();
         for (position, polled) in positions.into_iter().zip(polled) {
@@ -200,8 +228,8 @@ impl Stream<'_> {
         results
     }
 
-    /// Polls by its other status calls what one call does not know: a callback has told of it, and not by which call it is known.
-    /// What there is no time for counts as not polled.
+    /// Polls by every status call what one call does not know: a callback has told of the task, and not by which call it is known.
+    /// What cannot be asked about now counts as not polled.
     async fn poll_by_every_call(
         &self,
         open: &[OpenTask],
@@ -217,10 +245,12 @@ impl Stream<'_> {
                     if !is_unknown || !has_others() {
                         return polled;
                     }
-                    if limits.stop_at.is_some_and(|stop_at| Instant::now() >= stop_at) {
+                    if !self.may_ask() {
                         return None;
                     }
-                    Some(self.providers.poll_task(record, self.settings, clock::now()).await)
+                    let polled = self.providers.poll_task(record, self.settings, limits, clock::now()).await;
+                    self.hear(&polled);
+                    Some(polled)
                 }
             })
             .buffered(limits.concurrency)
@@ -229,12 +259,7 @@ impl Stream<'_> {
     }
 
     /// Records what some polls found, and queues what is to be carried out.
-    async fn conclude_all(
-        &self,
-        terms: &Terms,
-        polled: Vec<(Record, PolledStatus)>,
-        is_queue_working: &mut bool,
-    ) -> Summary {
+    async fn conclude_all(&self, terms: &Terms, polled: Vec<(Record, PolledStatus)>) -> Summary {
         let sent = polled.iter().filter(|(_, polled)| polled.was_sent()).count();
         let now = clock::now();
         let (mut final_ones, mut open) = (Vec::new(), Vec::new());
@@ -256,7 +281,7 @@ impl Stream<'_> {
         let closed = found.iter().filter(|found| found.reporter == Reporter::Deadline).count();
         let rescued = found.iter().filter(|found| found.is_rescue).count();
         let tasks: Vec<TaskKey> = found.into_iter().map(|found| found.task).collect();
-        let queued = self.send_all(&tasks, is_queue_working).await;
+        let queued = self.send_all(&tasks).await;
         self.postpone_all(open.into_iter()).await;
         Summary { queued, polled: sent, rescued, closed, ..Summary::default() }
     }

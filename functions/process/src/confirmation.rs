@@ -2,7 +2,7 @@
 
 use reelhook_aws::clock;
 use reelhook_aws::metrics::count;
-use reelhook_aws::provider_client::ProviderClient;
+use reelhook_aws::provider_client::{PollLimits, ProviderClient};
 use reelhook_aws::queue::Queue;
 use reelhook_aws::table::{Fenced, Recorded, Table, TableError};
 use reelhook_core::callback::Reporter;
@@ -23,7 +23,7 @@ pub(crate) async fn confirm(
 ) -> Result<Option<Box<Record>>, TableError> {
     let task = &record.task;
     let provider = task.provider();
-    let polled = providers.poll_task(record, own, clock::now()).await;
+    let polled = providers.poll_task(record, own, PollLimits::ONE_TASK, clock::now()).await;
     let now = clock::now();
     let decision = status_poll::decide(record, &polled.result, &Terms::of(provider, own), now);
     if let Some(metric) = polled.result.metric() {

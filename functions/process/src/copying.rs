@@ -4,7 +4,7 @@
 use futures_util::stream::{self, StreamExt as _};
 use reelhook_aws::clock::now;
 use reelhook_aws::copy::{Copier, CopyRequest, PriorAttempt};
-use reelhook_aws::provider_client::ProviderClient;
+use reelhook_aws::provider_client::{PollLimits, ProviderClient};
 use reelhook_core::Timestamp;
 use reelhook_core::credential::Credential;
 use reelhook_core::record::Record;
@@ -205,7 +205,7 @@ async fn refresh(context: CopyContext<'_>, planned: &Planned) -> Refreshed {
 /// The link that the status of the task gives now.
 async fn link_in_status(context: CopyContext<'_>, planned: &Planned) -> Refreshed {
     let CopyContext { record, settings, providers, .. } = context;
-    let polled = providers.poll_task(record, settings, now()).await;
+    let polled = providers.poll_task(record, settings, PollLimits::ONE_TASK, now()).await;
     match status_poll::fresh_link(&polled.result, planned) {
         Refreshed::Fresh(artifact @ Artifact { source: Source::FileId(_), .. }) => {
             make_link(context, &artifact).await.unwrap_or(Refreshed::NoOtherLink)

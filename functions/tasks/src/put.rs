@@ -104,9 +104,10 @@ impl Put<'_> {
     pub(crate) async fn owned_by_other(&self, provider_task_id: &str) -> Result<Option<Record>, Problem> {
         let table = &self.app.table;
         for _ in 0..LOOKS {
-            let Owned::Theirs { owner, since, record } = table.own(&self.key, provider_task_id, self.now).await? else {
+            let Owned::Theirs { owner, since } = table.own(&self.key, provider_task_id, self.now).await? else {
                 return Ok(None);
             };
+            let record = table.get(&owner).await?;
             let is_ours = match &record {
                 Some(record) => {
                     only_a_mention(record) && table.displace(record, &self.key, provider_task_id, self.now).await?
@@ -120,7 +121,7 @@ impl Put<'_> {
                     continue;
                 }
             };
-            return Ok(record.filter(|_| !is_ours).map(|record| *record));
+            return Ok(record.filter(|_| !is_ours));
         }
         Err(Problem::unavailable(&format!("the provider's task {provider_task_id} is being recorded")))
     }

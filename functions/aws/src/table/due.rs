@@ -1,10 +1,14 @@
 //! The sparse index `due` over what is not final: `due_shard`, then `due_at`.
 
-use aws_sdk_dynamodb::types::KeysAndAttributes;
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use aws_sdk_dynamodb::types::{AttributeValue, KeysAndAttributes};
 use reelhook_core::item::{Attribute, Item, Value};
 use reelhook_core::record::{DUE_SHARDS, Record};
 use reelhook_core::transition::leases;
 use reelhook_core::{TaskKey, Timestamp};
+use tokio::time::sleep;
 
 use super::render::{StoredItem, item, stored_value};
 use super::{Table, TableError, key, record};
@@ -14,6 +18,11 @@ const DUE_INDEX: &str = "due";
 
 /// Most keys of a `BatchGetItem`.
 const MAX_KEYS: usize = 100;
+
+/// How often what a table leaves out is asked for, and how long apart. Each time gives 16 MB at least, or what the table has
+/// capacity for.
+const MAX_READS: usize = 5;
+const READ_INTERVAL: Duration = Duration::from_millis(100);
 
 impl Table {
     /// The tasks of a shard that are due, the longest overdue first, at most about `limit` of them.
@@ -54,29 +63,14 @@ impl Table {
         }
     }
 
-    /// The records of some tasks, read consistently, in no order; of those that exist. What cannot be read is left out, with a line
-    /// in the log.
+    /// The records of some tasks, read consistently, in no order; of those that exist. A damaged one is left out, with a line in the
+    /// log.
     pub async fn records(&self, tasks: &[TaskKey]) -> Result<Vec<Record>, TableError> {
+        // A key that is named twice would be refused.
+        let tasks: Vec<_> = tasks.iter().collect::<BTreeSet<_>>().into_iter().collect();
         let mut records = Vec::with_capacity(tasks.len());
         for some in tasks.chunks(MAX_KEYS) {
-            let failed = |reason| TableError::Call {
-                action: "reading the records",
-                task: format!("{} tasks", some.len()),
-                reason,
-            };
-            let keys = some.iter().map(|task| StoredItem::from([(Attribute::Task.to_string(), key(task))]));
-            let wanted = KeysAndAttributes::builder().set_keys(Some(keys.collect())).consistent_read(true).build();
-            let wanted = wanted.map_err(|error| failed(error.to_string()))?;
-            let batch = self.client.batch_get_item().request_items(&self.name, wanted).send().await;
-            let batch = batch.map_err(|error| failed(described(&error)))?;
-            let unread: usize = batch.unprocessed_keys.iter().flatten().map(|(_, left)| left.keys.len()).sum();
-            if unread > 0 {
-                tracing::warn!(
-                    tasks = unread,
-                    "the table left out records: it is short of capacity, or they are too long"
-                );
-            }
-            for stored in batch.responses.into_iter().flatten().flat_map(|(_, items)| items) {
+            for stored in self.batch(some.iter().map(|task| key(task)).collect()).await? {
                 match record(&item(stored)) {
                     Ok(record) => records.push(record),
                     Err(error) => tracing::error!(%error, "a record is left out"),
@@ -84,6 +78,28 @@ impl Table {
             }
         }
         Ok(records)
+    }
+
+    /// Reads items. What the table leaves out, because it is short of capacity or they are too long together, is asked for again.
+    async fn batch(&self, mut keys: Vec<AttributeValue>) -> Result<Vec<StoredItem>, TableError> {
+        let of = keys.len();
+        let failed = |reason| TableError::Call { action: "reading", task: format!("{of} tasks"), reason };
+        let mut items = Vec::with_capacity(of);
+        for _ in 0..MAX_READS {
+            let named = keys.into_iter().map(|key| StoredItem::from([(Attribute::Task.to_string(), key)]));
+            let wanted = KeysAndAttributes::builder().set_keys(Some(named.collect())).consistent_read(true).build();
+            let wanted = wanted.map_err(|error| failed(error.to_string()))?;
+            let batch = self.client.batch_get_item().request_items(&self.name, wanted).send().await;
+            let batch = batch.map_err(|error| failed(described(&error)))?;
+            items.extend(batch.responses.into_iter().flatten().flat_map(|(_, items)| items));
+            let unread = batch.unprocessed_keys.into_iter().flatten().flat_map(|(_, left)| left.keys);
+            keys = unread.filter_map(|mut key| key.remove(&Attribute::Task.to_string())).collect();
+            if keys.is_empty() {
+                return Ok(items);
+            }
+            sleep(READ_INTERVAL).await;
+        }
+        Err(failed(format!("the table left out {} of them", keys.len())))
     }
 
     /// [`leases::postpone`].

@@ -16,10 +16,8 @@ pub enum Owned {
     Theirs {
         /// The task it belongs to.
         owner: TaskKey,
-        /// Since when.
+        /// Since when. Its record may be absent: it is being written, or that was interrupted.
         since: Timestamp,
-        /// Its record. Absent while it is being written, or when that was interrupted.
-        record: Option<Box<Record>>,
     },
 }
 
@@ -28,9 +26,7 @@ impl Table {
     pub async fn own(&self, task: &TaskKey, provider_task_id: &str, now: Timestamp) -> Result<Owned, TableError> {
         let own = ownership::own(task.provider(), provider_task_id, task, now);
         let Applied::Refused(Some(item)) = self.apply_to_item(&own).await? else { return Ok(Owned::Ours) };
-        let Some((owner, since)) = owner(&item) else { return Ok(Owned::Ours) };
-        let record = self.get(&owner).await?.map(Box::new);
-        Ok(Owned::Theirs { owner, since, record })
+        Ok(owner(&item).map_or(Owned::Ours, |(owner, since)| Owned::Theirs { owner, since }))
     }
 
     /// [`ownership::reassign`].

@@ -182,7 +182,7 @@ pub trait Adapter: Sync {
     }
 }
 
-/// When a task is polled first whose provider calls back. Chosen: most callbacks have come by then, a task whose callback came is
+/// When most tasks are first polled whose provider calls back. Chosen: most callbacks have come by then, a task whose callback came is
 /// not polled, and a lost one is found while the shortest-lived links last an hour. Not later than
 /// [`FOUND_WITHIN`], or a callback that is quick would have to move its task in the index.
 pub const FIRST_POLL: Duration = Duration::from_mins(4);

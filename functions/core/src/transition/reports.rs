@@ -20,7 +20,7 @@ pub enum Due {
 }
 
 impl Due {
-    /// Whether a write that would have kept the time may have been refused for it: then it is to be moved.
+    /// Whether [`Due::Kept`] may have been refused because the task is due too late; then [`Due::Moved`] is tried.
     pub fn is_too_late(held: &Record, now: Timestamp) -> bool {
         held.state == State::Pending && held.due_at.is_none_or(|due_at| due_at > now + FOUND_WITHIN)
     }

@@ -228,7 +228,6 @@ fn row(summary: &Summary, wanted: &Wanted, now: Timestamp) -> Row {
     }
 }
 
-/// When something is due.
 fn charts_of(known: &Known) -> Charts {
     Charts {
         width: charts::WIDTH,

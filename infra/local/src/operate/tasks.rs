@@ -203,7 +203,7 @@ fn row(record: &Record, now: Timestamp) -> Vec<String> {
 pub(crate) fn next_attempt(due: Timestamp, now: Timestamp) -> String {
     match due.seconds() - now.seconds() {
         late if is_overdue(due, now) => format!("overdue by {}", span(-late)),
-        ..=0 => "by the next run".to_owned(),
+        ..=0 => "next run".to_owned(),
         wait => format!("in {}", span(wait)),
     }
 }
