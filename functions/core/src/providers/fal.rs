@@ -39,8 +39,8 @@ const PROFILE: Profile = Profile {
     }),
     // Not settled: "at least 7 days" and "kept". Files without a setting of the account were purged, so a day is assumed.
     link_life: Duration::from_hours(24),
-    // A stored result may be gone after six minutes, and with it what a lost callback said: no task is left alone that long.
-    first_poll: FIRST_POLL,
+    // A stored result may be gone after six minutes, and with it what a lost callback said: time for two more polls.
+    first_poll: Duration::from_mins(3),
     poll_interval: Duration::from_secs(10),
     max_poll_interval: Duration::from_mins(2),
     // Chosen freely: a request above the account's concurrency waits in the queue.
