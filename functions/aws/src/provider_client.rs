@@ -301,10 +301,10 @@ impl ProviderClient {
                 // A panic over one response costs those in it one poll. They are polled one by one then, as after any response
                 // that cannot be read.
                 let reading = AssertUnwindSafe(|| read(provider, &of_request, &response, now));
-                let unreadable =
-                    || PolledStatus::of_response(PollResult::Response(StatusResult::Unreadable), &response);
-                let mut polled =
-                    catch_unwind(reading).unwrap_or_else(|_| of_request.iter().map(|_| unreadable()).collect());
+                let mut polled = catch_unwind(reading).unwrap_or_else(|_| {
+                    let unreadable = PollResult::Response(StatusResult::Unreadable);
+                    vec![PolledStatus::of_response(unreadable, &response); of_request.len()]
+                });
                 if let ([only], 1) = (polled.as_mut_slice(), tasks.len()) {
                     only.response = Some(response);
                 }

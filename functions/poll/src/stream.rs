@@ -141,12 +141,13 @@ impl Stream<'_> {
         queued
     }
 
-    /// Whether a request of its own may be sent about a task: the provider did not limit the rate, and there is time.
-    fn may_ask(&self) -> bool {
+    /// Whether another request may be sent: the provider did not limit the rate, and there is time.
+    fn may_send(&self) -> bool {
         !self.is_limited.load(Ordering::Relaxed) && Instant::now() < self.stop_at
     }
 
-    fn hear(&self, polled: &PolledStatus) {
+    /// Remembers when the provider limits the rate.
+    fn note_limit(&self, polled: &PolledStatus) {
         self.is_limited.fetch_or(polled.result.limits_rate(), Ordering::Relaxed);
     }
 
@@ -173,14 +174,14 @@ impl Stream<'_> {
                 if record.provider_task_id.is_some() {
                     return Some(OpenTask { record, looked_up: None });
                 }
-                if !self.may_ask() {
+                if !self.may_send() {
                     return None;
                 }
                 let now = clock::now();
                 let provider_task_id = match self.providers.look_up(&record, self.settings, now).await {
                     Some(LookedUp::Found { provider_task_id }) => provider_task_id,
                     Some(LookedUp::Unknown(polled)) => {
-                        self.hear(&polled);
+                        self.note_limit(&polled);
                         return Some(OpenTask { record, looked_up: Some(polled) });
                     }
                     None => return Some(OpenTask { record, looked_up: None }),
@@ -214,12 +215,12 @@ impl Stream<'_> {
             .enumerate()
             .filter_map(|(position, OpenTask { record, .. })| Some((position, status_poll::polled_task(record)?)))
             .unzip();
-        let polled = if self.may_ask() {
+        let polled = if self.may_send() {
             self.providers.poll_status(self.provider, &tasks, self.settings, limits, clock::now()).await
         } else {
             vec![None; tasks.len()]
         };
-        polled.iter().flatten().for_each(|polled| self.hear(polled));
+        polled.iter().flatten().for_each(|polled| self.note_limit(polled));
         let looked_up = |open: &OpenTask| Some(open.looked_up.clone().unwrap_or_else(PolledStatus::not_pollable));
         let mut results: Vec<_> = open.iter().map(looked_up).collect();
         for (position, polled) in positions.into_iter().zip(polled) {
@@ -228,8 +229,8 @@ impl Stream<'_> {
         results
     }
 
-    /// Polls by every status call what one call does not know: a callback has told of the task, and not by which call it is known.
-    /// What cannot be asked about now counts as not polled.
+    /// Polls by every status call what one call does not know: which one knows it may have been guessed, or told by a callback. What
+    /// no request may be sent about any more counts as not polled.
     async fn poll_by_every_call(
         &self,
         open: &[OpenTask],
@@ -245,11 +246,11 @@ impl Stream<'_> {
                     if !is_unknown || !has_others() {
                         return polled;
                     }
-                    if !self.may_ask() {
+                    if !self.may_send() {
                         return None;
                     }
                     let polled = self.providers.poll_task(record, self.settings, limits, clock::now()).await;
-                    self.hear(&polled);
+                    self.note_limit(&polled);
                     Some(polled)
                 }
             })

@@ -1,17 +1,18 @@
 //! The transitions as tables: every one on a task in every situation, and the races between two writers.
 
+mod due;
+
 use super::submissions::Registration;
 use super::*;
 use crate::annotations::Given;
 use crate::callback::{Accepted, Hint, Open, Raw, Reporter};
 use crate::providers::adapter::HintReason;
-use crate::record::{FOUND_WITHIN, PendingHint, REQUEUE_AFTER, SubmissionAttempt};
+use crate::record::{PendingHint, SubmissionAttempt};
 use crate::redacted::SignedUrl;
 use crate::report::{Artifact, Failure, Kind, Outcome, Progress, Reason, Report, Source};
 use crate::time::Timestamp;
-use std::time::Duration;
 
-use super::leases::{claim, is_due, postpone, release_open, release_unfinished, renew, settle};
+use super::leases::{claim, postpone, release_open, release_unfinished, renew, settle};
 use super::reports::{Due, close, keep, note_hint, note_open, remove, reopen, report, restore, take_over};
 use super::submissions::{
     CancellationResponse, correct_identity, identify, interrupt, note_cancellation, note_submission, register,
@@ -428,52 +429,6 @@ fn a_repeated_hint_prolongs_nothing() {
     assert_eq!(again.fallback, first.fallback);
     assert_eq!(again.deadline_at, first.deadline_at);
     assert_eq!((again.due_at, again.revision), (first.due_at, first.revision + 1));
-}
-
-/// What is said about a task is found within five minutes, whatever becomes of its message, and a task that is due by then costs
-/// no write to the index.
-#[test]
-fn what_is_said_of_a_task_is_due_soon() {
-    let put_off_to = |due_at: Timestamp| Task::registered().then(&postpone(&Task::registered().record(), due_at));
-    for (due_at, is_kept) in [
-        (NOW + Duration::from_secs(1), true),
-        (NOW + FOUND_WITHIN, true),
-        (NOW + FOUND_WITHIN + Duration::from_secs(1), false),
-        (DEADLINE, false),
-    ] {
-        let task = put_off_to(due_at);
-        for (write, moved_to) in [
-            (&(|due| report(&success(), None, NOW, due)) as &dyn Fn(Due) -> Transition, NOW + REQUEUE_AFTER),
-            (&|due| note_hint(&hint(), NOW, DEADLINE, due), NOW),
-        ] {
-            assert_eq!(task.clone().apply(&write(Due::Kept)), is_kept, "{due_at}");
-            assert_eq!(Due::is_too_late(&task.record(), NOW), !is_kept, "{due_at}");
-            if is_kept {
-                assert_eq!(task.clone().then(&write(Due::Kept)).record().due_at, Some(due_at));
-            }
-            assert_eq!(task.clone().then(&write(Due::Moved)).record().due_at, Some(moved_to));
-        }
-    }
-    // Nobody knew of it, or nothing was to be done about it any more.
-    let unknown = Task::default().then(&report(&success(), None, NOW, Due::Kept)).record();
-    assert_eq!(unknown.due_at, Some(NOW + REQUEUE_AFTER));
-    let failed = Task::registered().then(&report(&failure(), None, NOW, Due::Kept)).claimed(NOW).settled();
-    assert_eq!(failed.clone().then(&take_over(&success(), LATER)).record().due_at, Some(LATER + REQUEUE_AFTER));
-    assert_eq!(failed.then(&reopen(&hint(), LATER)).record().due_at, Some(LATER));
-}
-
-#[test]
-fn a_run_of_poll_reconciles_what_is_due_and_held_by_nobody() {
-    let task = Task::registered();
-    let due_at = task.record().due_at.expect("it is due");
-    assert!(is_due(&task.record(), due_at));
-    assert!(!is_due(&task.record(), due_at - Duration::from_secs(1)));
-    let held = task.claimed(due_at).record();
-    let until = held.claimed_until.expect("it is held");
-    assert!(!is_due(&held, until - Duration::from_secs(1)));
-    assert!(is_due(&held, until), "its worker died");
-    let failed = Task::registered().then(&report(&failure(), None, NOW, Due::Kept)).claimed(NOW).settled();
-    assert!(!is_due(&failed.record(), LATER));
 }
 
 /// A failure that is held, settled or not, ends as the success that replaces it, whichever way that comes.
